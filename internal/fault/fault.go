@@ -1,0 +1,108 @@
+// Package fault is the form of every error that metalcast shows: a kind that decides the exit code, a place, what was
+// found there and what was expected, and at most one hint about what to do.
+package fault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The kinds. The root package exports them; errors.Is finds them through any wrapping.
+var (
+	ErrCorrupt     = errors.New("malformed checkpoint")
+	ErrIncomplete  = errors.New("incomplete checkpoint")
+	ErrUnsupported = errors.New("unsupported")
+	ErrNoSpace     = errors.New("not enough disk or memory")
+	ErrMismatch    = errors.New("output differs")
+	ErrNoDevice    = errors.New("no Metal device")
+	ErrNothingToDo = errors.New("nothing to convert")
+	ErrUsage       = errors.New("usage")
+)
+
+// Error is one fact about one place. It reads "where: what".
+type Error struct {
+	Kind  error  // one of the kinds above, or nil for a plain failure
+	Where string // a file, a tensor, "layer 3, up_proj"; may be empty
+	What  string // what was found, what was expected
+	Hint  string // one line a user can act on; may be empty
+	Err   error  // the cause, if it is an error of another package
+}
+
+// Error gives "where: what: cause", without the hint.
+func (e *Error) Error() string {
+	s := e.What
+	if e.Where != "" {
+		s = e.Where + ": " + s
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap lets errors.Is find both the kind and the cause.
+func (e *Error) Unwrap() []error {
+	var list []error
+	for _, err := range []error{e.Kind, e.Err} {
+		if err != nil {
+			list = append(list, err)
+		}
+	}
+	return list
+}
+
+// WithHint adds the line that tells the user what to do.
+func (e *Error) WithHint(format string, args ...any) *Error {
+	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
+
+// New makes an error of a kind.
+func New(kind error, where, format string, args ...any) *Error {
+	return &Error{Kind: kind, Where: where, What: fmt.Sprintf(format, args...)}
+}
+
+// Corrupt says that a file contradicts itself or its neighbours.
+func Corrupt(where, format string, args ...any) *Error {
+	return New(ErrCorrupt, where, format, args...)
+}
+
+// Incomplete says that something a checkpoint needs is not there.
+func Incomplete(where, format string, args ...any) *Error {
+	return New(ErrIncomplete, where, format, args...)
+}
+
+// Unsupported says that the input is sound and metalcast cannot treat it.
+func Unsupported(where, format string, args ...any) *Error {
+	return New(ErrUnsupported, where, format, args...)
+}
+
+// In puts a place in front of err: "place: where: what". Kind, hint and cause stay.
+func In(place string, err error) error {
+	var e *Error
+	if errors.As(err, &e) && e == err { //nolint:errorlint // only an unwrapped Error can be extended in place
+		c := *e
+		if c.Where != "" {
+			c.Where = place + ": " + c.Where
+		} else {
+			c.Where = place
+		}
+		return &c
+	}
+	return &Error{Where: place, What: err.Error(), Err: nil, Kind: err}
+}
+
+// Hint gives the first hint found in err's chain, or "".
+func Hint(err error) string {
+	var e *Error
+	for errors.As(err, &e) {
+		if e.Hint != "" {
+			return e.Hint
+		}
+		if e.Err == nil {
+			return ""
+		}
+		err = e.Err
+	}
+	return ""
+}
