@@ -1,0 +1,155 @@
+// Package safetensors reads and writes the headers of safetensors files, strictly.
+//
+// A file is an 8-byte little-endian length n, a JSON object of n bytes (it may end in spaces), and the data. The object maps a tensor's
+// name to its dtype, shape and data_offsets [begin, end) counted from the first data byte, and may hold "__metadata__", a map of
+// strings. The rules are those of the reference implementation (huggingface/safetensors, tensor.rs, validate): offsets are
+// contiguous from 0 in order, end - begin is shape times element size, and the last tensor ends where the file does. Names that occur twice and
+// invalid UTF-8 are refused too.
+package safetensors
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/bits"
+	"slices"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/fault"
+)
+
+// MaxHeader is the longest header accepted, in bytes: the reference implementation's limit.
+const MaxHeader = 100_000_000
+
+// maxRank bounds a shape; no checkpoint comes near it.
+const maxRank = 64
+
+// Tensor is an entry of a header.
+type Tensor struct {
+	Name  string
+	DType dtype.DType
+	Shape []int64
+	Begin int64 // of the data, counted from Header.DataStart
+	End   int64
+}
+
+// Size is the length of the tensor's data in bytes.
+func (t *Tensor) Size() int64 { return t.End - t.Begin }
+
+// Header is a parsed header: its tensors in the order of their data.
+type Header struct {
+	Tensors   []Tensor
+	Metadata  map[string]string
+	DataStart int64 // file offset of the first data byte: 8 + the header's length
+}
+
+// Read reads and checks the header of a file of size bytes. Errors are *fault.Error without the file's name.
+func Read(r io.ReaderAt, size int64) (*Header, error) {
+	if size < 8 {
+		return nil, fault.Corrupt("", "%d bytes, too short for a safetensors file", size)
+	}
+	var length [8]byte
+	if err := readFull(r, length[:], 0); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint64(length[:])
+	switch {
+	case n > MaxHeader:
+		return nil, fault.Corrupt("", "header length is %d bytes, at most %d are accepted: not a safetensors file, or a damaged one", n, MaxHeader)
+	case int64(n) > size-8:
+		return nil, fault.Incomplete("", "header of %d bytes does not fit the file of %d bytes: truncated", n, size)
+	}
+	text := make([]byte, n)
+	if err := readFull(r, text, 8); err != nil {
+		return nil, err
+	}
+	return Parse(text, size-8-int64(n))
+}
+
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case errors.Is(err, io.EOF):
+		return fault.Incomplete("", "file ends at byte %d inside the header", off+int64(n))
+	}
+	return &fault.Error{What: "header", Err: err}
+}
+
+// Parse checks a header's JSON text against dataSize, the number of bytes that follow it.
+func Parse(text []byte, dataSize int64) (*Header, error) {
+	h, err := decode(text)
+	if err != nil {
+		return nil, err
+	}
+	h.DataStart = 8 + int64(len(text))
+	slices.SortFunc(h.Tensors, func(a, b Tensor) int {
+		return cmp.Or(cmp.Compare(a.Begin, b.Begin), cmp.Compare(a.End, b.End), cmp.Compare(a.Name, b.Name))
+	})
+	return h, h.validate(dataSize)
+}
+
+func (h *Header) validate(dataSize int64) error {
+	var at int64
+	for i := range h.Tensors {
+		t := &h.Tensors[i]
+		want, ok := Bytes(t.DType, t.Shape)
+		switch {
+		case t.End < t.Begin:
+			return tensorError(t, "data_offsets [%d, %d] run backwards", t.Begin, t.End)
+		case !ok:
+			return tensorError(t, "shape %v x %s overflows or is no whole number of bytes", t.Shape, t.DType)
+		case want != t.Size():
+			return tensorError(t, "shape %v x %s is %d bytes, data_offsets [%d, %d] span %d", t.Shape, t.DType, want, t.Begin, t.End, t.Size())
+		case t.Begin > at:
+			return tensorError(t, "data begins at %d, the tensor before it ends at %d: %d bytes belong to no tensor", t.Begin, at, t.Begin-at)
+		case t.Begin < at:
+			return tensorError(t, "data begins at %d, inside the tensor before it, which ends at %d", t.Begin, at)
+		case t.End > dataSize:
+			e := tensorError(t, "data ends at %d, the file has %d bytes of data: truncated", t.End, dataSize)
+			e.Kind = fault.ErrIncomplete
+			return e
+		}
+		at = t.End
+	}
+	if at != dataSize {
+		return fault.Corrupt("", "%d bytes follow the last tensor, which ends at %d of %d", dataSize-at, at, dataSize)
+	}
+	return nil
+}
+
+func tensorError(t *Tensor, format string, args ...any) *fault.Error {
+	return fault.Corrupt("tensor "+quote(t.Name), format, args...)
+}
+
+// Bytes is the data length of a tensor: the product of its shape and element width. It is false when
+// a dimension is negative, the product overflows, or it is no whole number of bytes.
+func Bytes(t dtype.DType, shape []int64) (int64, bool) {
+	n, ok := Elements(shape)
+	if !ok {
+		return 0, false
+	}
+	hi, lo := bits.Mul64(uint64(n), uint64(t.Bits()))
+	if hi != 0 || lo>>3 > 1<<62 || lo%8 != 0 {
+		return 0, false
+	}
+	return int64(lo >> 3), true
+}
+
+// Elements is the product of a shape, 1 for a scalar; false when it is negative or overflows.
+func Elements(shape []int64) (int64, bool) {
+	n := uint64(1)
+	for _, d := range shape {
+		if d < 0 {
+			return 0, false
+		}
+		hi, lo := bits.Mul64(n, uint64(d))
+		if hi != 0 || lo > 1<<62 {
+			return 0, false
+		}
+		n = lo
+	}
+	return int64(n), true
+}
