@@ -1,0 +1,140 @@
+package checkpoint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/metalcast/metalcast/internal/fault"
+)
+
+// index is model.safetensors.index.json: which shard holds which tensor. Headers decide; the index names the shards.
+type index struct {
+	WeightMap map[string]string `json:"weight_map"`
+}
+
+// readIndex gives nil where there is no index.
+func (l *listing) readIndex() (*index, error) {
+	text, err := l.read(IndexName, maxJSON)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	var x index
+	if err := json.UnmarshalRead(bytes.NewReader(text), &x); err != nil {
+		return nil, &fault.Error{Kind: fault.ErrCorrupt, Where: IndexName, What: "not a valid index", Err: err}
+	}
+	if len(x.WeightMap) == 0 {
+		return nil, fault.Corrupt(IndexName, "weight_map is missing or empty")
+	}
+	for _, name := range slices.Sorted(maps.Keys(x.WeightMap)) {
+		if file := x.WeightMap[name]; !plainName(file) {
+			return nil, fault.Corrupt(IndexName, "places tensor %q in %q, which is no file name inside the directory", name, file)
+		}
+	}
+	return &x, nil
+}
+
+// plainName refuses everything that could lead out of a directory.
+func plainName(s string) bool {
+	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, `/\`) && filepath.IsLocal(s)
+}
+
+var numbered = regexp.MustCompile(`^model-(\d{5})-of-(\d{5})\.safetensors$`)
+
+// shardNames is the shard set: the index's when there is one, else model.safetensors, else a complete model-NNNNN-of-NNNNN set.
+func (l *listing) shardNames(x *index) ([]string, error) {
+	if x != nil {
+		return l.indexedShards(x)
+	}
+	single := l.has("model.safetensors")
+	var set []string
+	total := ""
+	for _, name := range l.names {
+		m := numbered.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		if total != "" && m[2] != total {
+			return nil, fault.Corrupt(l.dir, "shards of two sets: %s and %s", set[0], name).WithHint("remove the set that does not belong here")
+		}
+		total = m[2]
+		set = append(set, name)
+	}
+	switch {
+	case single && len(set) > 0:
+		return nil, fault.Corrupt(l.dir, "model.safetensors and %d numbered shards, and no %s to tell which count", len(set), IndexName)
+	case single:
+		return []string{"model.safetensors"}, nil
+	case len(set) == 0:
+		return nil, fault.Incomplete(l.dir, "no shard: neither model.safetensors nor model-NNNNN-of-NNNNN.safetensors nor %s", IndexName)
+	}
+	n, _ := strconv.Atoi(total)
+	for i := 1; i <= n; i++ {
+		if name := fmt.Sprintf("model-%05d-of-%s.safetensors", i, total); !l.has(name) {
+			return nil, missingShard(name, fmt.Sprintf("the set has %d", n))
+		}
+	}
+	return set, nil
+}
+
+func (l *listing) indexedShards(x *index) ([]string, error) {
+	seen := map[string]bool{}
+	var set []string
+	for _, file := range x.WeightMap {
+		if !seen[file] {
+			seen[file] = true
+			set = append(set, file)
+		}
+	}
+	slices.Sort(set)
+	for _, name := range set {
+		if !l.has(name) {
+			return nil, missingShard(name, IndexName+" names it")
+		}
+	}
+	return set, nil
+}
+
+func missingShard(name, why string) error {
+	return fault.Incomplete(name, "missing: %s", why).WithHint(`finish the download, for example with "hf download"`)
+}
+
+// compareIndex refuses an index that promises a tensor no shard holds. Other differences are notes: the headers win.
+func (v *Inventory) compareIndex(x *index) error {
+	if x == nil {
+		return nil
+	}
+	var missing []string
+	elsewhere := 0
+	for name, file := range x.WeightMap {
+		if t := v.byName[name]; t == nil {
+			missing = append(missing, name)
+		} else if v.Shards[t.Shard].Name != file {
+			elsewhere++
+		}
+	}
+	if len(missing) > 0 {
+		name := slices.Min(missing)
+		return fault.Incomplete(IndexName, "%d of its %d tensors are in no shard; the first is %q, said to be in %s",
+			len(missing), len(x.WeightMap), name, x.WeightMap[name])
+	}
+	if elsewhere > 0 {
+		v.Notes = append(v.Notes, fmt.Sprintf("%s places %d tensors in another shard than the one that holds them; the shards' headers count", IndexName, elsewhere))
+	}
+	if extra := len(v.Tensors) - len(x.WeightMap); extra > 0 {
+		v.Notes = append(v.Notes, fmt.Sprintf("%d tensors in the shards are not in %s; they are converted too", extra, IndexName))
+	}
+	return nil
+}
