@@ -1,0 +1,213 @@
+package family
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/fault"
+)
+
+// expert turns a site into an Expert where its name says so: GROUP + index + "." + projection + ".weight".
+func (c *classifier) expert(s *Site) error {
+	if c.Experts == nil {
+		return nil
+	}
+	name := s.Tensor.Name
+	at := strings.Index(name, c.Experts.Infix)
+	if at < 0 {
+		return nil
+	}
+	at += len(c.Experts.Infix)
+	digits, rest, ok := strings.Cut(name[at:], ".")
+	if !ok || digits == "" || digits[0] < '0' || digits[0] > '9' {
+		return nil // experts.gate_up_proj: stacked already
+	}
+	index, err := strconv.Atoi(digits)
+	proj, isWeight := strings.CutSuffix(rest, ".weight")
+	known := proj == c.Experts.Gate || proj == c.Experts.Up || proj == c.Experts.Down
+	switch {
+	case err != nil || strconv.Itoa(index) != digits:
+		return fault.Corrupt(s.Tensor.String(), "%q is no expert index", digits)
+	case !isWeight || !known:
+		return fault.Unsupported(s.Tensor.String(), "an expert has %s.weight, %s.weight and %s.weight; this is none of them",
+			c.Experts.Gate, c.Experts.Up, c.Experts.Down)
+	case len(s.Tensor.Shape) != 2:
+		return fault.Corrupt(s.Tensor.String(), "shape is %v, a matrix was expected", s.Tensor.Shape)
+	}
+	s.Role, s.Proj, s.Group, s.Index = Expert, proj, name[:at], index
+	return nil
+}
+
+// Group is the experts of one layer: for each projection its sites, by expert index.
+type Group struct {
+	Name  string // everything before the expert's index
+	Where string // "layer 3", for messages
+	Sites map[string][]*Site
+}
+
+// Groups collects the Expert sites of all layers and checks that each layer is complete: all projections, experts exactly
+// 0..N-1, equal shape, type and scale layout, and N as the config says.
+func (f *Family) Groups(v *checkpoint.Inventory, sites []Site) ([]*Group, error) {
+	if f.Experts == nil {
+		return nil, nil
+	}
+	byName := map[string]*Group{}
+	for i := range sites {
+		s := &sites[i]
+		if s.Role != Expert {
+			continue
+		}
+		g := byName[s.Group]
+		if g == nil {
+			g = &Group{Name: s.Group, Where: layerName(s.Group, f.Experts.Infix), Sites: map[string][]*Site{}}
+			byName[s.Group] = g
+		}
+		g.Sites[s.Proj] = append(g.Sites[s.Proj], s)
+	}
+	groups := make([]*Group, 0, len(byName))
+	for _, g := range byName {
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b *Group) int { return cmp.Compare(a.Name, b.Name) })
+	want := f.expertCount(v.Config)
+	for _, g := range groups {
+		if err := f.checkGroup(g, want); err != nil {
+			return nil, err
+		}
+	}
+	return groups, nil
+}
+
+// layerName reads "layer 3" out of "model.language_model.layers.3.mlp.experts.".
+func layerName(group, infix string) string {
+	prefix := strings.TrimSuffix(group, infix)
+	number := prefix[strings.LastIndexByte(prefix, '.')+1:]
+	if strings.HasPrefix(prefix, "mtp.") {
+		return "mtp layer " + number
+	}
+	return "layer " + number
+}
+
+// expertCount is the config's number of experts, 0 where it gives none.
+func (f *Family) expertCount(c *checkpoint.Config) int {
+	for _, key := range f.Experts.CountKeys {
+		if n := int(c.TextSetting(key).Int()); n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+func (f *Family) checkGroup(g *Group, want int) error {
+	e := f.Experts
+	for _, proj := range []string{e.Gate, e.Up, e.Down} {
+		list := g.Sites[proj]
+		if len(list) == 0 {
+			return fault.Incomplete(g.Where, "%s is missing from every expert", proj)
+		}
+		slices.SortFunc(list, func(a, b *Site) int { return cmp.Compare(a.Index, b.Index) })
+		if err := checkIndices(g.Where, proj, list, want); err != nil {
+			return err
+		}
+		for _, s := range list[1:] {
+			if err := sameForm(g.Where+", "+proj, list[0], s); err != nil {
+				return err
+			}
+		}
+	}
+	gate, up, down := g.Sites[e.Gate], g.Sites[e.Up], g.Sites[e.Down]
+	if len(gate) != len(up) || len(gate) != len(down) {
+		return fault.Incomplete(g.Where, "%d experts have %s, %d have %s, %d have %s", len(gate), e.Gate, len(up), e.Up, len(down), e.Down)
+	}
+	if err := sameForm(g.Where, gate[0], up[0]); err != nil {
+		return err
+	}
+	a, b := gate[0].Tensor.Shape, down[0].Tensor.Shape
+	if a[0] != b[1] || a[1] != b[0] {
+		return fault.Corrupt(g.Where, "%s is %v and %s is %v; one should be the other's transpose in shape", e.Gate, a, e.Down, b)
+	}
+	if down[0].Tensor.DType != gate[0].Tensor.DType {
+		return fault.Corrupt(g.Where, "%s is %s and %s is %s", e.Gate, gate[0].Tensor.DType, e.Down, down[0].Tensor.DType)
+	}
+	if want > 0 && len(gate) != want {
+		return fault.Corrupt(g.Where, "%d experts, config.json says num_experts %d", len(gate), want)
+	}
+	return nil
+}
+
+// checkIndices demands 0..n-1, each once. Gaps inside what is there come first: they are the surer sign of a lost file.
+func checkIndices(where, proj string, list []*Site, want int) error {
+	present := map[int]bool{}
+	last := 0
+	for _, s := range list {
+		present[s.Index], last = true, max(last, s.Index)
+	}
+	var missing []int
+	for i := 0; i < max(last+1, want); i++ {
+		if !present[i] {
+			missing = append(missing, i)
+		}
+	}
+	switch {
+	case len(missing) == 0:
+		return nil
+	case missing[0] > last:
+		return fault.Incomplete(where+", "+proj, "experts end at %d, config.json says num_experts %d", last, want)
+	}
+	verb := "is"
+	if len(missing) > 1 {
+		verb = "are"
+	}
+	return fault.Incomplete(where+", "+proj, "expert indices are non-contiguous: %s %s missing (found %s)", ranges(missing), verb, ranges(indices(list)))
+}
+
+func indices(list []*Site) []int {
+	out := make([]int, len(list))
+	for i, s := range list {
+		out[i] = s.Index
+	}
+	return out
+}
+
+// ranges writes sorted numbers as "0-16, 18-255", and at most 8 runs of them.
+func ranges(n []int) string {
+	var runs []string
+	for i := 0; i < len(n); {
+		j := i
+		for j+1 < len(n) && n[j+1] == n[j]+1 {
+			j++
+		}
+		if len(runs) == 8 {
+			return strings.Join(runs, ", ") + fmt.Sprintf(" and %d more", len(n)-i)
+		}
+		if i == j {
+			runs = append(runs, strconv.Itoa(n[i]))
+		} else {
+			runs = append(runs, fmt.Sprintf("%d-%d", n[i], n[j]))
+		}
+		i = j + 1
+	}
+	return strings.Join(runs, ", ")
+}
+
+// sameForm demands equal shape, type and scale layout of two experts' matrices.
+func sameForm(where string, a, b *Site) error {
+	name := func(s *Site) string { return fmt.Sprintf("expert %d's %s", s.Index, s.Proj) }
+	x, y := a.Tensor, b.Tensor
+	switch {
+	case !slices.Equal(x.Shape, y.Shape):
+		return fault.Corrupt(where, "%s has shape %v, %s has %v", name(a), x.Shape, name(b), y.Shape)
+	case x.DType != y.DType:
+		return fault.Corrupt(where, "%s is %s, %s is %s", name(a), x.DType, name(b), y.DType)
+	case a.Scale == nil:
+		return nil
+	case a.Block != b.Block || a.Scale.DType != b.Scale.DType:
+		return fault.Corrupt(where, "%s has %s scales in blocks of %dx%d, %s has %s in blocks of %dx%d",
+			name(a), a.Scale.DType, a.Block.Rows, a.Block.Cols, name(b), b.Scale.DType, b.Block.Rows, b.Block.Cols)
+	}
+	return nil
+}
