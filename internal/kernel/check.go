@@ -1,0 +1,100 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+)
+
+// Check tells what is wrong with the batches of one Run, for slot memory of in and out bytes and the given number of tallies. Every
+// backend calls it first: a job that reached outside its slot would corrupt memory without a word on a GPU. It does not look for
+// jobs whose destinations overlap; their result is undefined.
+func Check(in, out int, batches []Batch, tallies int) error {
+	n := 0
+	for i := range batches {
+		b := &batches[i]
+		if err := b.Params.check(); err != nil {
+			return err
+		}
+		for k := range b.Jobs {
+			if err := b.Jobs[k].check(&b.Params, int64(in), int64(out)); err != nil {
+				return fmt.Errorf("job %d of %s: %w", k, b.Params, err)
+			}
+		}
+		n += len(b.Jobs)
+	}
+	if tallies != n {
+		return fmt.Errorf("kernel: %d tallies for %d jobs", tallies, n)
+	}
+	return nil
+}
+
+func (p *Params) check() error {
+	switch p.Op {
+	case Dequant:
+		if p.From == dtype.F8E4M3 && p.To.IsFloat() && (p.ScaleType == dtype.F32 || p.ScaleType == dtype.BF16) && size(p.BlockRows) && size(p.BlockCols) {
+			return nil
+		}
+	case Cast:
+		if p.From.IsFloat() && p.To.IsFloat() && p.ScaleType == dtype.Invalid && p.BlockRows == 0 && p.BlockCols == 0 {
+			return nil
+		}
+	default:
+		return fmt.Errorf("kernel: unknown operation %d", p.Op)
+	}
+	return fmt.Errorf("kernel: there is no %s", p)
+}
+
+// size tells a count of rows, columns or elements that 32-bit indices hold.
+func size(n int) bool { return n >= 1 && n <= math.MaxInt32 }
+
+// place tells an offset, stride or phase.
+func place(n int) bool { return n >= 0 && n <= math.MaxInt32 }
+
+func (j *Job) check(p *Params, in, out int64) error {
+	if !size(j.Rows) || !size(j.Cols) {
+		return fmt.Errorf("%d rows of %d columns", j.Rows, j.Cols)
+	}
+	if !place(j.Src) || !place(j.SrcStride) || !place(j.Dst) || !place(j.DstStride) || !place(j.Scale) || !place(j.ScaleStride) {
+		return fmt.Errorf("an offset or stride is negative or beyond 2^31: %+v", *j)
+	}
+	if j.Rows > 1 && (j.SrcStride < j.Cols || j.DstStride < j.Cols) {
+		return fmt.Errorf("rows of %d columns overlap: source stride %d, destination stride %d", j.Cols, j.SrcStride, j.DstStride)
+	}
+	if int64(j.Dst)%p.To.Size() != 0 {
+		return fmt.Errorf("destination at byte %d, not a multiple of %d", j.Dst, p.To.Size())
+	}
+	if err := inside("source", j.Src, j.Rows, j.SrcStride, j.Cols, p.From, in, "input"); err != nil {
+		return err
+	}
+	if err := inside("destination", j.Dst, j.Rows, j.DstStride, j.Cols, p.To, out, "output"); err != nil {
+		return err
+	}
+	if p.Op != Dequant {
+		return nil
+	}
+	if j.RowPhase < 0 || j.RowPhase >= p.BlockRows || j.ColPhase < 0 || j.ColPhase >= p.BlockCols {
+		return fmt.Errorf("phase (%d, %d) outside a block of %dx%d", j.RowPhase, j.ColPhase, p.BlockRows, p.BlockCols)
+	}
+	down, across := p.Blocks(j)
+	if down > 1 && j.ScaleStride < across {
+		return fmt.Errorf("scale stride %d for rows of %d blocks", j.ScaleStride, across)
+	}
+	return inside("scales", j.Scale, down, j.ScaleStride, across, p.ScaleType, in, "input")
+}
+
+// inside checks the last byte of a strided matrix. Factors below 2^31 cannot overflow here: 2^31*2^31*4 would, so the product is
+// compared in units of elements.
+func inside(what string, at, rows, stride, cols int, t dtype.DType, limit int64, where string) error {
+	last := int64(rows-1)*int64(stride) + int64(cols) // at most 2^62
+	if room := (limit - int64(at)) / t.Size(); int64(at) > limit || last > room {
+		return fmt.Errorf("%s of %dx%d (stride %d) at byte %d beyond the %d bytes of the slot's %s", what, rows, cols, stride, at, limit, where)
+	}
+	return nil
+}
+
+// Blocks is how many scale blocks a job touches, down and across.
+func (p *Params) Blocks(j *Job) (down, across int) {
+	return (j.RowPhase+j.Rows-1)/p.BlockRows + 1, (j.ColPhase+j.Cols-1)/p.BlockCols + 1
+}
