@@ -1,0 +1,62 @@
+package plan
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/tidwall/sjson"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/dtype"
+)
+
+// staleKeys describe a quantization that the output does not have. Consumers act on them: mlx-lm refuses some, transformers builds FP8 modules.
+var staleKeys = []string{"quantization_config", "text_config.quantization_config", "compression_config", "text_config.compression_config"}
+
+// dtypeKeys are where a config may say its weights' type.
+var dtypeKeys = []string{"dtype", "torch_dtype", "text_config.dtype", "text_config.torch_dtype"}
+
+// convertedConfig is the source's config.json without its quantization and with the new type. All else stays, in its order.
+func convertedConfig(c *checkpoint.Config, to dtype.DType) ([]byte, error) {
+	text := bytes.Clone(c.Text)
+	var err error
+	for _, key := range staleKeys {
+		if c.Get(key).Exists() {
+			if text, err = sjson.DeleteBytes(text, key); err != nil {
+				return nil, err
+			}
+		}
+	}
+	said := false
+	for _, key := range dtypeKeys {
+		if c.Get(key).Exists() {
+			said = true
+			if text, err = sjson.SetBytes(text, key, to.ConfigName()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !said {
+		if text, err = sjson.SetBytes(text, "dtype", to.ConfigName()); err != nil {
+			return nil, err
+		}
+	}
+	return indentAs(text, c.Text)
+}
+
+// indentAs lays text out as model is: on one line, or with its indentation; and ends it as model ends.
+func indentAs(text, model []byte) ([]byte, error) {
+	v := jsontext.Value(bytes.TrimSpace(text))
+	first, rest, lines := strings.Cut(strings.TrimSpace(string(model)), "\n")
+	if lines && strings.TrimSpace(first) == "{" {
+		indent := rest[:len(rest)-len(strings.TrimLeft(rest, " \t"))]
+		if err := v.Indent(jsontext.WithIndent(indent)); err != nil {
+			return nil, err
+		}
+	}
+	if bytes.HasSuffix(model, []byte("\n")) {
+		v = append(v, '\n')
+	}
+	return v, nil
+}

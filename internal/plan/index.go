@@ -1,0 +1,42 @@
+package plan
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// index writes model.safetensors.index.json as Hugging Face does: sizes, then every tensor's shard by name.
+func (p *Plan) index() ([]byte, error) {
+	var size, parameters int64
+	sorted := make([]*Tensor, len(p.Tensors))
+	for i := range p.Tensors {
+		t := &p.Tensors[i]
+		sorted[i] = t
+		size += t.Size
+		parameters += t.Size * 8 / t.DType.Bits()
+	}
+	slices.SortFunc(sorted, func(a, b *Tensor) int { return cmp.Compare(a.Name, b.Name) })
+	var b bytes.Buffer
+	e := jsontext.NewEncoder(&b, jsontext.WithIndent("  "))
+	tokens := []jsontext.Token{
+		jsontext.BeginObject,
+		jsontext.String("metadata"), jsontext.BeginObject,
+		jsontext.String("total_parameters"), jsontext.Int(parameters),
+		jsontext.String("total_size"), jsontext.Int(size),
+		jsontext.EndObject,
+		jsontext.String("weight_map"), jsontext.BeginObject,
+	}
+	for _, t := range sorted {
+		tokens = append(tokens, jsontext.String(t.Name), jsontext.String(p.Shards[t.Shard].Name))
+	}
+	tokens = append(tokens, jsontext.EndObject, jsontext.EndObject)
+	for _, t := range tokens {
+		if err := e.WriteToken(t); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), nil
+}
