@@ -1,0 +1,16 @@
+//go:build unix
+
+package engine
+
+import (
+	"os"
+	"syscall"
+)
+
+// device tells file systems apart.
+func device(st os.FileInfo) uint64 {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Dev) //nolint:unconvert // its type differs between systems
+	}
+	return 0
+}

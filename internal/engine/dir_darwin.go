@@ -1,0 +1,36 @@
+package engine
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// preallocate gives a file its real size on disk, so that a full disk shows before the first byte: F_PREALLOCATE does not change the
+// size, ftruncate follows. EINVAL and ENOTSUP mean that the volume cannot; ENOSPC is the real answer, purgeable space counted.
+func preallocate(f *os.File, size int64) error {
+	if size > 0 {
+		store := unix.Fstore_t{Flags: unix.F_ALLOCATEALL, Posmode: unix.F_PEOFPOSMODE, Length: size}
+		err := unix.FcntlFstore(f.Fd(), unix.F_PREALLOCATE, &store)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
+			return err
+		}
+	}
+	// Data begins at a multiple of the page, so whole windows go past the cache.
+	_, _ = unix.FcntlInt(f.Fd(), unix.F_NOCACHE, 1)
+	return f.Truncate(size)
+}
+
+func renameExclusive(from, to string) error {
+	err := unix.RenamexNp(from, to, unix.RENAME_EXCL)
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EINVAL) { // exFAT has no exclusive rename; refuseExisting has looked
+		return os.Rename(from, to)
+	}
+	return err
+}
+
+// pacer has nothing to do: uncached writes leave at once.
+type pacer struct{}
+
+func (*pacer) wrote(*os.File, int64, int64) error { return nil }

@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// preallocate gives a file its real size on disk, so that a full disk shows before the first byte. Where the file system cannot, the size alone.
+func preallocate(f *os.File, size int64) error {
+	var err error
+	for {
+		err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return f.Truncate(size)
+	}
+	return err
+}
+
+func renameExclusive(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system or kernel without the flag; refuseExisting has looked
+		return os.Rename(from, to)
+	}
+	return err
+}
+
+// Pacing: writeback of a large piece starts at once, and past a bound the oldest piece is awaited and dropped from the page cache. An unpaced writer fills
+// memory with dirty pages and is then throttled: three times slower on large models (docs/performance.md).
+const (
+	paceLeast  = 64 << 10 // smaller pieces are left to the system
+	paceFlight = 64 << 20 // bytes in flight for each shard
+)
+
+type span struct{ off, n int64 }
+
+// pacer keeps a shard's pieces whose writeback has started, oldest first.
+type pacer struct {
+	queue  []span
+	flight int64
+}
+
+func (p *pacer) wrote(f *os.File, off, n int64) error {
+	if n < paceLeast {
+		return nil
+	}
+	fd := int(f.Fd())
+	if err := syncRange(fd, span{off, n}, unix.SYNC_FILE_RANGE_WRITE); err != nil {
+		return err
+	}
+	p.queue = append(p.queue, span{off, n})
+	p.flight += n
+	for p.flight > paceFlight {
+		s := p.queue[0]
+		p.queue = append(p.queue[:0], p.queue[1:]...)
+		p.flight -= s.n
+		if err := syncRange(fd, s, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER); err != nil {
+			return err
+		}
+		_ = unix.Fadvise(fd, s.off, s.n, unix.FADV_DONTNEED) // advice
+	}
+	return nil
+}
+
+func syncRange(fd int, s span, flags int) error {
+	for {
+		err := unix.SyncFileRange(fd, s.off, s.n, flags)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ESPIPE) || errors.Is(err, unix.EINVAL):
+			return nil // pacing is not to be had here
+		}
+		return err
+	}
+}

@@ -1,0 +1,244 @@
+// Package engine is the data plane: it reads windows of the source, has a backend compute them, and writes the results to their final places. Three stages,
+// each on its own goroutine, pass a fixed ring of slots around, so that reading, computing and writing overlap and memory does not depend on
+// the model's size. It decides nothing and, once started, allocates nothing that grows.
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// Source gives the bytes of source shards. ReadAt fills p or fails; it is called by one goroutine.
+type Source interface {
+	ReadAt(shard int, p []byte, off int64) error
+}
+
+// Sink takes the bytes of output shards. WriteAt is called by one goroutine, each byte of a shard's data once, in no particular order.
+type Sink interface {
+	WriteAt(shard int, p []byte, off int64) error
+}
+
+// Options are the choices that do not change a byte of sound checkpoints' output.
+type Options struct {
+	KeepNaN       bool              // go on at NaN codes and non-finite scales
+	AllowOverflow bool              // go on at finite values that become infinite
+	Progress      func(bytes int64) // called after each window with the source bytes done since the last call; may be nil
+}
+
+// Finding is what a source tensor held that it should not, under the options that go on.
+type Finding struct {
+	Tensor string
+	Tally  kernel.Tally // positions of the first occurrence, in the tensor's last two dimensions
+}
+
+// Result is what a run counted.
+type Result struct {
+	Read, Written int64 // bytes
+	Findings      []Finding
+}
+
+// Run executes the plan. It returns when everything is written, or at the first error or cancellation with all stages stopped.
+func Run(ctx context.Context, p *plan.Plan, s *Schedule, src Source, dst Sink, be kernel.Backend, o Options) (Result, error) {
+	r := runner{plan: p, src: src, dst: dst, be: be, opts: o}
+	slots := s.Slots
+	if n := len(s.Windows); n < slots {
+		slots = n
+	}
+	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
+	for range slots {
+		mem, err := be.NewSlot(s.In, s.Out)
+		if err != nil {
+			return Result{}, fmt.Errorf("memory for a window of %d + %d bytes: %w", s.In, s.Out, err)
+		}
+		free <- &slot{mem: mem, tallies: make([]kernel.Tally, s.Jobs)}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(toRun)
+		for i := range s.Windows {
+			sl, err := take(ctx, free)
+			if err != nil {
+				return err
+			}
+			sl.window = &s.Windows[i]
+			if err := r.read(sl); err != nil {
+				return err
+			}
+			toRun <- sl // never blocks: there are no more slots than places
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer close(toWrite)
+		return drain(ctx, toRun, func(sl *slot) error {
+			if err := r.compute(ctx, sl); err != nil {
+				return err
+			}
+			toWrite <- sl
+			return nil
+		})
+	})
+	g.Go(func() error {
+		return drain(ctx, toWrite, func(sl *slot) error {
+			if err := r.write(sl); err != nil {
+				return err
+			}
+			free <- sl
+			return nil
+		})
+	})
+	err := g.Wait()
+	return r.result, err
+}
+
+// slot is the memory of one window in flight.
+type slot struct {
+	mem     kernel.Slot
+	window  *Window
+	tallies []kernel.Tally
+}
+
+func take(ctx context.Context, from <-chan *slot) (*slot, error) {
+	select {
+	case s := <-from:
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// drain works through a channel until it is closed or ctx ends.
+func drain(ctx context.Context, from <-chan *slot, work func(*slot) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s, ok := <-from:
+			if !ok {
+				return nil
+			}
+			if err := work(s); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+type runner struct {
+	plan *plan.Plan
+	src  Source
+	dst  Sink
+	be   kernel.Backend
+	opts Options
+
+	result Result // Read by the reader, Findings by the computer, Written by the writer
+}
+
+func (r *runner) read(s *slot) error {
+	in := s.mem.In()
+	for _, x := range s.window.Reads {
+		if err := r.src.ReadAt(x.Shard, in[x.Buf:x.Buf+x.N], x.Off); err != nil {
+			return err
+		}
+		r.result.Read += int64(x.N)
+	}
+	return nil
+}
+
+func (r *runner) compute(ctx context.Context, s *slot) error {
+	w := s.window
+	if len(w.Batches) == 0 {
+		return nil
+	}
+	tallies := s.tallies[:len(w.Parts)]
+	if err := r.be.Run(ctx, s.mem, w.Batches, tallies); err != nil {
+		return err
+	}
+	return r.judgeAll(w, tallies)
+}
+
+// judgeAll looks at parts in the order of their pieces, whatever batch they are in: windows come in the source's order, so the
+// tensor that an error names is the same for every window size and machine.
+func (r *runner) judgeAll(w *Window, tallies []kernel.Tally) error {
+	var bad []int
+	for i := range tallies {
+		if tallies[i].Any() {
+			bad = append(bad, i)
+		}
+	}
+	slices.SortFunc(bad, func(i, j int) int {
+		a, b := &w.Parts[i], &w.Parts[j]
+		return cmp.Or(cmp.Compare(a.Piece, b.Piece), cmp.Compare(a.Row, b.Row), cmp.Compare(a.Col, b.Col))
+	})
+	for _, i := range bad {
+		if err := r.judge(&w.Parts[i], tallies[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) write(s *slot) error {
+	w := s.window
+	for _, x := range w.Writes {
+		from := s.mem.Out()
+		if x.Moved {
+			from = s.mem.In()
+		}
+		if err := r.dst.WriteAt(x.Shard, from[x.Buf:x.Buf+x.N], x.Off); err != nil {
+			return err
+		}
+		r.result.Written += int64(x.N)
+	}
+	if r.opts.Progress != nil {
+		r.opts.Progress(w.Bytes)
+	}
+	return nil
+}
+
+// judge refuses what the options do not allow and keeps the rest as findings.
+func (r *runner) judge(part *Part, t kernel.Tally) error {
+	p := &r.plan.Pieces[part.Piece]
+	row, col := int(part.Row), int(part.Col)
+	for _, s := range []*kernel.Spot{&t.NaN, &t.Scale, &t.Overflow} {
+		s.Row += row
+		s.Col += col
+	}
+	where := p.Source.String()
+	at := func(s kernel.Spot) string {
+		if len(p.Source.Shape) > 2 {
+			return fmt.Sprintf("row %d, column %d of matrix %d", s.Row, s.Col, p.Matrix)
+		}
+		return fmt.Sprintf("row %d, column %d", s.Row, s.Col)
+	}
+	const hint = "--nan-policy keep converts it all the same, NaN staying NaN"
+	switch {
+	case t.NaN.N > 0 && !r.opts.KeepNaN:
+		return fault.Corrupt(where, "holds NaN codes (0x7F or 0xFF), the first at %s", at(t.NaN)).WithHint(hint)
+	case t.Scale.N > 0 && !r.opts.KeepNaN:
+		return fault.Corrupt(p.Scale.String(), "holds a scale that is NaN or infinite, at [%d, %d], for the weight's %s",
+			t.Scale.Row/p.Params.BlockRows, t.Scale.Col/p.Params.BlockCols, at(t.Scale)).WithHint(hint)
+	case t.Overflow.N > 0 && !r.opts.AllowOverflow:
+		return fault.Corrupt(where, "%d of its values are too large for %s, the first at %s", t.Overflow.N, p.Params.To.ConfigName(), at(t.Overflow)).WithHint(
+			"choose another --dtype, or --allow-overflow to write infinities")
+	}
+	r.find(p.Source.Name, t)
+	return nil
+}
+
+// find adds to the tensor's finding; its parts follow each other, so only the last finding can be of the same tensor.
+func (r *runner) find(name string, t kernel.Tally) {
+	if n := len(r.result.Findings); n > 0 && r.result.Findings[n-1].Tensor == name {
+		r.result.Findings[n-1].Tally.Add(t)
+		return
+	}
+	r.result.Findings = append(r.result.Findings, Finding{name, t})
+}
