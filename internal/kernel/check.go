@@ -84,10 +84,9 @@ func (j *Job) check(p *Params, in, out int64) error {
 	return inside("scales", j.Scale, down, j.ScaleStride, across, p.ScaleType, in, "input")
 }
 
-// inside checks the last byte of a strided matrix. Factors below 2^31 cannot overflow here: 2^31*2^31*4 would, so the product is
-// compared in units of elements.
+// inside checks the end of a strided matrix, in elements: times their size the product could overflow.
 func inside(what string, at, rows, stride, cols int, t dtype.DType, limit int64, where string) error {
-	last := int64(rows-1)*int64(stride) + int64(cols) // at most 2^62
+	last := int64(rows-1)*int64(stride) + int64(cols)
 	if room := (limit - int64(at)) / t.Size(); int64(at) > limit || last > room {
 		return fmt.Errorf("%s of %dx%d (stride %d) at byte %d beyond the %d bytes of the slot's %s", what, rows, cols, stride, at, limit, where)
 	}

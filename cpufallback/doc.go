@@ -1,0 +1,26 @@
+// Package cpufallback is the reference backend: it runs the kernels of package kernel in Go, on machines without Metal and as the
+// judge of those with it. Its results are the contract's to the bit; so are its tallies, whatever the number of workers.
+//
+// # Dequantization
+//
+// An E4M3 code has 256 values, so a scale block has at most 256 results. For each block the backend computes a table of them, with
+// the float32 multiplication and the rounding of the contract; an element is then one load. The order of the work decides the
+// speed, more than the lookup: block by block the rows are short strides through memory, three times slower than this package's
+// sweep, which readies the tables of a whole band of blocks (the rows under one row of scales) and then walks its rows from end to
+// end. Wide bands are cut into columns of blocks whose tables stay in the first cache levels.
+//
+// Where the scale's exponent is far from both ends of float32's range, no result is subnormal or infinite and equal mantissas give
+// equal mantissas: 8 products for the subnormal codes and zero and 8 for the others suffice, the rest steps the exponent field.
+// Elsewhere a table takes 128 products; the sign is mirrored in any case. Blocks too small to repay a table are multiplied element
+// by element.
+//
+// # Tallies
+//
+// NaN codes are found eight at a time: adding 1 to the seven low bits of each byte carries into the eighth only from 0x7F. Only a
+// row that holds one is searched for the place. Overflow needs a look at elements only in blocks whose table holds an infinity.
+//
+// # Work
+//
+// Jobs are cut into tiles of some 256 Ki elements, along bands. The workers of a Run take tile after tile from one counter. A
+// tile's tally names its first place in row-major order and merging keeps the least, so the order of tiles does not show.
+package cpufallback

@@ -1,0 +1,67 @@
+package cpufallback
+
+import (
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// multiply computes a tile element by element, for blocks too small for tables.
+func (r *run) multiply(w *work, t tile) (found kernel.Tally) {
+	size := int(w.To.Size())
+	for row := t.r0; row < t.r1; row++ {
+		band := (w.RowPhase + row) / w.BlockRows
+		for col := t.c0; col < t.c1; {
+			block := (w.ColPhase + col) / w.BlockCols
+			end := min(t.c1, (block+1)*w.BlockCols-w.ColPhase)
+			scale := loadScale(r.in, w, band, block)
+			if !finite(scale) && w.owns(t, row, band, block) {
+				found.Scale.At(row, col, 1)
+			}
+			at := w.Src + row*w.SrcStride
+			src := r.in[at+col : at+end]
+			at = w.Dst + (row*w.DstStride+col)*size
+			inf, nan := multiplyBlock(r.out[at:at+len(src)*size], src, scale, w.To)
+			if nan {
+				countNaN(&found.NaN, src, row, col)
+			}
+			if inf && finite(scale) {
+				countInfinite(&found.Overflow, src, scale, w.To, row, col)
+			}
+			col = end
+		}
+	}
+	return found
+}
+
+// multiplyBlock multiplies one row of a block. It tells whether an infinite result and whether a NaN code was among it.
+func multiplyBlock(dst, src []byte, scale float32, to dtype.DType) (inf, nan bool) {
+	for i, c := range src {
+		w := product(c, scale)
+		nan = nan || c&127 == 127
+		switch to {
+		case dtype.BF16:
+			v := roundBF16(w)
+			inf = inf || v&0x7FFF == 0x7F80
+			little.PutUint16(dst[2*i:], v)
+		case dtype.F16:
+			v := roundF16(w)
+			inf = inf || v&0x7FFF == 0x7C00
+			little.PutUint16(dst[2*i:], v)
+		default:
+			inf = inf || w&0x7FFFFFFF == infinity
+			little.PutUint32(dst[4*i:], w)
+		}
+	}
+	return inf, nan
+}
+
+// countInfinite adds the codes whose result is infinite.
+func countInfinite(s *kernel.Spot, src []byte, scale float32, to dtype.DType, row, col int) {
+	inf := roundTo(to, infinity)
+	sign := uint32(1) << (8*to.Size() - 1)
+	for i, c := range src {
+		if roundTo(to, product(c, scale))&^sign == inf {
+			s.At(row, col+i, 1)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package cpufallback
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// run is the bookkeeping of one Backend.Run, kept between calls.
+type run struct {
+	kernels rows
+	in, out []byte
+	jobs    []work
+	tiles   int
+	next    atomic.Int64 // the tile to take
+
+	mu      sync.Mutex // guards tallies
+	tallies []kernel.Tally
+}
+
+// work is a job and its tiles.
+type work struct {
+	kernel.Params
+	kernel.Job
+	plan
+	first int // tiles of the jobs before it
+}
+
+// start lays out the tiles of all jobs.
+func (r *run) start(k rows, in, out []byte, batches []kernel.Batch, tallies []kernel.Tally) {
+	r.kernels, r.in, r.out, r.tallies = k, in, out, tallies
+	r.jobs, r.tiles = r.jobs[:0], 0
+	r.next.Store(0)
+	for i := range batches {
+		p := &batches[i].Params
+		for k := range batches[i].Jobs {
+			j := &batches[i].Jobs[k]
+			w := work{Params: *p, Job: *j, plan: planTiles(p, j), first: r.tiles}
+			r.tiles += w.down.parts * w.across.parts
+			r.jobs = append(r.jobs, w)
+		}
+	}
+}
+
+// work takes tiles until there are none or ctx ends.
+func (r *run) work(ctx context.Context, pool chan *scratch) {
+	var s *scratch
+	select {
+	case s = <-pool:
+		defer func() { pool <- s }()
+	case <-ctx.Done():
+		return
+	}
+	for ctx.Err() == nil {
+		i := int(r.next.Add(1)) - 1
+		if i >= r.tiles {
+			return
+		}
+		at, found := slices.BinarySearchFunc(r.jobs, i, func(w work, i int) int { return cmp.Compare(w.first, i) })
+		if !found {
+			at-- // the tile is inside the job before the place of insertion
+		}
+		w := &r.jobs[at]
+		if t := r.do(s, w, w.tile(i-w.first)); t.Any() {
+			r.mu.Lock()
+			r.tallies[at].Add(t)
+			r.mu.Unlock()
+		}
+	}
+}
+
+func (r *run) do(s *scratch, w *work, t tile) kernel.Tally {
+	switch {
+	case w.Op == kernel.Cast:
+		return r.cast(w, t)
+	case w.thin:
+		return r.multiply(w, t)
+	case w.To.Size() == 2:
+		return dequant(r, w, t, &s.tables16, r.kernels.row16)
+	}
+	return dequant(r, w, t, &s.tables32, r.kernels.row32)
+}

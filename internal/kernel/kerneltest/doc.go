@@ -1,0 +1,41 @@
+// Package kerneltest is the parity suite: what every backend must pass. It computes each element by itself, exactly, in float64 and
+// integers, and compares all bytes of a slot's Out, those that no job covers included, and all tallies.
+//
+// A product of an E4M3 code (4 significant bits) and a float32 scale (24) is exact in float64 and normal there, so the reference
+// rounds it by integer arithmetic on its bits and shares neither float32 arithmetic nor code with a backend.
+package kerneltest
+
+import (
+	"testing"
+
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// Run tests a backend. open makes a fresh one for each part of the suite, which closes it. With -short the exhaustive parts take samples; with
+// METALCAST_NIGHTLY=1 all float32 patterns are cast.
+func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, kernel.Backend)
+	}{
+		{"codes by scales", testTables},
+		{"shapes", testShapes},
+		{"phases", testPhases},
+		{"one window, many jobs", testWindow},
+		{"tallies", testTallies},
+		{"casts", testCasts},
+		{"concurrency", testConcurrency},
+		{"cancellation", testCancellation},
+		{"refusals", testRefusals},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			be := open(t)
+			t.Cleanup(func() {
+				if err := be.Close(); err != nil {
+					t.Errorf("close: %v", err)
+				}
+			})
+			part.test(t, be)
+		})
+	}
+}

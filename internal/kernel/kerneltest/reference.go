@@ -1,0 +1,91 @@
+package kerneltest
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// Reference computes the jobs of a window, element by element, from in into out, and what the tallies must be.
+func Reference(in, out []byte, batches []kernel.Batch) (tallies []kernel.Tally) {
+	for i := range batches {
+		for k := range batches[i].Jobs {
+			p, j := &batches[i].Params, &batches[i].Jobs[k]
+			if p.Op == kernel.Cast {
+				tallies = append(tallies, castJob(in, out, p, j))
+			} else {
+				tallies = append(tallies, dequantJob(in, out, p, j))
+			}
+		}
+	}
+	return tallies
+}
+
+func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.Tally) {
+	to, size := formatOf(p.To), int(p.To.Size())
+	seen := map[[2]int]bool{}
+	last, scale := [2]int{-1, -1}, 0.0
+	for row := range j.Rows {
+		for col := range j.Cols {
+			block := [2]int{(j.RowPhase + row) / p.BlockRows, (j.ColPhase + col) / p.BlockCols}
+			if block != last {
+				scale = load(in, j.Scale, block[0]*j.ScaleStride+block[1], p.ScaleType)
+				if (math.IsNaN(scale) || math.IsInf(scale, 0)) && !seen[block] {
+					seen[block] = true
+					note(&found.Scale, row, col)
+				}
+				last = block
+			}
+			code := in[j.Src+row*j.SrcStride+col]
+			v := dequant(code, scale, to)
+			store(out[j.Dst+size*(row*j.DstStride+col):], v, size)
+			if math.IsNaN(codes[code]) {
+				note(&found.NaN, row, col)
+			} else if to.isInf(v) && !math.IsInf(scale, 0) {
+				note(&found.Overflow, row, col)
+			}
+		}
+	}
+	return found
+}
+
+func castJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.Tally) {
+	to, size := formatOf(p.To), int(p.To.Size())
+	for row := range j.Rows {
+		for col := range j.Cols {
+			x := load(in, j.Src, row*j.SrcStride+col, p.From)
+			v := to.round(x)
+			store(out[j.Dst+size*(row*j.DstStride+col):], v, size)
+			if to.isInf(v) && !math.IsInf(x, 0) {
+				note(&found.Overflow, row, col)
+			}
+		}
+	}
+	return found
+}
+
+// note counts in row-major order, so the first place is the first noted.
+func note(s *kernel.Spot, row, col int) {
+	if s.N == 0 {
+		s.Row, s.Col = row, col
+	}
+	s.N++
+}
+
+// load is the value of the i-th element at a byte offset.
+func load(b []byte, at, i int, t dtype.DType) float64 {
+	if t.Size() == 2 {
+		return formatOf(t).value(uint32(binary.LittleEndian.Uint16(b[at+2*i:])))
+	}
+	return formatOf(t).value(binary.LittleEndian.Uint32(b[at+4*i:]))
+}
+
+func store(b []byte, v uint32, size int) {
+	if size == 2 {
+		binary.LittleEndian.PutUint16(b, uint16(v))
+	} else {
+		binary.LittleEndian.PutUint32(b, v)
+	}
+}
