@@ -1,0 +1,204 @@
+package metalcast_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/metalcast/metalcast"
+	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+)
+
+// Naive arithmetic on powers of two and small integers: no rounding happens in float64, so bits are cut, not computed.
+
+func e4m3(c byte) float64 {
+	e, m := int(c>>3&15), float64(c&7)
+	v := math.Ldexp(8+m, e-10)
+	if e == 0 {
+		v = math.Ldexp(m, -9)
+	}
+	if c >= 128 {
+		v = -v
+	}
+	return v
+}
+
+// nearestBF16 searches the two bf16 neighbours of v for the nearer one, and of two equally near ones the even one.
+func nearestBF16(v float64) uint16 {
+	down := uint16(math.Float32bits(float32(math.Abs(v))) >> 16)
+	for widen(down) > math.Abs(v) {
+		down--
+	}
+	up := down + 1
+	lo, hi := math.Abs(v)-widen(down), widen(up)-math.Abs(v)
+	pick := down
+	if hi < lo || hi == lo && up%2 == 0 {
+		pick = up
+	}
+	if math.Signbit(v) {
+		pick |= 0x8000
+	}
+	return pick
+}
+
+func widen(b uint16) float64 { return float64(math.Float32frombits(uint32(b) << 16)) }
+
+// randomMoe fills a small qwen3_5_moe checkpoint with random codes and scales; scales are bf16, so every product is exact in float64.
+func randomMoe(experts, hidden, intermediate int, seed uint64) *Checkpoint {
+	rng := rand.New(rand.NewPCG(seed, seed))
+	c := Moe(experts)
+	for i := range c.Shards["model.safetensors"] {
+		t := &c.Shards["model.safetensors"][i]
+		switch t.DType {
+		case "F8_E4M3":
+			rows, cols := intermediate, hidden
+			if t.Shape[0] == 4 { // down_proj of Moe
+				rows, cols = hidden, intermediate
+			}
+			t.Shape = []int{rows, cols}
+			t.Data = make([]byte, rows*cols)
+			for k := range t.Data {
+				for t.Data[k] = 0x7F; t.Data[k]&0x7F == 0x7F; {
+					t.Data[k] = byte(rng.Uint32())
+				}
+			}
+			s := &c.Shards["model.safetensors"][i+1]
+			s.Shape = []int{(rows + 127) / 128, (cols + 127) / 128}
+			s.Data = make([]byte, s.Bytes())
+			for k := 0; k < len(s.Data); k += 2 {
+				binary.LittleEndian.PutUint16(s.Data[k:], uint16(0x3800+rng.IntN(0x800)))
+			}
+		}
+	}
+	return c
+}
+
+// TestConvertEqualsANaiveComputation compares a whole conversion with one that shares no code with it.
+func TestConvertEqualsANaiveComputation(t *testing.T) {
+	const experts, hidden, intermediate = 3, 200, 131
+	c := randomMoe(experts, hidden, intermediate, 9)
+	src, dst := c.Write(t), filepath.Join(t.TempDir(), "dst")
+	r, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	assert.Equal(t, "cpu", r.Device)
+	out := DecodeDir(t, dst)
+	require.Len(t, out, 3)
+	const l = "model.language_model.layers.0.mlp.experts."
+	gateUp, down := out[l+"gate_up_proj"], out[l+"down_proj"]
+	assert.Equal(t, []int{experts, 2 * intermediate, hidden}, gateUp.Shape)
+	assert.Equal(t, []int{experts, hidden, intermediate}, down.Shape)
+	for e := range experts {
+		for _, p := range []struct {
+			name  string
+			in    []byte
+			start int // in elements
+		}{
+			{"gate_proj", gateUp.Data, 2 * e * intermediate * hidden},
+			{"up_proj", gateUp.Data, (2*e + 1) * intermediate * hidden},
+			{"down_proj", down.Data, e * intermediate * hidden},
+		} {
+			w := c.Find(fmt.Sprintf("%s%d.%s.weight", l, e, p.name))
+			s := c.Find(w.Name + "_scale_inv")
+			for i, code := range w.Data {
+				scale := widen(binary.LittleEndian.Uint16(s.Data[2*(i/w.Shape[1]/128*s.Shape[1]+i%w.Shape[1]/128):]))
+				got := binary.LittleEndian.Uint16(p.in[2*(p.start+i):])
+				if want := nearestBF16(e4m3(code) * scale); got != want {
+					t.Fatalf("expert %d, %s, element %d: code %#x x %v is %#04x, want %#04x", e, p.name, i, code, scale, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestConvertRefusesNaNUnlessTold(t *testing.T) {
+	c := Moe(2)
+	const name = "model.language_model.layers.0.mlp.experts.1.up_proj.weight"
+	c.Find(name).Data[5] = 0x7F
+	src, dst := c.Write(t), filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
+	require.ErrorIs(t, err, metalcast.ErrCorrupt)
+	require.EqualError(t, err, `tensor "`+name+`": holds NaN codes (0x7F or 0xFF), the first at row 1, column 1`)
+	assert.NoDirExists(t, dst)
+	assert.NoDirExists(t, dst+".partial")
+	r, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{KeepNaN: true})
+	require.NoError(t, err)
+	assert.Equal(t, []metalcast.Finding{{Tensor: name, NaNCodes: 1}}, r.Findings)
+	got := DecodeDir(t, dst)["model.language_model.layers.0.mlp.experts.gate_up_proj"].Data
+	assert.EqualValues(t, 0x7FC0, binary.LittleEndian.Uint16(got[2*(16+8+5):]), "canonical NaN")
+}
+
+func TestConvertRefusesOverflowUnlessTold(t *testing.T) {
+	c := Moe(1)
+	const name = "model.language_model.layers.0.mlp.experts.0.gate_proj.weight"
+	c.Find(name).Data[3], c.Find(name).Data[6] = 0x7E, 0xFE // +-448
+	c.Find(name + "_scale_inv").Data = []byte{0x80, 0x43}   // 256
+	src, dst := c.Write(t), filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{DType: "float16"})
+	require.ErrorIs(t, err, metalcast.ErrCorrupt)
+	require.EqualError(t, err, `tensor "`+name+`": 2 of its values are too large for float16, the first at row 0, column 3`)
+	assert.NoDirExists(t, dst)
+	_, err = metalcast.Convert(context.Background(), src, dst, metalcast.Options{DType: "float16", AllowOverflow: true})
+	require.NoError(t, err)
+}
+
+// A tebibyte of weights, all of it a hole in a sparse file.
+func TestConvertRefusesATooSmallDisk(t *testing.T) {
+	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
+	const weights, scales = 1 << 40, 4 * 8192 * 8192
+	header := fmt.Sprintf(`{"huge.weight":{"dtype":"F8_E4M3","shape":[1048576,1048576],"data_offsets":[0,%d]},`+
+		`"huge.weight_scale_inv":{"dtype":"F32","shape":[8192,8192],"data_offsets":[%d,%d]}}`, weights, weights, weights+scales)
+	path := filepath.Join(src, "model.safetensors")
+	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+	require.NoError(t, os.WriteFile(path, append(b, header...), 0o644))
+	if err := os.Truncate(path, int64(8+len(header)+weights+scales)); err != nil {
+		t.Skipf("this file system has no sparse files: %v", err)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(src, "config.json"), []byte(`{"model_type":"x"}`), 0o644))
+	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
+	require.ErrorIs(t, err, metalcast.ErrNoSpace)
+	assert.Contains(t, err.Error(), "2.0 TiB (2199")
+	assert.Contains(t, err.Error(), "are needed")
+	assert.NoDirExists(t, dst+".partial")
+}
+
+func TestConvertEndsWithItsContext(t *testing.T) {
+	src, dst := randomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err := metalcast.Convert(ctx, src, dst, metalcast.Options{Progress: func(string, int64, int64) { cancel() }})
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NoDirExists(t, dst)
+	assert.NoDirExists(t, dst+".partial")
+}
+
+func TestPlanWritesNothingAndAgreesWithConvert(t *testing.T) {
+	src := randomMoe(2, 64, 48, 1).Write(t)
+	p, err := metalcast.PlanConversion(src, metalcast.Options{})
+	require.NoError(t, err)
+	dst := filepath.Join(t.TempDir(), "dst")
+	r, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	assert.Equal(t, *p, r.Preview)
+	var total int64
+	for _, s := range p.Shards {
+		st, err := os.Stat(filepath.Join(dst, s.Name))
+		require.NoError(t, err)
+		assert.Equal(t, s.Bytes, st.Size())
+	}
+	entries, err := os.ReadDir(dst)
+	require.NoError(t, err)
+	assert.Len(t, entries, len(p.Shards)+len(p.Files))
+	for _, e := range entries {
+		st, err := e.Info()
+		require.NoError(t, err)
+		total += st.Size()
+	}
+	assert.Equal(t, p.DiskBytes, total)
+}

@@ -1,0 +1,23 @@
+package metalcast
+
+import "github.com/metalcast/metalcast/internal/fault"
+
+// The causes that errors.Is tells apart. Every error's text names the file or tensor, what was found there and what was expected.
+var (
+	ErrCorrupt     = fault.ErrCorrupt     // the checkpoint contradicts itself
+	ErrIncomplete  = fault.ErrIncomplete  // something the checkpoint needs is not there
+	ErrUnsupported = fault.ErrUnsupported // sound, but not something this version treats
+	ErrNoSpace     = fault.ErrNoSpace     // not enough disk or memory
+	ErrMismatch    = fault.ErrMismatch    // what is on disk is not what was computed
+	ErrNoDevice    = fault.ErrNoDevice    // no Metal device
+	ErrNothingToDo = fault.ErrNothingToDo // the source is usable as it is
+	ErrUsage       = fault.ErrUsage       // the options contradict each other
+)
+
+// Hint gives the one line that says what to do about an error, or "".
+func Hint(err error) string { return fault.Hint(err) }
+
+// Unsupported makes an ErrUnsupported with a hint, for front ends that know more words than this version does.
+func Unsupported(where, what, hint string) error {
+	return fault.Unsupported(where, "%s", what).WithHint("%s", hint)
+}

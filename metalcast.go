@@ -1,0 +1,142 @@
+// Package metalcast converts FP8 checkpoints into ones that Apple-silicon runtimes load.
+//
+// A checkpoint is a directory of safetensors shards, an index and a config. Labs publish them with E4M3 weights, a scale for each block of 128x128 elements, and one
+// tensor for each expert; mlx-lm and its relatives want bfloat16 and, for some families, an expert axis. [Convert] does that in one
+// streaming pass: memory stays below a bound whatever the model's size, DST appears complete or not at all, and the same source and options give the same bytes
+// on every machine, device and memory size.
+//
+//	report, err := metalcast.Convert(ctx, "Qwen3.6-35B-A3B-FP8", "Qwen3.6-35B-A3B-bf16", metalcast.Options{})
+//
+// [Preview] tells from headers alone what Convert would write; [Inspect] tells what a checkpoint is.
+//
+// # Sources
+//
+// A source is a directory, or the id of a model ("org/name") in the local hub cache, found by the rules of HF_HOME and HF_HUB_CACHE. Nothing is
+// downloaded and nothing in a source is ever written to.
+//
+// # Arithmetic
+//
+// A weight is bf16(f32(code) * f32(scale)), both steps rounded to nearest even, as DeepSeek's reference script, compressed-tensors and MLX
+// compute it. NaN codes and scales that are not finite are refused, with their place, unless Options.KeepNaN says otherwise. Tensors that are not FP8
+// pass byte for byte unless Options.DType asks for a cast.
+//
+// # Errors
+//
+// Every error says where, what was found and what was expected; errors.Is finds its cause ([ErrCorrupt] and so on), [Hint] what to do about it.
+// The package never logs, never exits, and leaves no DST behind on failure.
+package metalcast
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// Version is the version of the tool. The model card that Convert writes names it.
+const Version = "0.1.0"
+
+// Report is what a conversion did.
+type Report struct {
+	Preview
+	Destination  string    `json:"destination"`
+	Device       string    `json:"device"`
+	BytesRead    int64     `json:"bytes_read"`
+	BytesWritten int64     `json:"bytes_written"`
+	Seconds      float64   `json:"seconds"`
+	PeakMemory   int64     `json:"peak_memory_bytes"` // resident, of the whole process; 0 where the system does not tell
+	Verified     bool      `json:"verified"`
+	Findings     []Finding `json:"findings,omitempty"`
+}
+
+// Finding is a source tensor with values that a sound checkpoint does not hold.
+type Finding struct {
+	Tensor    string `json:"tensor"`
+	NaNCodes  int64  `json:"nan_codes,omitempty"`
+	BadScales int64  `json:"non_finite_scales,omitempty"`
+	Overflows int64  `json:"overflows,omitempty"`
+}
+
+// Convert writes the converted checkpoint of src into a new directory dst. On any error, and when ctx ends, there is no dst.
+func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
+	start := time.Now()
+	p, err := newPlan(src, o)
+	if err != nil {
+		return nil, err
+	}
+	dst, err = resolveDestination(p.Source.Dir, dst)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSpace(p, dst, o.IgnoreSpace); err != nil {
+		return nil, err
+	}
+	be, err := openBackend(o.Device)
+	if err != nil {
+		return nil, err
+	}
+	defer be.Close()
+	schedule, restore, err := budget(p, o.MaxMemory)
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
+	source, err := p.Source.OpenSource()
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	dir, err := engine.CreateDir(dst, p.Shards, o.Restart)
+	if err != nil {
+		return nil, err
+	}
+	job := job{plan: p, schedule: schedule, source: source, dir: dir, be: be, opts: o}
+	result, err := job.run(ctx)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Abort())
+	}
+	if err := dir.Commit(); err != nil {
+		return nil, err
+	}
+	r := &Report{
+		Preview: preview(p, schedule, o), Destination: dst, Device: be.Name(), BytesRead: result.Read, BytesWritten: result.Written,
+		PeakMemory: peakMemory(), Verified: o.Verify, Seconds: time.Since(start).Seconds(),
+	}
+	for _, f := range result.Findings {
+		r.Findings = append(r.Findings, Finding{f.Tensor, f.Tally.NaN.N, f.Tally.Scale.N, f.Tally.Overflow.N})
+	}
+	return r, nil
+}
+
+// newPlan finds the source and plans its conversion.
+func newPlan(src string, o Options) (*plan.Plan, error) {
+	po, err := o.planOptions()
+	if err != nil {
+		return nil, err
+	}
+	v, err := openSource(src, o.Revision)
+	if err != nil {
+		return nil, err
+	}
+	return plan.New(v, po)
+}
+
+// checkSpace refuses what cannot fit before anything is written.
+func checkSpace(p *plan.Plan, dst string, ignore bool) error {
+	need := p.DiskBytes()
+	free, err := freeSpace(dst)
+	if err != nil || ignore || free >= need {
+		return nil //nolint:nilerr // where the system does not tell, preallocation will
+	}
+	return fault.New(ErrNoSpace, dst, "%s are needed, %s are free", size(need), size(free)).WithHint(
+		"free some space, choose another disk, or --ignore-space if more can be freed on demand")
+}
+
+func size(n int64) string { return fmt.Sprintf("%s (%d bytes)", ibytes(n), n) }

@@ -1,0 +1,61 @@
+package metalcast
+
+import (
+	"github.com/dustin/go-humanize"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/family"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// DefaultMaxMemory is the bound on the process's resident memory, in bytes, where Options give none.
+const DefaultMaxMemory = 512 << 20
+
+// Options are the choices of a conversion. The zero value is what most callers want.
+type Options struct {
+	// Layout is auto (the default), stacked, per-expert or mlx.
+	Layout string
+	// DType is bfloat16, float16 or float32, for every floating tensor of the output. Empty: FP8 weights become bfloat16, other tensors stay as they are.
+	DType string
+	// KeepMTP keeps the multi-token prediction head in the output.
+	KeepMTP bool
+	// MaxShardSize bounds the data of an output shard, in bytes; 0 means 5 GiB. A larger tensor has a shard of its own.
+	MaxShardSize int64
+
+	// Revision chooses a branch, tag or commit where the source is a model id.
+	Revision string
+	// Device is auto (the default), metal or cpu. It never changes a byte of the output.
+	Device string
+	// MaxMemory bounds the process's resident memory, in bytes; 0 means DefaultMaxMemory.
+	MaxMemory int64
+	// KeepNaN goes on at NaN codes and non-finite scales, which are refused otherwise.
+	KeepNaN bool
+	// AllowOverflow goes on at values too large for DType, which become infinite.
+	AllowOverflow bool
+	// IgnoreSpace goes on although the disk seems too small.
+	IgnoreSpace bool
+	// Restart removes what an interrupted run left in DST.partial.
+	Restart bool
+	// Verify reads the output back and compares every byte with a second computation before DST appears.
+	Verify bool
+	// Progress is called now and then, from one goroutine, with the source bytes done and the bytes in all; with Verify twice over. May be nil.
+	Progress func(phase string, done, total int64)
+}
+
+func (o Options) planOptions() (plan.Options, error) {
+	p := plan.Options{Layout: family.Layout(o.Layout), KeepMTP: o.KeepMTP, ShardSize: o.MaxShardSize, Tool: "metalcast " + Version}
+	if o.DType != "" {
+		var ok bool
+		if p.DType, ok = dtype.ByConfigName(o.DType); !ok {
+			return p, fault.New(ErrUsage, "--dtype", "%q is none of bfloat16, float16, float32", o.DType)
+		}
+	}
+	if o.MaxShardSize < 0 || o.MaxMemory < 0 {
+		return p, fault.New(ErrUsage, "", "a negative size")
+	}
+	if o.MaxShardSize > 0 && o.MaxShardSize < 1<<20 {
+		return p, fault.New(ErrUsage, "--max-shard-size", "%s is below the least, 1 MiB", humanize.IBytes(uint64(o.MaxShardSize)))
+	}
+	return p, nil
+}

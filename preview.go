@@ -1,0 +1,138 @@
+package metalcast
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// Preview is what a conversion writes, known from headers alone.
+type Preview struct {
+	Source        string          `json:"source"`
+	Repo          string          `json:"repo,omitempty"`
+	Revision      string          `json:"revision,omitempty"`
+	Family        string          `json:"family"`
+	Form          string          `json:"form"`
+	Layout        string          `json:"layout"`
+	DType         string          `json:"dtype"`
+	SourceTensors int             `json:"source_tensors"`
+	SourceBytes   int64           `json:"source_bytes"`
+	Tensors       []PlannedTensor `json:"tensors"`
+	Shards        []PlannedShard  `json:"shards"`
+	Dropped       []DroppedGroup  `json:"dropped,omitempty"`
+	ScalesUsed    int             `json:"scales_used"`
+	Files         []string        `json:"files"` // beside the shards: copied or written
+	DiskBytes     int64           `json:"disk_bytes"`
+	MemoryBytes   int64           `json:"memory_bytes"` // of the windows in flight
+	Notes         []string        `json:"notes,omitempty"`
+}
+
+// PlannedTensor is a tensor of the output and how many source tensors it is made of.
+type PlannedTensor struct {
+	Name    string  `json:"name"`
+	DType   string  `json:"dtype"`
+	Shape   []int64 `json:"shape"`
+	Bytes   int64   `json:"bytes"`
+	Shard   string  `json:"shard"`
+	Sources int     `json:"sources"`
+	Action  string  `json:"action"` // copied, cast, dequantized, stacked
+}
+
+// PlannedShard is a file of the output.
+type PlannedShard struct {
+	Name    string `json:"name"`
+	Bytes   int64  `json:"bytes"`
+	Tensors int    `json:"tensors"`
+}
+
+// DroppedGroup is the source tensors that are dropped for one reason.
+type DroppedGroup struct {
+	Reason  string   `json:"reason"`
+	Bytes   int64    `json:"bytes"`
+	Tensors []string `json:"tensors"`
+}
+
+// PlanConversion tells what Convert would write. It reads headers and small files and writes nothing.
+func PlanConversion(src string, o Options) (*Preview, error) {
+	p, err := newPlan(src, o)
+	if err != nil {
+		return nil, err
+	}
+	s, restore, err := budget(p, o.MaxMemory)
+	if err != nil {
+		return nil, err
+	}
+	restore()
+	v := preview(p, s, o)
+	return &v, nil
+}
+
+func preview(p *plan.Plan, s *engine.Schedule, _ Options) Preview {
+	v := Preview{
+		Source: p.Source.Dir, Repo: p.Source.Repo, Revision: p.Source.Revision,
+		Family: p.Family.Name(), Form: p.Form.String(), Layout: string(p.Layout), DType: p.DType.ConfigName(),
+		SourceTensors: len(p.Source.Tensors), SourceBytes: p.Source.Bytes(),
+		DiskBytes: p.DiskBytes(), MemoryBytes: s.Memory(), Notes: p.Notes,
+		Dropped: droppedGroups(p.Dropped),
+	}
+	v.Tensors, v.ScalesUsed = plannedTensors(p)
+	for i := range p.Shards {
+		v.Shards = append(v.Shards, PlannedShard{Name: p.Shards[i].Name, Bytes: p.Shards[i].Size})
+	}
+	for i := range p.Tensors {
+		v.Shards[p.Tensors[i].Shard].Tensors++
+	}
+	for _, f := range p.Files {
+		v.Files = append(v.Files, f.Name)
+	}
+	for _, t := range p.Texts {
+		v.Files = append(v.Files, t.Name)
+	}
+	slices.Sort(v.Files)
+	return v
+}
+
+func plannedTensors(p *plan.Plan) (list []PlannedTensor, scales int) {
+	list = make([]PlannedTensor, len(p.Tensors))
+	for i := range p.Tensors {
+		t := &p.Tensors[i]
+		list[i] = PlannedTensor{Name: t.Name, DType: t.DType.String(), Shape: t.Shape, Bytes: t.Size, Shard: p.Shards[t.Shard].Name, Action: "copied"}
+	}
+	for i := range p.Pieces {
+		q := &p.Pieces[i]
+		t := &list[q.Target]
+		if q.Matrix == 0 {
+			t.Sources++
+			if q.Scale != nil {
+				scales++
+			}
+		}
+		if t.Sources > 1 {
+			t.Action = "stacked"
+		} else if q.Params.Op != 0 {
+			t.Action = map[bool]string{true: "dequantized", false: "cast"}[q.Scale != nil]
+		}
+	}
+	return list, scales
+}
+
+func droppedGroups(list []plan.Dropped) (groups []DroppedGroup) {
+	at := map[string]int{}
+	for _, d := range list {
+		i, ok := at[d.Reason]
+		if !ok {
+			i = len(groups)
+			at[d.Reason] = i
+			groups = append(groups, DroppedGroup{Reason: d.Reason})
+		}
+		groups[i].Bytes += d.Tensor.Size
+		groups[i].Tensors = append(groups[i].Tensors, d.Tensor.Name)
+	}
+	for i := range groups {
+		slices.Sort(groups[i].Tensors)
+	}
+	slices.SortFunc(groups, func(a, b DroppedGroup) int { return cmp.Compare(a.Reason, b.Reason) })
+	return groups
+}
