@@ -1,0 +1,204 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/metalcast/metalcast"
+)
+
+// mlxFlags are those of mlx_lm.convert, so that its command lines work here.
+type mlxFlags struct {
+	hfPath, model, mlxPath string
+	quantize               bool
+	bits, group            int
+	mode, predicate        string
+	dequantize, trust      bool
+	uploadRepo             string
+}
+
+func newConvert(u *ui) *cobra.Command {
+	var o metalcast.Options
+	var m mlxFlags
+	var nan string
+	var dryRun bool
+	c := &cobra.Command{
+		Use:   "convert SRC DST",
+		Short: "convert a checkpoint into a new directory",
+		Long: `convert writes the converted checkpoint of SRC, a directory or the id of a model in the local hub cache, into
+the new directory DST. FP8 weights become bfloat16, experts are laid out as the family's runtimes expect them,
+everything else passes as it is. DST appears complete or not at all.
+
+The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
+
+Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or incomplete; 4 not supported;
+5 not enough disk or memory; 7 verification found a difference; 8 nothing to convert, SRC is usable as it is
+(its path is on standard output); 130 interrupted.`,
+		Example: `  metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
+  metalcast convert Qwen/Qwen3.6-35B-A3B-FP8 out --max-memory 256MiB --verify`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			src, dst, err := m.paths(args)
+			if err != nil {
+				return err
+			}
+			if err := m.refuse(src, dst); err != nil {
+				return err
+			}
+			switch nan {
+			case "error", "keep":
+				o.KeepNaN = nan == "keep"
+			default:
+				return usageError{fmt.Errorf("--nan-policy: %q is neither error nor keep", nan)}
+			}
+			if dryRun {
+				return showPlan(u, src, o)
+			}
+			if !u.json {
+				o.Progress = u.progress
+			}
+			return convert(cmd, u, src, dst, o, m.uploadRepo)
+		},
+	}
+	conversionFlags(c, &o)
+	f := c.Flags()
+	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu; never changes a byte of the output")
+	f.StringVar(&nan, "nan-policy", "error", "error or keep: what to do at NaN codes and non-finite scales")
+	f.BoolVar(&o.AllowOverflow, "allow-overflow", false, "let values that are too large for --dtype become infinite")
+	f.BoolVar(&o.IgnoreSpace, "ignore-space", false, "begin although the disk seems too small")
+	f.BoolVar(&o.Restart, "restart", false, "remove what an interrupted run left in DST.partial, and begin anew")
+	f.BoolVar(&o.Verify, "verify", false, "read everything back and compare it with a second computation before DST appears")
+	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing")
+	f.BoolVar(&u.json, "json", false, "print one JSON document")
+	m.register(c)
+	return c
+}
+
+func (m *mlxFlags) register(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&m.hfPath, "hf-path", "", "SRC, as mlx_lm.convert calls it")
+	f.StringVar(&m.model, "model", "", "the same as --hf-path")
+	f.StringVar(&m.mlxPath, "mlx-path", "", "DST, as mlx_lm.convert calls it (default mlx_model where SRC is given by --hf-path)")
+	f.BoolVarP(&m.quantize, "quantize", "q", false, "not in this version: the way to a quantized model is printed")
+	f.IntVar(&m.bits, "q-bits", 0, "goes with -q")
+	f.IntVar(&m.group, "q-group-size", 0, "goes with -q")
+	f.StringVar(&m.mode, "q-mode", "", "goes with -q")
+	f.StringVar(&m.predicate, "quant-predicate", "", "goes with -q")
+	f.BoolVarP(&m.dequantize, "dequantize", "d", false, "accepted: dequantizing is what convert does")
+	f.BoolVar(&m.trust, "trust-remote-code", false, "accepted: no code of a checkpoint is ever run")
+	f.StringVar(&m.uploadRepo, "upload-repo", "", "print the command that uploads DST to this repository")
+}
+
+// paths takes SRC and DST from the arguments or from mlx_lm's flags.
+func (m *mlxFlags) paths(args []string) (src, dst string, err error) {
+	flagged := m.hfPath
+	if m.model != "" {
+		if flagged != "" {
+			return "", "", usageError{errors.New("--model and --hf-path are the same flag; give one")}
+		}
+		flagged = m.model
+	}
+	dst = m.mlxPath
+	switch {
+	case flagged != "" && len(args) > 0:
+		return "", "", usageError{fmt.Errorf("the source is given twice: %s and %s", args[0], flagged)}
+	case len(args) == 2 && dst != "":
+		return "", "", usageError{fmt.Errorf("the destination is given twice: %s and %s", args[1], dst)}
+	case len(args) == 2:
+		return args[0], args[1], nil
+	case len(args) == 1 && dst != "":
+		return args[0], dst, nil
+	case len(args) == 1:
+		return "", "", usageError{errors.New("convert takes a source and a destination: metalcast convert SRC DST")}
+	case flagged == "":
+		return "", "", usageError{errors.New("nothing to convert: metalcast convert SRC DST")}
+	case dst == "":
+		dst = "mlx_model"
+	}
+	return flagged, dst, nil
+}
+
+// refuse names the commands that do today what this version does not.
+func (m *mlxFlags) refuse(src, dst string) error {
+	if !m.quantize {
+		if m.bits != 0 || m.group != 0 || m.mode != "" || m.predicate != "" {
+			return usageError{errors.New("--q-bits, --q-group-size, --q-mode and --quant-predicate go with -q")}
+		}
+		return nil
+	}
+	if m.dequantize {
+		return usageError{errors.New("-q and -d exclude each other")}
+	}
+	second := []string{"mlx_lm.convert --hf-path", dst + "-bf16", "--mlx-path", dst, "-q"}
+	for _, x := range []struct {
+		flag  string
+		value any
+		set   bool
+	}{
+		{"--q-bits", m.bits, m.bits != 0}, {"--q-group-size", m.group, m.group != 0},
+		{"--q-mode", m.mode, m.mode != ""}, {"--quant-predicate", m.predicate, m.predicate != ""},
+	} {
+		if x.set {
+			second = append(second, x.flag, fmt.Sprint(x.value))
+		}
+	}
+	return metalcast.Unsupported("-q", "quantizing is not in this version",
+		fmt.Sprintf("in two steps: metalcast convert %s %s-bf16 && %s", src, dst, strings.Join(second, " ")))
+}
+
+func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, upload string) error {
+	r, err := metalcast.Convert(cmd.Context(), src, dst, o)
+	u.endProgress()
+	if errors.Is(err, metalcast.ErrNothingToDo) && !u.json {
+		u.printf("%s\n", src)
+	}
+	if err != nil {
+		return err
+	}
+	if u.json {
+		return u.printJSON(r)
+	}
+	showReport(u, r)
+	nextSteps(u, dst, upload)
+	return nil
+}
+
+func showReport(u *ui, r *metalcast.Report) {
+	for _, n := range r.Notes {
+		u.warningf("%s", n)
+	}
+	for i, f := range r.Findings {
+		if i == 10 {
+			u.warningf("... and %s more", count(len(r.Findings)-i, "tensor"))
+			break
+		}
+		u.warningf("tensor %q: %d NaN codes, %d non-finite scales, %d values became infinite", f.Tensor, f.NaNCodes, f.BadScales, f.Overflows)
+	}
+	verified := ""
+	if r.Verified {
+		verified = ", verified byte by byte"
+	}
+	u.messagef("%s: %s in %s, %s%s", r.Destination, count(len(r.Tensors), "tensor"), count(len(r.Shards), "shard"), bytesText(r.BytesWritten), verified)
+	u.messagef("%.1f s, %s/s read and written, peak memory %s, on the %s", r.Seconds,
+		bytesText(int64(float64(r.BytesRead+r.BytesWritten)/max(r.Seconds, 1e-3))), bytesText(r.PeakMemory), r.Device)
+}
+
+// nextSteps prints the commands that usually follow.
+func nextSteps(u *ui, dst, upload string) {
+	u.messagef("next:")
+	u.messagef("  mlx_lm.generate --model %s --prompt \"Hello\"", quoted(dst))
+	u.messagef("  mlx_lm.convert --hf-path %s --mlx-path %s -q", quoted(dst), quoted(dst+"-4bit"))
+	if upload != "" {
+		u.messagef("  hf upload-large-folder %s %s --repo-type model", quoted(upload), quoted(dst))
+	}
+}
+
+func quoted(path string) string {
+	if strings.ContainsAny(path, " '\"$&;()*?<>|\\`!#~") {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/synth"
+)
+
+func newSynth(u *ui) *cobra.Command {
+	var o synth.Options
+	scales := "bfloat16"
+	c := &cobra.Command{
+		Use:   "synth DST",
+		Short: "make a small checkpoint with a family's true structure, to try things on",
+		Long: `synth writes a checkpoint of random weights into the new directory DST. By default it has the names, types,
+shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-lm rejects, in small dimensions.`,
+		Example: `  metalcast synth qwen-fp8
+  metalcast synth big --size 8GB`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, ok := dtype.ByConfigName(scales)
+			if !ok || t == dtype.F16 {
+				return usageError{fmt.Errorf("--scale-dtype: %q is neither bfloat16 nor float32", scales)}
+			}
+			o.ScaleType = t
+			s, err := synth.Write(cmd.Context(), args[0], o)
+			if err != nil {
+				return err
+			}
+			u.messagef("%s: %s in %s, %s", args[0], count(s.Tensors, "tensor"), count(s.Shards, "shard"), bytesText(s.Bytes))
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Family, "family", "qwen3_5_moe", "qwen3_5_moe or qwen3_5")
+	f.IntVar(&o.Layers, "layers", 0, "layers (default 40)")
+	f.IntVar(&o.Experts, "experts", 0, "experts in a layer (default 256)")
+	f.IntVar(&o.Hidden, "hidden", 0, "hidden size (default 64)")
+	f.IntVar(&o.Intermediate, "intermediate", 0, "intermediate size of an expert, or of the dense MLP (default 16)")
+	f.Var(sizeFlag{&o.Size}, "size", "make it about this large, with the release's dimensions")
+	f.IntVar(&o.Shards, "shards", 0, "shards (default 4)")
+	f.StringVar(&scales, "scale-dtype", scales, "bfloat16 or float32")
+	f.BoolVar(&o.MTP, "mtp", false, "with a multi-token prediction head")
+	f.BoolVar(&o.Vision, "vision", false, "with a vision tower")
+	f.BoolVar(&o.Flat, "flat", false, "with a flat config, as text-only derivatives have it")
+	f.BoolVar(&o.PerExpertBF16, "no-fp8", false, "one bf16 tensor per expert")
+	f.BoolVar(&o.Stacked, "stacked", false, "bf16 with stacked experts: nothing to convert")
+	f.BoolVar(&o.ActivationScales, "activation-scales", false, "with activation scales, as static quantization leaves them")
+	f.Uint64Var(&o.Seed, "seed", 0, "of the random weights")
+	return c
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/metalcast/metalcast"
+)
+
+func newVersion(u *ui) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version, the commit, the Metal device and the compiler",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			u.printf("metalcast %s\n", metalcast.Version)
+			if info, ok := debug.ReadBuildInfo(); ok {
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" || s.Key == "vcs.time" || s.Key == "vcs.modified" {
+						u.printf("%s %s\n", s.Key[len("vcs."):], s.Value)
+					}
+				}
+			}
+			if name, err := metalcast.MetalDevice(); err == nil {
+				u.printf("metal %s\n", name)
+			}
+			u.printf("go %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+}
