@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# build.sh: everything that is built, tried and measured, by one command each. "build.sh help" lists them.
+set -euo pipefail
+cd "$(dirname "$0")"
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+build() { # build bin/metalcast
+	go build -trimpath -o bin/metalcast ./cmd/metalcast
+}
+
+demo() { # build, make the synthetic release, convert it, show what came out
+	build
+	local dir
+	dir=$(mktemp -d)
+	trap 'rm -rf "$dir"' RETURN
+	run() { echo; echo "\$ metalcast ${*//$dir\//}"; bin/metalcast "$@"; }
+	run synth "$dir/qwen-fp8"
+	run inspect "$dir/qwen-fp8"
+	run convert "$dir/qwen-fp8" "$dir/qwen-bf16" --verify
+	run inspect "$dir/qwen-bf16"
+	echo
+	ls -l "$dir/qwen-bf16"
+}
+
+has_cc() { [ "$(go env CGO_ENABLED)" = 1 ] && command -v "$(go env CC)" >/dev/null; }
+
+test_() { # all Go tests, with the race detector where there is a C compiler; arguments go to go test
+	local race=-race
+	has_cc || { race=; echo "no C compiler: testing without the race detector"; }
+	go vet ./...
+	go test $race "$@" ./...
+}
+
+lint() { # gofmt, vet for every system, staticcheck
+	local files
+	files=$(gofmt -l .)
+	[ -z "$files" ] || { echo "not gofmt'ed: $files" >&2; exit 1; }
+	go vet ./...
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go vet ./...
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go vet ./...
+	go run $staticcheck ./...
+	go mod verify
+	go mod tidy -diff
+}
+
+consumers() { # mlx-lm and mlx-vlm on what metalcast writes; installs them into .venv
+	build
+	[ -x .venv/bin/python ] || python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r consumers/requirements.txt
+	METALCAST="$PWD/bin/metalcast" METALCAST_REQUIRE="${METALCAST_REQUIRE:-consumers}" .venv/bin/python -m pytest -q consumers "$@"
+}
+
+fuzz() { # every fuzz target for a while: fuzz [time each, 20s]
+	local each=${1:-20s} pkg name
+	for pkg in $(go list ./...); do
+		for name in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
+			echo "$pkg $name"
+			go test -run '^$' -fuzz "^$name\$" -fuzztime "$each" "$pkg"
+		done
+	done
+}
+
+bench() { # kernels beside memcpy, then time and peak memory of whole conversions
+	build
+	go test -run '^$' -bench . ./cpufallback
+	python3 bench/memory.py "$@"
+}
+
+nightly() { # what is too long for every change
+	METALCAST_NIGHTLY=1 go test -timeout 3h ./...
+	fuzz "${1:-10m}"
+	bench
+}
+
+help() {
+	sed -n 's/^\([a-z_]*\)() { # /\1: /p' "$0" | sed 's/^test_/test/'
+}
+
+what=${1:-help}
+[ $# -gt 0 ] && shift
+case $what in
+build | demo | lint | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
+test) test_ "$@" ;;
+*) help >&2; exit 2 ;;
+esac
