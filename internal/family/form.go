@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
@@ -53,7 +55,7 @@ func (f Form) String() string {
 	}
 	s := "no FP8"
 	if f.FP8 > 0 {
-		s = fmt.Sprintf("%d FP8 tensors", f.FP8)
+		s = humanize.Comma(int64(f.FP8)) + " FP8 tensors"
 	}
 	switch {
 	case f.PerExpert:
