@@ -1,0 +1,173 @@
+"""The conversion as its definition reads, slowly: what metalcast's output must equal, bit for bit.
+
+Its only ideas are: element (r, c) of an FP8 weight is multiplied in float32 by scale[r // 128, c // 128] and then rounded
+to the output type; experts of a layer are stacked, gate rows before up rows; all else keeps its bytes.
+"""
+
+import json
+import re
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+BLOCK = 128
+INDEX = "model.safetensors.index.json"
+DTYPES = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
+OUTPUT = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
+EXPERT = re.compile(r"(.+\.mlp\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
+STAYS_F32 = (".A_log", ".dt_bias")
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """metalcast's options that change the output's tensors. Without dtype, FP8 becomes bfloat16 and all else stays."""
+
+    dtype: str | None = None
+    stacked: bool = True
+    keep_mtp: bool = False
+
+    def flags(self) -> list[str]:
+        return ([] if self.dtype is None else ["--dtype", self.dtype]) + \
+            ([] if self.stacked else ["--layout", "per-expert"]) + (["--keep-mtp"] if self.keep_mtp else [])
+
+
+def read_shard(path: Path) -> Tensors:
+    """A reader of its own for the format, which also demands that tensors fill the file without gap or overlap."""
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + size])
+    header.pop("__metadata__", None)
+    tensors, end = Tensors(), 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, stop = entry["data_offsets"]
+        if begin != end:
+            raise ValueError(f"{path.name}: {name} begins at {begin}, the tensor before it ends at {end}")
+        end = stop
+        raw = data[8 + size + begin:8 + size + stop]
+        tensors[name] = np.frombuffer(raw, DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    if 8 + size + end != len(data):
+        raise ValueError(f"{path.name}: {len(data)} bytes, the tensors end at {8 + size + end}")
+    return tensors
+
+
+def read_checkpoint(directory: Path) -> Tensors:
+    """All tensors of the shards that the index names, each from the shard that the index says."""
+    weight_map = json.loads((directory / INDEX).read_text())["weight_map"]
+    tensors = Tensors()
+    for shard in sorted(set(weight_map.values())):
+        for name, tensor in read_shard(directory / shard).items():
+            if weight_map.get(name) != shard:
+                raise ValueError(f"{name} is in {shard}, the index says {weight_map.get(name)}")
+            tensors[name] = tensor
+    if missing := weight_map.keys() - tensors.keys():
+        raise ValueError(f"the index names tensors that no shard has: {sorted(missing)[:3]}")
+    return tensors
+
+
+def dequantize(codes: np.ndarray, scales: np.ndarray, dtype: type) -> np.ndarray:
+    out = np.empty(codes.shape, dtype)
+    for i, j in np.ndindex(scales.shape):
+        block = np.s_[i * BLOCK:(i + 1) * BLOCK, j * BLOCK:(j + 1) * BLOCK]
+        product = codes[block].astype(np.float32) * scales[i, j].astype(np.float32)
+        out[block] = product.astype(dtype)
+    return out
+
+
+def converted(source: Tensors, options: Options = Options()) -> Tensors:
+    result, experts = Tensors(), {}
+    for name, tensor in source.items():
+        if name.startswith("mtp.") and not options.keep_mtp or name.endswith(("_scale_inv", "activation_scale")):
+            continue
+        if tensor.dtype == DTYPES["F8_E4M3"]:
+            tensor = dequantize(tensor, source[name + "_scale_inv"], OUTPUT[options.dtype or "bfloat16"])
+        elif options.dtype and not (tensor.dtype == np.float32 and name.endswith(STAYS_F32)):
+            tensor = tensor.astype(np.float32).astype(OUTPUT[options.dtype])
+        if options.stacked and (match := EXPERT.fullmatch(name)):
+            group, expert, projection = match.groups()
+            experts.setdefault(group, {})[int(expert), projection] = tensor
+        else:
+            result[name] = tensor
+    for group, parts in experts.items():
+        numbers = range(len(parts) // 3)
+        gate_up = [np.concatenate([parts[e, "gate"], parts[e, "up"]]) for e in numbers]
+        result[group + "gate_up_proj"] = np.stack(gate_up)
+        result[group + "down_proj"] = np.stack([parts[e, "down"] for e in numbers])
+    return result
+
+
+def converted_config(config: dict, options: Options = Options()) -> dict:
+    """The same config, key order included, without quantization and with the new type wherever a type was named."""
+    result = {}
+    for key, value in config.items():
+        if key == "quantization_config":
+            continue
+        if key in ("dtype", "torch_dtype"):
+            value = options.dtype or "bfloat16"
+        result[key] = converted_config(value, options) if key == "text_config" else value
+    return result
+
+
+def write_checkpoint(tensors: Tensors, config: dict, source: Path, directory: Path) -> Path:
+    """Writes tensors and config beside copies of source's small files; returns directory."""
+    directory.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, directory)
+    save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
+             "weight_map": dict.fromkeys(tensors, "model.safetensors")}
+    (directory / INDEX).write_text(json.dumps(index))
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def convert(source: Path, directory: Path, options: Options = Options()) -> Path:
+    config = converted_config(json.loads((source / "config.json").read_text()), options)
+    return write_checkpoint(converted(read_checkpoint(source), options), config, source, directory)
+
+
+def differing(want: np.ndarray, got: np.ndarray) -> int:
+    """How many elements have other bits; -0 and 0 differ, a NaN equals its own bits."""
+    bits = f"u{want.itemsize}"
+    return int(np.count_nonzero(np.ascontiguousarray(want).view(bits) != np.ascontiguousarray(got).view(bits)))
+
+
+def tensor_differences(want: Tensors, got: Tensors) -> list[str]:
+    found = [f"{name}: missing" for name in sorted(want.keys() - got.keys())]
+    found += [f"{name}: unexpected" for name in sorted(got.keys() - want.keys())]
+    for name in sorted(want.keys() & got.keys()):
+        a, b = want[name], got[name]
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            found.append(f"{name}: {b.dtype} {b.shape}, want {a.dtype} {a.shape}")
+        elif count := differing(a, b):
+            found.append(f"{name}: {count} of {a.size} elements differ")
+    return found
+
+
+def file_differences(source: Path, directory: Path, options: Options) -> list[str]:
+    """Checks config (values and key order), the index's total and the files that are copied."""
+    found = []
+    want = converted_config(json.loads((source / "config.json").read_text()), options)
+    if json.dumps(want) != json.dumps(json.loads((directory / "config.json").read_text())):
+        found.append("config.json: differs in a value or in key order")
+    total = json.loads((directory / INDEX).read_text())["metadata"]["total_size"]
+    if total != (size := sum(t.nbytes for t in read_checkpoint(directory).values())):
+        found.append(f"index: total_size is {total}, the tensors have {size} bytes")
+    for file in source.iterdir():
+        if file.suffix == ".safetensors" or file.name in (INDEX, "config.json", "README.md"):
+            continue
+        if not (directory / file.name).exists() or (directory / file.name).read_bytes() != file.read_bytes():
+            found.append(f"{file.name}: not copied as it is")
+    return found
+
+
+def differences(source: Path, directory: Path, options: Options = Options()) -> list[str]:
+    """Everything in which directory is not the conversion of source."""
+    tensors = tensor_differences(converted(read_checkpoint(source), options), read_checkpoint(directory))
+    return tensors + file_differences(source, directory, options)

@@ -1,0 +1,9 @@
+"""Says why the other tests do not run where the consumers are not installed."""
+
+import pytest
+from conftest import MISSING, REQUIRED
+
+
+def test_the_consumers_are_installed():
+    if MISSING:
+        (pytest.fail if REQUIRED else pytest.skip)("not importable: " + "; ".join(MISSING))
