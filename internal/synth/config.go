@@ -24,13 +24,13 @@ const transformersVersion = "4.57.1"
 
 // config is config.json, as complete as mlx-lm, mlx-vlm and transformers need it.
 func (m *model) config() object {
-	class := map[string]string{MoE: "Qwen3_5Moe", Dense: "Qwen3_5"}[m.family]
+	class := map[string]string{MoE: "Qwen3_5Moe", Dense: "Qwen3_5"}[m.Family]
 	text := m.textConfig()
 	c := object{
 		"architectures":         []string{class + "ForConditionalGeneration"},
 		"dtype":                 "bfloat16",
 		"image_token_id":        imagePad,
-		"model_type":            m.family,
+		"model_type":            m.Family,
 		"text_config":           text,
 		"tie_word_embeddings":   false,
 		"transformers_version":  transformersVersion,
@@ -84,7 +84,7 @@ func (m *model) textConfig() object {
 		"mamba_ssm_dtype":              "float32",
 		"max_position_embeddings":      262144,
 		"mlp_only_layers":              []int{},
-		"model_type":                   m.family + "_text",
+		"model_type":                   m.Family + "_text",
 		"mtp_num_hidden_layers":        mtpLayers,
 		"mtp_use_dedicated_embeddings": false,
 		"num_attention_heads":          m.heads,
@@ -134,7 +134,7 @@ func (m *model) visionConfig() object {
 		"in_channels":              v.channels,
 		"initializer_range":        json.Number("0.02"),
 		"intermediate_size":        v.intermediate,
-		"model_type":               m.family,
+		"model_type":               m.Family,
 		"num_heads":                v.heads,
 		"num_position_embeddings":  v.positions,
 		"out_hidden_size":          m.hidden,

@@ -111,8 +111,8 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// dims gives the model's sizes. The options have their defaults.
-func (o Options) dims() (dims, error) {
+// choose gives the model's sizes. The options have their defaults.
+func (o Options) choose() (dims, error) {
 	d := reduced[o.Family]
 	if o.Size > 0 {
 		d = release[o.Family]

@@ -37,7 +37,7 @@ func writeFiles(dir string, m *model, shards []shard) error {
 		}
 	}
 	var readme bytes.Buffer
-	err := card.Execute(&readme, map[string]any{"Family": m.family, "Release": releases[m.family], "Dims": m.dims.String(), "Seed": m.Seed})
+	err := card.Execute(&readme, map[string]any{"Family": m.Family, "Release": releases[m.Family], "Dims": m.dims.String(), "Seed": m.Seed})
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func Write(ctx context.Context, dst string, o Options) (Summary, error) {
 		return Summary{}, err
 	}
 	s := Summary{
-		Dir: dst, Family: m.family, Layers: m.layers, Experts: m.experts,
+		Dir: dst, Family: m.Family, Layers: m.layers, Experts: m.experts,
 		Tensors: len(m.tensors), Bytes: m.bytes(), Shards: len(shards), MLXRejects: m.mlxRejects(),
 	}
 	for i := range shards {

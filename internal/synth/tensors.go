@@ -23,11 +23,11 @@ const (
 	norm                        // the model adds 1 to these
 	gatedNorm                   // used as it is; F32 in the Qwen3.5 releases, BF16 in the Qwen3.6 ones
 	layerNorm                   // of the vision tower, used as it is
-	bias                        //
+	bias                        // of the vision tower
 	decay                       // A_log: log of a decay between about 0.5 and 15; F32 as gatedNorm
 	timeStep                    // dt_bias: softplus of it is a time step between about 0.001 and 0.2
 	scale                       // of a weight's blocks
-	activationScale             //
+	activationScale             // a scalar
 )
 
 // kinds gives each its dtype and range: mean - spread to mean + spread, evenly. FP8 codes take all values but NaN; their standard deviation
@@ -88,7 +88,6 @@ func (o Options) derive(s spec) []tensor {
 type model struct {
 	Options
 	dims
-	family  string
 	tensors []tensor
 }
 
@@ -97,11 +96,11 @@ func newModel(o Options) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := o.dims()
+	d, err := o.choose()
 	if err != nil {
 		return nil, err
 	}
-	m := &model{Options: o, dims: d, family: o.Family}
+	m := &model{Options: o, dims: d}
 	m.add("", o.frame(d))
 	for l := range d.layers {
 		m.add(fmt.Sprintf("%slayers.%d.", o.prefix(), l), o.layer(d, isFull(l)))
