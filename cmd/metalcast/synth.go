@@ -23,14 +23,17 @@ shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, ok := dtype.ByConfigName(scales)
 			if !ok || t == dtype.F16 {
-				return usageError{fmt.Errorf("--scale-dtype: %q is neither bfloat16 nor float32", scales)}
+				return usageError{fmt.Errorf("--scale-type: %q is neither bfloat16 nor float32", scales)}
 			}
 			o.ScaleType = t
+			o.Progress = func(done, total int64) { u.progress("writing", done, total) }
 			s, err := synth.Write(cmd.Context(), args[0], o)
+			u.endProgress()
 			if err != nil {
 				return err
 			}
-			u.messagef("%s: %s in %s, %s", args[0], count(s.Tensors, "tensor"), count(s.Shards, "shard"), bytesText(s.Bytes))
+			u.messagef("%s: %s in %s, %s; mlx-lm would reject %s", args[0], count(s.Tensors, "tensor"), count(s.Shards, "shard"), bytesText(s.Bytes),
+				count(s.MLXRejects, "tensor"))
 			return nil
 		},
 	}
@@ -42,11 +45,14 @@ shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-
 	f.IntVar(&o.Intermediate, "intermediate", 0, "intermediate size of an expert, or of the dense MLP (default 16)")
 	f.Var(sizeFlag{&o.Size}, "size", "make it about this large, with the release's dimensions")
 	f.IntVar(&o.Shards, "shards", 0, "shards (default 4)")
-	f.StringVar(&scales, "scale-dtype", scales, "bfloat16 or float32")
+	f.Var(sizeFlag{&o.ShardSize}, "shard-size", "data in a shard, instead of --shards")
+	f.IntVar(&o.BlockSize, "block-size", 0, "rows and columns of a scale block (default 128)")
+	f.IntVar(&o.Vocab, "vocab", 0, "size of the vocabulary (default 512)")
+	f.StringVar(&scales, "scale-type", scales, "bfloat16 or float32")
 	f.BoolVar(&o.MTP, "mtp", false, "with a multi-token prediction head")
 	f.BoolVar(&o.Vision, "vision", false, "with a vision tower")
 	f.BoolVar(&o.Flat, "flat", false, "with a flat config, as text-only derivatives have it")
-	f.BoolVar(&o.PerExpertBF16, "no-fp8", false, "one bf16 tensor per expert")
+	f.BoolVar(&o.PerExpertBF16, "per-expert-bf16", false, "one bf16 tensor per expert")
 	f.BoolVar(&o.Stacked, "stacked", false, "bf16 with stacked experts: nothing to convert")
 	f.BoolVar(&o.ActivationScales, "activation-scales", false, "with activation scales, as static quantization leaves them")
 	f.Uint64Var(&o.Seed, "seed", 0, "of the random weights")

@@ -116,7 +116,7 @@ func (p *Plan) note() {
 		p.Notes = append(p.Notes, fmt.Sprintf("config.json keeps mtp_num_hidden_layers %d; the output has no multi-token prediction head", n.Int()))
 	}
 	if t := c.ModelType(); t != p.Family.ModelType {
-		p.Notes = append(p.Notes, fmt.Sprintf("mlx-lm does not know model_type %q; it loads this checkpoint once config.json says %q", t, p.Family.ModelType))
+		p.Notes = append(p.Notes, fmt.Sprintf("mlx-lm does not know model_type %q; for mlx-lm set it to %q in a copy of config.json (mlx-vlm and transformers need it as it is)", t, p.Family.ModelType))
 	}
 }
 

@@ -243,7 +243,7 @@ func TestConfigOnOneLineStaysOnOneLine(t *testing.T) {
 	p, err := planOf(t, c, plan.Options{})
 	require.NoError(t, err)
 	assert.Equal(t, `{"model_type":"qwen3_5_moe_text","num_experts":1,"num_hidden_layers":1,"dtype":"bfloat16"}`, text(t, p, "config.json"))
-	assert.Contains(t, strings.Join(p.Notes, "\n"), `mlx-lm does not know model_type "qwen3_5_moe_text"; it loads this checkpoint once config.json says "qwen3_5_moe"`)
+	assert.Contains(t, strings.Join(p.Notes, "\n"), `mlx-lm does not know model_type "qwen3_5_moe_text"; for mlx-lm set it to "qwen3_5_moe" in a copy of config.json`)
 }
 
 func TestCard(t *testing.T) {
