@@ -3,7 +3,6 @@ package metalcast
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"runtime/debug"
 	"runtime/metrics"
 
@@ -114,8 +113,8 @@ func budget(p *plan.Plan, limit int64) (s *engine.Schedule, restore func(), err 
 	debug.FreeOSMemory() // what planning left behind
 	used := goMemory() + reserve
 	if least := used + engine.MinMemory(p); limit < least {
-		return nil, nil, fault.New(ErrNoSpace, "", "%s of memory are too little for this checkpoint, at least %s are needed", ibytes(limit), mebibytes(least)).WithHint(
-			"--max-memory %s", mebibytes(least))
+		return nil, nil, fault.New(ErrNoSpace, "", "%s of memory are too little for this checkpoint, at least %s are needed", ibytes(limit), ibytes(mebibytes(least)<<20)).WithHint(
+			"--max-memory %dMiB", mebibytes(least))
 	}
 	s = engine.NewSchedule(p, limit-used)
 	old := debug.SetMemoryLimit(limit - s.Memory())
@@ -132,7 +131,7 @@ func goMemory() int64 {
 func ibytes(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // mebibytes rounds up, so that the figure can be given back as an option.
-func mebibytes(n int64) string { return fmt.Sprintf("%dMiB", (n+1<<20-1)>>20) }
+func mebibytes(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
 
 // MetalDevice names the Metal device of this machine; ErrNoDevice where there is none.
 func MetalDevice() (string, error) { return metal.DeviceName() }
