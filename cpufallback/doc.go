@@ -9,10 +9,10 @@
 // sweep, which readies the tables of a whole band of blocks (the rows under one row of scales) and then walks its rows from end to
 // end. Wide bands are cut into columns of blocks whose tables stay in the first cache levels.
 //
-// Where the scale's exponent is far from both ends of float32's range, no result is subnormal or infinite and equal mantissas give
-// equal mantissas: 8 products for the subnormal codes and zero and 8 for the others suffice, the rest steps the exponent field.
-// Elsewhere a table takes 128 products; the sign is mirrored in any case. Blocks too small to repay a table are multiplied element
-// by element.
+// Where the scale's exponent is far from both ends of the output's range, no normal code has a subnormal or infinite result and
+// equal mantissas give equal mantissas: 8 products for the subnormal codes and 8 for the others suffice, the rest steps the
+// exponent field. Elsewhere a table takes 127 products; the sign is mirrored in any case. Blocks too small to repay a table are
+// multiplied element by element.
 //
 // # Tallies
 //

@@ -33,26 +33,31 @@ func (r *run) multiply(w *work, t tile) (found kernel.Tally) {
 	return found
 }
 
-// multiplyBlock multiplies one row of a block. It tells whether an infinite result and whether a NaN code was among it.
+// multiplyBlock multiplies one row of a block. It tells whether results may be infinite and whether a NaN code was among the codes.
 func multiplyBlock(dst, src []byte, scale float32, to dtype.DType) (inf, nan bool) {
-	for i, c := range src {
-		w := product(c, scale)
-		nan = nan || c&127 == 127
-		switch to {
-		case dtype.BF16:
-			v := roundBF16(w)
-			inf = inf || v&0x7FFF == 0x7F80
-			little.PutUint16(dst[2*i:], v)
-		case dtype.F16:
-			v := roundF16(w)
-			inf = inf || v&0x7FFF == 0x7C00
-			little.PutUint16(dst[2*i:], v)
-		default:
-			inf = inf || w&0x7FFFFFFF == infinity
+	var top uint32 // greatest magnitude; that of NaN is beyond infinity
+	var seen uint64
+	switch to {
+	case dtype.BF16:
+		for i, c := range src {
+			w := uint32(roundBF16(product(c, scale)))
+			top, seen = max(top, w&0x7FFF), seen|seenNaN(uint64(c))
+			little.PutUint16(dst[2*i:], uint16(w))
+		}
+	case dtype.F16:
+		for i, c := range src {
+			w := uint32(roundF16(product(c, scale)))
+			top, seen = max(top, w&0x7FFF), seen|seenNaN(uint64(c))
+			little.PutUint16(dst[2*i:], uint16(w))
+		}
+	default:
+		for i, c := range src {
+			w := product(c, scale)
+			top, seen = max(top, w&0x7FFFFFFF), seen|seenNaN(uint64(c))
 			little.PutUint32(dst[4*i:], w)
 		}
 	}
-	return inf, nan
+	return top >= roundTo(to, infinity), seen&0x80 != 0
 }
 
 // countInfinite adds the codes whose result is infinite.

@@ -40,43 +40,41 @@ func fill[T result](t *table[T], scale float32, to dtype.DType) (least byte) {
 	nan := T(nanBits(to))
 	sign := T(1) << (8*to.Size() - 1)
 	least = 127
-	// With a scale exponent in [10, 240] products lie in [2^-126, 2^123): normal in float32 and bfloat16 even after rounding up.
-	if e := math.Float32bits(scale) >> 23 & 255; 10 <= e && e <= 240 && to != dtype.F16 {
-		fillNormal(t, scale, to)
+	// Normal codes are 2^-6 and more and below 2^9, mantissas together below 4. With a scale exponent field in [7, 245] their
+	// products have exponent fields in [1, 254], those of normal numbers in float32 and bfloat16.
+	if e := math.Float32bits(scale) >> 23 & 255; 7 <= e && e <= 245 && to != dtype.F16 {
+		fillNormal(t, scale, to, sign)
 	} else {
 		inf := T(roundTo(to, infinity))
-		for c := range byte(127) {
-			v := T(roundTo(to, product(c, scale)))
+		for c := range 127 {
+			v := T(roundTo(to, product(byte(c), scale)))
 			if v&^sign == inf && least == 127 && finite(scale) {
-				least = c
+				least = byte(c)
 			}
-			t[c] = v
-		}
-	}
-	for c := range byte(127) {
-		if t[c] == nan { // infinity times zero, or a NaN scale
-			t[128+c] = nan
-		} else {
-			t[128+c] = t[c] ^ sign
+			t[c], t[128+c] = v, v^sign
+			if v == nan { // infinity times zero, or a NaN scale
+				t[128+c] = nan
+			}
 		}
 	}
 	t[127], t[255] = nan, nan
 	return least
 }
 
-// fillNormal computes 127 magnitudes whose results are all normal numbers: the mantissa of a result depends on the mantissa of the
-// code alone, so one product for each gives the others by steps of the exponent. Subnormal codes are products of their own.
-func fillNormal[T result](t *table[T], scale float32, to dtype.DType) {
+// fillNormal computes a table in which normal codes have normal results. The mantissa of such a result depends on the mantissa of
+// the code alone, so one product for each gives the others by steps of the exponent. Subnormal codes are products of their own.
+func fillNormal[T result](t *table[T], scale float32, to dtype.DType, sign T) {
 	mantissa := 7
 	if to == dtype.F32 {
 		mantissa = 23
 	}
 	step := T(1) << mantissa
-	for m := range byte(8) {
-		t[m] = T(roundTo(to, product(m, scale)))
-		v := T(roundTo(to, product(8+m, scale)))
+	for m := range 8 {
+		v := T(roundTo(to, product(byte(m), scale)))
+		t[m], t[128+m] = v, v^sign
+		v = T(roundTo(to, product(byte(8+m), scale)))
 		for c := 8 + m; c < 128; c += 8 {
-			t[c] = v
+			t[c], t[128+c] = v, v^sign
 			v += step
 		}
 	}

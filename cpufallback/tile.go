@@ -1,6 +1,9 @@
 package cpufallback
 
-import "github.com/metalcast/metalcast/internal/kernel"
+import (
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
 
 const (
 	// tileSize is about how many elements a tile has: small enough to share a window among workers, large against what a tile costs.
@@ -9,8 +12,9 @@ const (
 	tileCols = 8 << 10
 	// mostTables is how many blocks across a tile may have: with 16-bit results their tables take 32 KiB.
 	mostTables = 64
-	// thinBlock is the size of a block, in elements, below which multiplying each costs less than a table.
-	thinBlock = 192
+	// thinBlock is the size of a block, in elements, below which multiplying each costs less than a table; thinBlockF16 is that for
+	// float16, whose tables rarely come from steps of the exponent.
+	thinBlock, thinBlockF16 = 64, 160
 )
 
 // tile is a rectangle of a job: rows [r0, r1) and columns [c0, c1).
@@ -29,7 +33,11 @@ func planTiles(p *kernel.Params, j *kernel.Job) plan {
 		return plan{down: divide(j.Rows, 0, 1, max(1, tileSize/across.step)), across: across}
 	}
 	blockRows, blockCols := min(p.BlockRows, j.Rows), min(p.BlockCols, j.Cols)
-	x := plan{thin: blockRows*blockCols < thinBlock}
+	least := thinBlock
+	if p.To == dtype.F16 {
+		least = thinBlockF16
+	}
+	x := plan{thin: blockRows*blockCols < least}
 	most := tileCols
 	if !x.thin {
 		most = min(most, mostTables*blockCols)

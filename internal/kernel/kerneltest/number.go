@@ -2,7 +2,6 @@ package kerneltest
 
 import (
 	"math"
-	"math/bits"
 
 	"github.com/metalcast/metalcast/internal/dtype"
 )
@@ -78,11 +77,8 @@ func (f format) round(v float64) uint32 {
 	if rest > half || rest == half && q&1 == 1 {
 		q++
 	}
-	// q counts units of the last place. From 2^mantissa on it is a normal number, whose leading one is not stored.
+	// The leading one of q, if it has one, adds 1 to the exponent field, and so does a carry.
 	r := uint64(base-1)<<f.mantissa + q
-	if bits.Len64(q) <= f.mantissa {
-		r = q
-	}
 	return sign | uint32(min(r, uint64(f.infinity())))
 }
 

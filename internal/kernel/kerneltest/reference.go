@@ -10,23 +10,26 @@ import (
 
 // Reference computes the jobs of a window, element by element, from in into out, and what the tallies must be.
 func Reference(in, out []byte, batches []kernel.Batch) (tallies []kernel.Tally) {
+	memo := memo{}
 	for i := range batches {
 		for k := range batches[i].Jobs {
 			p, j := &batches[i].Params, &batches[i].Jobs[k]
 			if p.Op == kernel.Cast {
 				tallies = append(tallies, castJob(in, out, p, j))
 			} else {
-				tallies = append(tallies, dequantJob(in, out, p, j))
+				tallies = append(tallies, dequantJob(in, out, p, j, memo))
 			}
 		}
 	}
 	return tallies
 }
 
-func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.Tally) {
+func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job, memo memo) (found kernel.Tally) {
 	to, size := formatOf(p.To), int(p.To.Size())
 	seen := map[[2]int]bool{}
 	last, scale := [2]int{-1, -1}, 0.0
+	var results *[256]entry
+	large := min(p.BlockRows, j.Rows)*min(p.BlockCols, j.Cols) >= 32
 	for row := range j.Rows {
 		for col := range j.Cols {
 			block := [2]int{(j.RowPhase + row) / p.BlockRows, (j.ColPhase + col) / p.BlockCols}
@@ -36,10 +39,13 @@ func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.T
 					seen[block] = true
 					note(&found.Scale, row, col)
 				}
-				last = block
+				last, results = block, nil
+				if large {
+					results = memo.of(scale, p.To)
+				}
 			}
 			code := in[j.Src+row*j.SrcStride+col]
-			v := dequant(code, scale, to)
+			v := recall(results, code, scale, to)
 			store(out[j.Dst+size*(row*j.DstStride+col):], v, size)
 			if math.IsNaN(codes[code]) {
 				note(&found.NaN, row, col)
@@ -49,6 +55,37 @@ func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.T
 		}
 	}
 	return found
+}
+
+// memo keeps results as elements ask for them, since large blocks ask for the same again and again.
+type memo map[key]*[256]entry
+
+type key struct {
+	scale uint64 // bits of float64
+	to    dtype.DType
+}
+
+type entry struct {
+	known bool
+	bits  uint32
+}
+
+func (m memo) of(scale float64, to dtype.DType) *[256]entry {
+	k := key{math.Float64bits(scale), to}
+	if m[k] == nil {
+		m[k] = new([256]entry)
+	}
+	return m[k]
+}
+
+func recall(known *[256]entry, code byte, scale float64, to format) uint32 {
+	if known == nil {
+		return dequant(code, scale, to)
+	}
+	if e := &known[code]; !e.known {
+		*e = entry{true, dequant(code, scale, to)}
+	}
+	return known[code].bits
 }
 
 func castJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.Tally) {

@@ -1,0 +1,116 @@
+package cpufallback
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// The figures to read are ratios: bytes read and written in a second, beside those of a copy of as many bytes. Buffers are larger
+// than the caches.
+
+const benchCodes = 64 << 20
+
+func BenchmarkCopy(b *testing.B) {
+	s, err := newSlot(benchCodes*3/2, benchCodes*3/2)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = s.close() }()
+	touch(s)
+	b.SetBytes(3 * benchCodes)
+	for b.Loop() {
+		copy(s.out, s.in)
+	}
+}
+
+func BenchmarkDequant(b *testing.B) {
+	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128}
+	for _, cols := range []int{2048, 7168} {
+		for _, workers := range []int{1, 2} {
+			b.Run(fmt.Sprintf("128x128/cols=%d/workers=%d", cols, workers), func(b *testing.B) { benchJob(b, p, cols, workers) })
+		}
+	}
+	for _, block := range [][2]int{{1, 4096}, {4096, 4096}, {32, 32}, {1, 128}, {1, 32}, {1, 1}} {
+		p.BlockRows, p.BlockCols = block[0], block[1]
+		b.Run(fmt.Sprintf("%dx%d/cols=4096", block[0], block[1]), func(b *testing.B) { benchJob(b, p, 4096, 1) })
+	}
+	p.BlockRows, p.BlockCols = 128, 128
+	for _, to := range []dtype.DType{dtype.F16, dtype.F32} {
+		p.To = to
+		b.Run(fmt.Sprintf("128x128/cols=7168/%s", to), func(b *testing.B) { benchJob(b, p, 7168, 1) })
+	}
+}
+
+func BenchmarkCast(b *testing.B) {
+	for _, from := range []dtype.DType{dtype.F16, dtype.BF16, dtype.F32} {
+		for _, to := range []dtype.DType{dtype.F16, dtype.BF16, dtype.F32} {
+			b.Run(fmt.Sprintf("%s-%s", from, to), func(b *testing.B) {
+				benchJob(b, kernel.Params{Op: kernel.Cast, From: from, To: to}, 4096, 1)
+			})
+		}
+	}
+}
+
+// benchJob runs one matrix of ordinary weights: no NaN codes, scales about 1e-4.
+func benchJob(b *testing.B, p kernel.Params, cols, workers int) {
+	be := New(workers)
+	defer func() { _ = be.Close() }()
+	rows := benchCodes / cols / int(p.From.Size())
+	j := kernel.Job{Rows: rows, Cols: cols, SrcStride: cols, DstStride: cols, Scale: rows * cols * int(p.From.Size())}
+	scales := 0
+	if p.Op == kernel.Dequant {
+		down, across := p.Blocks(&j)
+		scales, j.ScaleStride = down*across, across
+	}
+	out := rows * cols * int(p.To.Size())
+	s, err := be.NewSlot(j.Scale+scales*4, out)
+	if err != nil {
+		b.Fatal(err)
+	}
+	touch(s)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := 0; i < j.Scale; i += 8 {
+		little.PutUint64(s.In()[i:], rng.Uint64()&^0x0101010101010101)
+	}
+	for i := range scales {
+		little.PutUint16(s.In()[j.Scale+2*i:], uint16(0x38C0+rng.IntN(64)))
+	}
+	batches, tallies := []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, make([]kernel.Tally, 1)
+	b.SetBytes(int64(j.Scale + out))
+	for b.Loop() {
+		if err := be.Run(b.Context(), s, batches, tallies); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func touch(s kernel.Slot) {
+	for _, m := range [][]byte{s.In(), s.Out()} {
+		for i := 0; i < len(m); i += 4096 {
+			m[i] = 1
+		}
+	}
+}
+
+func BenchmarkFill(b *testing.B) {
+	for _, to := range []dtype.DType{dtype.BF16, dtype.F16} {
+		for name, scale := range map[string]float32{"normal": 1e-4, "subnormal": 1e-39} {
+			b.Run(fmt.Sprintf("%s/%s", to, name), func(b *testing.B) {
+				var t table[uint16]
+				for b.Loop() {
+					fill(&t, scale, to)
+				}
+			})
+		}
+	}
+	b.Run("F32/normal", func(b *testing.B) {
+		var t table[uint32]
+		for b.Loop() {
+			fill(&t, 1e-4, dtype.F32)
+		}
+	})
+}

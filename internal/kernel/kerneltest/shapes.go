@@ -1,0 +1,113 @@
+package kerneltest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+var scaleTypes = []dtype.DType{dtype.BF16, dtype.F32}
+
+// testShapes runs matrices around the sizes of blocks and words, in blocks of every dialect.
+func testShapes(t *testing.T, be kernel.Backend) {
+	rig := NewRig(be)
+	sizes := []int{1, 2, 7, 31, 127, 128, 129, 130, 257}
+	n := 0
+	for _, rows := range sizes {
+		for _, cols := range sizes {
+			for _, block := range [][2]int{{128, 128}, {32, 32}, {1, cols}, {rows, cols}, {rows, 1}, {1, 1}, {1, 32}, {3, 5}, {64, 16}, {1 << 20, 1 << 20}} {
+				for _, to := range floats {
+					n++
+					if (testing.Short() || raceEnabled) && n%5 != 0 {
+						continue
+					}
+					p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[n/3%2], BlockRows: block[0], BlockCols: block[1]}
+					w := NewWindow(uint64(n))
+					w.Add(p, Layout{Rows: rows, Cols: cols, Shift: n % 8})
+					rig.Check(t, w)
+				}
+			}
+		}
+	}
+	if testing.Short() || raceEnabled {
+		return
+	}
+	for i, block := range [][2]int{{128, 128}, {1, 7168}, {576, 7168}, {32, 32}, {1, 128}} { // DeepSeek's kv_a_proj_with_mqa
+		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: floats[i%3], ScaleType: scaleTypes[i%2], BlockRows: block[0], BlockCols: block[1]}
+		w := NewWindow(uint64(i))
+		w.Add(p, Layout{Rows: 576, Cols: 7168})
+		rig.Check(t, w)
+	}
+}
+
+// testPhases runs rectangles that begin anywhere in a block, with gaps everywhere, several jobs and Params to a window.
+func testPhases(t *testing.T, be kernel.Backend) {
+	rig := NewRig(be)
+	windows := uint64(150)
+	if testing.Short() || raceEnabled {
+		windows = 30
+	}
+	for i, wide := range []struct{ blockRows, blockCols, cols int }{{128, 128, 20_000}, {2, 40_000, 100_000}, {5, 3, 9_001}} {
+		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: floats[i], ScaleType: dtype.BF16, BlockRows: wide.blockRows, BlockCols: wide.blockCols}
+		w := NewWindow(uint64(i))
+		w.Add(p, Layout{Rows: 3, Cols: wide.cols, RowPhase: 1, ColPhase: wide.blockCols - 1, SrcGap: 1})
+		w.Add(p, Layout{Rows: 3, Cols: wide.cols, ColPhase: wide.blockCols / 2, DstGap: 1})
+		rig.Check(t, w)
+	}
+	for seed := range windows {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		w := NewWindow(seed)
+		for range 1 + rng.IntN(6) {
+			p, l := RandomJob(rng)
+			w.Add(p, l)
+		}
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { rig.Check(t, w) })
+	}
+}
+
+// RandomJob draws a job of any operation, type and geometry, of up to some ten thousand elements.
+func RandomJob(rng *rand.Rand) (kernel.Params, Layout) {
+	p := kernel.Params{Op: kernel.Cast, From: floats[rng.IntN(3)], To: floats[rng.IntN(3)]}
+	l := Layout{
+		Rows: 1 + rng.IntN(1<<rng.IntN(9)), Cols: 1 + rng.IntN(1<<rng.IntN(9)), Shift: rng.IntN(9),
+		SrcGap: rng.IntN(4), DstGap: rng.IntN(4), ScaleGap: rng.IntN(3), NewBatch: rng.IntN(3) == 0,
+	}
+	if rng.IntN(6) == 0 {
+		return p, l
+	}
+	side := func() int { return []int{1, 2, 3, 5, 16, 32, 64, 100, 128, 1000}[rng.IntN(10)] }
+	p.Op, p.From, p.ScaleType = kernel.Dequant, dtype.F8E4M3, scaleTypes[rng.IntN(2)]
+	p.BlockRows, p.BlockCols = side(), side()
+	l.RowPhase, l.ColPhase = rng.IntN(p.BlockRows), rng.IntN(p.BlockCols)
+	for range rng.IntN(40) { // none: ordinary scales
+		s := rng.Uint32()
+		if p.ScaleType == dtype.BF16 {
+			s >>= 16
+		}
+		l.Scales = append(l.Scales, s)
+	}
+	return p, l
+}
+
+// testWindow stacks experts and lays gate and up beside and below each other, as the plan of a family does.
+func testWindow(t *testing.T, be kernel.Backend) {
+	const experts, inter, hidden, gap = 3, 130, 200, 2
+	for i, to := range floats {
+		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[i%2], BlockRows: 128, BlockCols: 128}
+		size := int(to.Size())
+		below, beside := NewWindow(1), NewWindow(2)
+		for e := range experts {
+			for half := range 2 { // [experts, 2*inter, hidden], the rows a little apart; [experts, inter, 2*hidden]
+				row := 2*e + half
+				below.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 1, Dst: size * row * inter * (hidden + gap), DstStride: hidden + gap})
+				beside.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 3, Dst: size * (e*inter*2*hidden + half*hidden), DstStride: 2 * hidden})
+			}
+		}
+		rig := NewRig(be)
+		rig.Check(t, below)
+		rig.Check(t, beside)
+	}
+}

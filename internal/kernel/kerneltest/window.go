@@ -1,0 +1,111 @@
+package kerneltest
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// Window is the contents of a slot and the jobs to run in it. Padding is random in In, and in Out so are all bytes before the run: reading or
+// writing out of place shows.
+type Window struct {
+	In, Out []byte
+	Batches []kernel.Batch
+	rng     *rand.Rand
+}
+
+// NewWindow makes an empty window; everything random in it comes from seed.
+func NewWindow(seed uint64) *Window {
+	return &Window{rng: rand.New(rand.NewPCG(seed, 1))}
+}
+
+// Layout is the geometry of a job to add: what lies around its operands.
+type Layout struct {
+	Rows, Cols               int
+	RowPhase, ColPhase       int
+	Shift                    int      // bytes before the source and the scales, so that they are aligned to nothing
+	SrcGap, DstGap, ScaleGap int      // elements between rows
+	Codes                    []byte   // the first source elements, row by row; the others are random
+	Scales                   []uint32 // bits of the scale type, row by row; empty: small random ones
+	Dst, DstStride           int      // where the destination is given, DstStride > 0
+	NewBatch                 bool     // even if the last batch has the same Params
+}
+
+// Add appends the operands of a job and the job, to the last batch if that has the same Params.
+func (w *Window) Add(p kernel.Params, l Layout) *kernel.Job {
+	j := kernel.Job{Rows: l.Rows, Cols: l.Cols, RowPhase: l.RowPhase, ColPhase: l.ColPhase, SrcStride: l.Cols + l.SrcGap}
+	from := p.From.Size()
+	w.pad(l.Shift)
+	j.Src = len(w.In)
+	w.pad(int(from) * ((l.Rows-1)*j.SrcStride + l.Cols))
+	for i := range min(len(l.Codes)/int(from), l.Rows*l.Cols) {
+		at := j.Src + int(from)*(i/l.Cols*j.SrcStride+i%l.Cols)
+		copy(w.In[at:at+int(from)], l.Codes[i*int(from):])
+	}
+	if p.Op == kernel.Dequant {
+		w.addScales(p, l, &j)
+	}
+	w.place(p, l, &j)
+	if n := len(w.Batches); n == 0 || w.Batches[n-1].Params != p || l.NewBatch {
+		w.Batches = append(w.Batches, kernel.Batch{Params: p})
+	}
+	b := &w.Batches[len(w.Batches)-1]
+	b.Jobs = append(b.Jobs, j)
+	return &b.Jobs[len(b.Jobs)-1]
+}
+
+func (w *Window) addScales(p kernel.Params, l Layout, j *kernel.Job) {
+	down, across := p.Blocks(j)
+	w.pad(l.Shift)
+	j.Scale, j.ScaleStride = len(w.In), across+l.ScaleGap
+	w.pad(int(p.ScaleType.Size()) * ((down-1)*j.ScaleStride + across))
+	for i := range down * across {
+		bits := w.rng.Uint32()&0x807FFFFF | uint32(100+w.rng.IntN(30))<<23
+		if p.ScaleType == dtype.BF16 {
+			bits >>= 16
+		}
+		if len(l.Scales) > 0 {
+			bits = l.Scales[i%len(l.Scales)]
+		}
+		w.setScale(p, j, i/across, i%across, bits)
+	}
+}
+
+func (w *Window) setScale(p kernel.Params, j *kernel.Job, down, across int, bits uint32) {
+	at := j.Scale + int(p.ScaleType.Size())*(down*j.ScaleStride+across)
+	if p.ScaleType == dtype.BF16 {
+		binary.LittleEndian.PutUint16(w.In[at:], uint16(bits))
+	} else {
+		binary.LittleEndian.PutUint32(w.In[at:], bits)
+	}
+}
+
+// place gives a job its destination: the one that the layout names, or a new one after all others.
+func (w *Window) place(p kernel.Params, l Layout, j *kernel.Job) {
+	to := int(p.To.Size())
+	j.Dst, j.DstStride = l.Dst, l.DstStride
+	if l.DstStride == 0 {
+		j.Dst = (len(w.Out) + to - 1 + to*l.DstGap) / to * to
+		j.DstStride = l.Cols + l.DstGap
+	}
+	w.Out = w.random(w.Out, j.Dst+to*((l.Rows-1)*j.DstStride+l.Cols+l.DstGap)-len(w.Out))
+}
+
+// pad appends n random bytes to In.
+func (w *Window) pad(n int) { w.In = w.random(w.In, n) }
+
+func (w *Window) random(b []byte, n int) []byte {
+	if n > 0 {
+		b = slices.Grow(b, n)
+	}
+	for ; n >= 8; n -= 8 {
+		b = binary.LittleEndian.AppendUint64(b, w.rng.Uint64())
+	}
+	for ; n > 0; n-- {
+		b = append(b, byte(w.rng.Uint32()))
+	}
+	return b
+}
