@@ -1,5 +1,5 @@
 // Package engine is the data plane: it reads windows of the source, has a backend compute them, and writes the results to their final places. Three stages,
-// each on its own goroutine, pass a fixed ring of slots around, so that reading, computing and writing overlap and memory does not depend on
+// each on its own goroutines, pass a fixed ring of slots around, so that reading, computing and writing overlap and memory does not depend on
 // the model's size. It decides nothing and, once started, allocates nothing that grows.
 package engine
 
@@ -53,12 +53,13 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, src Source, dst Sink, b
 		slots = n
 	}
 	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
+	running := make(chan struct{}, be.InFlight())
 	for range slots {
 		mem, err := be.NewSlot(s.In, s.Out)
 		if err != nil {
 			return Result{}, fmt.Errorf("memory for a window of %d + %d bytes: %w", s.In, s.Out, err)
 		}
-		free <- &slot{mem: mem, tallies: make([]kernel.Tally, s.Jobs)}
+		free <- &slot{mem: mem, tallies: make([]kernel.Tally, s.Jobs), computed: make(chan struct{}, 1)}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -76,18 +77,36 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, src Source, dst Sink, b
 		}
 		return nil
 	})
-	g.Go(func() error {
+	g.Go(func() error { // windows are computed side by side and go on in their order
 		defer close(toWrite)
 		return drain(ctx, toRun, func(sl *slot) error {
-			if err := r.compute(ctx, sl); err != nil {
-				return err
+			select {
+			case running <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
 			}
+			g.Go(func() error {
+				defer func() { <-running }()
+				if err := r.compute(ctx, sl); err != nil {
+					return err
+				}
+				sl.computed <- struct{}{}
+				return nil
+			})
 			toWrite <- sl
 			return nil
 		})
 	})
 	g.Go(func() error {
 		return drain(ctx, toWrite, func(sl *slot) error {
+			select {
+			case <-sl.computed:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if err := r.judgeAll(sl.window, sl.tallies); err != nil {
+				return err
+			}
 			if err := r.write(sl); err != nil {
 				return err
 			}
@@ -104,6 +123,8 @@ type slot struct {
 	mem     kernel.Slot
 	window  *Window
 	tallies []kernel.Tally
+
+	computed chan struct{} // one message for each window
 }
 
 func take(ctx context.Context, from <-chan *slot) (*slot, error) {
@@ -139,7 +160,7 @@ type runner struct {
 	be   kernel.Backend
 	opts Options
 
-	result Result // Read by the reader, Findings by the computer, Written by the writer
+	result Result // Read by the reader, the rest by the writer
 }
 
 func (r *runner) read(s *slot) error {
@@ -154,22 +175,17 @@ func (r *runner) read(s *slot) error {
 }
 
 func (r *runner) compute(ctx context.Context, s *slot) error {
-	w := s.window
-	if len(w.Batches) == 0 {
+	if len(s.window.Batches) == 0 {
 		return nil
 	}
-	tallies := s.tallies[:len(w.Parts)]
-	if err := r.be.Run(ctx, s.mem, w.Batches, tallies); err != nil {
-		return err
-	}
-	return r.judgeAll(w, tallies)
+	return r.be.Run(ctx, s.mem, s.window.Batches, s.tallies[:len(s.window.Parts)])
 }
 
 // judgeAll looks at parts in the order of their pieces, whatever batch they are in: windows come in the source's order, so the
 // tensor that an error names is the same for every window size and machine.
 func (r *runner) judgeAll(w *Window, tallies []kernel.Tally) error {
 	var bad []int
-	for i := range tallies {
+	for i := range w.Parts {
 		if tallies[i].Any() {
 			bad = append(bad, i)
 		}

@@ -32,6 +32,7 @@ func (m *memory) In() []byte  { return m.in }
 func (m *memory) Out() []byte { return m.out }
 
 func (*naive) Name() string { return "naive" }
+func (*naive) InFlight() int { return 3 }
 func (*naive) Close() error { return nil }
 func (*naive) NewSlot(in, out int) (kernel.Slot, error) {
 	m := &memory{make([]byte, in), make([]byte, out)}

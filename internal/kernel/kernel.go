@@ -42,6 +42,8 @@ type Params struct {
 	ScaleType dtype.DType // F32 or BF16; Invalid for Cast
 	BlockRows int         // rows of a scale block, at least 1; 0 for Cast
 	BlockCols int         // columns of a scale block
+	// Transposed puts the element of row r and column c at Dst + (c*DstStride + r) elements. Dequant only.
+	Transposed bool
 }
 
 // String names the kernel in messages: "dequant F8_E4M3 128x128 BF16 -> BF16".
@@ -102,6 +104,8 @@ type Backend interface {
 	// several goroutines with different slots. It allocates nothing that grows with the number of calls. Jobs that Check refuses
 	// are an error and nothing runs. When ctx ends, Run returns its error and the contents of Out and tallies are undefined.
 	Run(ctx context.Context, s Slot, batches []Batch, tallies []Tally) error
+	// InFlight is how many Runs should overlap, each with a slot of its own: more than one where a Run waits for a device.
+	InFlight() int
 	// Close releases the backend and its slots.
 	Close() error
 }

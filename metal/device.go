@@ -1,0 +1,175 @@
+//go:build (darwin && cgo) || fakemetal
+
+package metal
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/progrium/darwinkit/macos/metal"
+	"github.com/progrium/darwinkit/objc"
+
+	mtl "github.com/metalcast/metalcast/cgo"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/shaders"
+)
+
+// theDevice is asked for once per process and kept: a second request has been seen to give nil.
+var theDevice = sync.OnceValue(func() (d metal.DeviceObject) {
+	objc.WithAutoreleasePool(func() { d = mtl.DefaultDevice() })
+	return d
+})
+
+// Describe tells what the default device is.
+func Describe() (d Device, err error) {
+	dev := theDevice()
+	if dev.IsNil() {
+		return d, errNoDevice
+	}
+	objc.WithAutoreleasePool(func() {
+		d = Device{
+			Name: mtl.DeviceName(dev), Unified: mtl.HasUnifiedMemory(dev),
+			MaxBufferLength: uint64(mtl.MaxBufferLength(dev)), WorkingSet: uint64(mtl.RecommendedMaxWorkingSetSize(dev)),
+		}
+	})
+	return d, nil
+}
+
+// gpu is the device with its library, pipelines and queue.
+type gpu struct {
+	name string
+	dev  metal.DeviceObject
+	lib  metal.LibraryObject
+
+	mu        sync.Mutex // guards what follows
+	queue     metal.CommandQueueObject
+	pipelines map[string]pipeline
+}
+
+type pipeline struct {
+	state   metal.ComputePipelineStateObject
+	threads uint // in a threadgroup
+}
+
+// openGPU compiles the library.
+func openGPU() (*gpu, error) {
+	dev := theDevice()
+	if dev.IsNil() {
+		return nil, errNoDevice
+	}
+	g := &gpu{dev: dev, pipelines: map[string]pipeline{}}
+	var err error
+	objc.WithAutoreleasePool(func() {
+		g.name = mtl.DeviceName(dev)
+		if g.lib, err = mtl.NewLibrary(dev, shaders.Text); err != nil {
+			err = fault.New(nil, g.name, "the kernels do not compile: %v", err)
+			return
+		}
+		err = g.newQueue()
+	})
+	if err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// newQueue replaces the queue. Errors of command buffers can make a process's queue refuse all that come after. It needs a pool around it.
+func (g *gpu) newQueue() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	q := mtl.NewQueue(g.dev)
+	if q.IsNil() {
+		return fault.New(nil, g.name, "no command queue").WithHint("a sandbox profile may block the GPU for this process")
+	}
+	if !g.queue.IsNil() {
+		g.queue.Release() // command buffers in flight keep it
+	}
+	g.queue = q
+	return nil
+}
+
+// pipeline gives a kernel's pipeline and whether it is new. It needs a pool around it.
+func (g *gpu) pipeline(kernel string) (p pipeline, isNew bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, ok := g.pipelines[kernel]; ok {
+		return p, false, nil
+	}
+	p.state, err = mtl.NewPipeline(g.dev, g.lib, kernel)
+	if err != nil {
+		return p, false, fault.New(nil, g.name, "kernel %s: %v", kernel, err)
+	}
+	p.threads = min(256, mtl.MaxThreads(p.state)&^31)
+	if p.threads == 0 {
+		p.state.Release()
+		return p, false, fault.New(nil, g.name, "kernel %s: a threadgroup cannot have 32 threads", kernel)
+	}
+	g.pipelines[kernel] = p
+	return p, true, nil
+}
+
+// close releases everything but the device.
+func (g *gpu) close() {
+	for _, p := range g.pipelines {
+		p.state.Release()
+	}
+	if !g.queue.IsNil() {
+		g.queue.Release()
+	}
+	if !g.lib.IsNil() {
+		g.lib.Release()
+	}
+	g.pipelines, g.queue, g.lib = nil, metal.CommandQueueObject{}, metal.LibraryObject{}
+}
+
+// submit runs a laid out window and waits for it. It gives the GPU's seconds.
+func (g *gpu) submit(s *slot) (seconds float64, err error) {
+	objc.WithAutoreleasePool(func() {
+		g.mu.Lock()
+		queue := g.queue
+		cb := mtl.CommandBuffer(queue)
+		g.mu.Unlock()
+		if cb.IsNil() {
+			err = fault.New(nil, g.name, "no command buffer")
+			return
+		}
+		if err = g.encode(cb, s); err != nil {
+			return
+		}
+		mtl.Commit(cb)
+		if seconds, err = mtl.Wait(cb); err != nil {
+			err = fault.New(nil, g.name, "kernel %s: %v", s.kernelNames(), err)
+		}
+	})
+	return seconds, err
+}
+
+func (g *gpu) encode(cb metal.CommandBufferObject, s *slot) error {
+	pipes := make([]pipeline, len(s.dispatches))
+	for i := range s.dispatches { // before the encoder, which must not be left open
+		var err error
+		if pipes[i], _, err = g.pipeline(s.dispatches[i].kernel); err != nil {
+			return err
+		}
+	}
+	e := mtl.Encoder(cb)
+	if e.IsNil() {
+		return fault.New(nil, g.name, "no command encoder")
+	}
+	for i := range s.dispatches {
+		d := &s.dispatches[i]
+		mtl.SetPipeline(e, pipes[i].state)
+		mtl.SetBuffer(e, s.inBuffer, 0, 0)
+		mtl.SetBuffer(e, s.outBuffer, 0, 1)
+		mtl.SetBuffer(e, s.tiles.buffer, uint(d.offset), 2)
+		mtl.SetBuffer(e, s.statuses.buffer, uint(d.first)*uint(statusSize), 3)
+		mtl.SetBuffer(e, s.nans.buffer, uint(d.first)*4, 4)
+		mtl.DispatchThreadgroups(e, uint(d.count), pipes[i].threads)
+	}
+	mtl.EndEncoding(e)
+	return nil
+}
+
+// String names the device in messages.
+func (g *gpu) String() string { return fmt.Sprintf("Metal device %q", g.name) }

@@ -1,5 +1,0 @@
-//go:build !darwin || !cgo
-
-package metal
-
-func deviceName() string { return "" }

@@ -1,0 +1,11 @@
+//go:build !(darwin && cgo) && !fakemetal
+
+package metal
+
+import "github.com/metalcast/metalcast/internal/kernel"
+
+// Open opens the default device. Here it is always ErrNoDevice: the program was built for another system, or without cgo.
+func Open(Options) (kernel.Backend, error) { return nil, errNoDevice }
+
+// Describe tells what the default device is.
+func Describe() (Device, error) { return Device{}, errNoDevice }

@@ -1,0 +1,33 @@
+//go:build (darwin && cgo) || fakemetal
+
+package metal_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/metalcast/metalcast/cpufallback"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/kernel/kerneltest"
+	"github.com/metalcast/metalcast/metal"
+)
+
+// open gives a strict backend on the machine's device, real or not.
+func open(t *testing.T) kernel.Backend {
+	t.Helper()
+	cpu := cpufallback.New(0)
+	b, err := metal.Open(metal.Options{CPU: cpu, Strict: true})
+	if errors.Is(err, fault.ErrNoDevice) && !strings.Contains(os.Getenv("METALCAST_REQUIRE"), "metal") {
+		t.Skip("no Metal device; METALCAST_REQUIRE=metal makes this a failure")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cpu.Close() })
+	return b
+}
+
+func TestParity(t *testing.T) { kerneltest.Run(t, open) }

@@ -1,0 +1,126 @@
+//go:build (darwin && cgo) || fakemetal
+
+package metal
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/progrium/darwinkit/objc"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// common is tried when the backend opens; other parameters when they first come up.
+var common = []kernel.Params{
+	{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128},
+	{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32, BlockRows: 128, BlockCols: 128},
+}
+
+// edgeScales are float32 bits where rounding changes its course: subnormals, the ends of the exponent's range, ties, infinity, NaN, zeros.
+var edgeScales = []uint32{
+	0x3F800000, 0x00000001, 0x00000100, 0x007FFFFF, 0x00800000, 0x00FFFFFF, 0x01800000, 0x04000000, 0x05123456, 0x3FABCDEF,
+	0x7E000000, 0x7E924925, 0x7F000000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x80000000, 0x00000000, 0xBF124925, 0x3A088889,
+	0x3F808000, 0x3F818000, 0x33800000, 0x38000000, 0x38800000, 0x477FF000, 0x42FE0000, 0x43000000,
+}
+
+// try runs a kernel's self-test once. The verdict stays.
+func (b *Backend) try(p kernel.Params) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err, done := b.tried[p]
+	if !done {
+		if err = b.selfTest(p); err != nil {
+			err = fmt.Errorf("%s: self-test of %s: %w", b.g, p, err)
+		}
+		b.tried[p] = err
+	}
+	return err
+}
+
+// selfTest computes two small matrices, one for the table and one for the thin kernel, in a slot of its own and compares all of Out, canaries included, with
+// the CPU.
+func (b *Backend) selfTest(p kernel.Params) (err error) {
+	shapes := [][2]int{{130, 260}, {5, 7}}
+	batch := kernel.Batch{Params: p}
+	in, out := 0, 64
+	for _, sh := range shapes {
+		j := kernel.Job{Rows: sh[0], Cols: sh[1], Src: in, SrcStride: sh[1], Dst: out, DstStride: sh[1]}
+		if p.Transposed {
+			j.DstStride = sh[0]
+		}
+		in += sh[0] * sh[1] * int(p.From.Size())
+		out += sh[0]*sh[1]*int(p.To.Size()) + 64
+		if p.Op == kernel.Dequant {
+			j.Scale = in
+			down, across := p.Blocks(&j)
+			j.ScaleStride = across
+			in += down * across * int(p.ScaleType.Size())
+		}
+		batch.Jobs = append(batch.Jobs, j)
+	}
+	var s *slot
+	objc.WithAutoreleasePool(func() { s, err = b.g.newSlot(in, out) })
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := s.close(); err == nil {
+			err = e
+		}
+	}()
+	fillTest(s.in, &batch)
+	want := view{s.in, make([]byte, out)}
+	for i := range want.out {
+		want.out[i], s.out[i] = 0xA5, 0xA5
+	}
+	if err := b.opts.CPU.Run(context.Background(), want, []kernel.Batch{batch}, make([]kernel.Tally, len(batch.Jobs))); err != nil {
+		return err
+	}
+	if err := b.dispatch(s, []kernel.Batch{batch}); err != nil {
+		return err
+	}
+	if !bytes.Equal(want.out, s.out) {
+		i := 0
+		for want.out[i] == s.out[i] {
+			i++
+		}
+		return fmt.Errorf("byte %d is 0x%02x, the CPU's is 0x%02x", i, s.out[i], want.out[i])
+	}
+	return nil
+}
+
+// fillTest writes every code, or edge values and a spread of patterns to cast, and edge scales.
+func fillTest(in []byte, b *kernel.Batch) {
+	for i := range in {
+		in[i] = byte(i * 167 >> 3)
+	}
+	for k := range b.Jobs {
+		j := &b.Jobs[k]
+		if b.Params.Op == kernel.Cast {
+			for i, w := range edgeScales {
+				if b.Params.From == dtype.F32 {
+					binary.LittleEndian.PutUint32(in[j.Src+4*i:], w)
+				} else {
+					binary.LittleEndian.PutUint16(in[j.Src+2*i:], uint16(w>>16))
+				}
+			}
+			continue
+		}
+		for i := range j.Rows * j.Cols {
+			in[j.Src+i] = byte(i + i/256)
+		}
+		down, across := b.Params.Blocks(j)
+		for i := range down * across {
+			w := edgeScales[i%len(edgeScales)]
+			if b.Params.ScaleType == dtype.F32 {
+				binary.LittleEndian.PutUint32(in[j.Scale+4*i:], w)
+			} else {
+				binary.LittleEndian.PutUint16(in[j.Scale+2*i:], uint16(w>>16))
+			}
+		}
+	}
+}

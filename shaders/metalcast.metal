@@ -1,0 +1,354 @@
+// metalcast's compute kernels: block-scaled FP8 (E4M3FN) to bf16, f16 or f32, casts between these, and a plain copy. MSL 2.4 (macOS 12, M1)
+// or later.
+//
+//     out = RNE_out( RNE_f32( f32(e4m3fn(code)) * f32(scale) ) )
+//
+// Every NaN result is canonical, with sign 0: bf16 0x7FC0, f16 0x7E00, f32 0x7FC00000. Package internal/kernel has the whole contract.
+//
+// Whatever decides a bit of a result is integer arithmetic on bit patterns. Apple GPUs flush subnormals in float arithmetic whatever the
+// options say, and fast math is Metal's default; neither can change an integer. For the same reason there is no bfloat type here.
+//
+// The host cuts jobs into tiles, one for each threadgroup, and gives their places as byte offsets into two buffers that are bound
+// at offset 0. Every threadgroup leaves a mark in its tile's status, so that a dispatch that did not run is seen.
+
+#include <metal_stdlib>
+using namespace metal;
+
+// ------------------------------------------------------------------------------------------- arguments
+// These structs are read by package metal too; its tests hold sizes and offsets equal.
+
+// A rectangle of codes that shares one scale, at most 128 by 128.
+struct TableTile {
+    uint src;        // byte offset of the first code in the input, any alignment
+    uint scale;      // byte offset of the scale in the input, any alignment
+    uint dst;        // byte offset of the first result in the output, a multiple of its size
+    uint rows;
+    uint cols;
+    uint src_stride; // elements from one row to the next
+    uint dst_stride; // elements; from one column to the next where the result is transposed
+    uint transposed; // 0 or 1
+};
+
+// A rectangle of codes with scale blocks too thin for a table.
+struct ThinTile {
+    uint src;
+    uint scale;        // byte offset of the scale of the first code
+    uint dst;
+    uint rows;
+    uint cols;
+    uint src_stride;
+    uint dst_stride;
+    uint transposed;
+    uint scale_stride; // scales from one row of blocks to the next
+    uint block_rows;
+    uint block_cols;
+    uint row_phase;    // rows of the first block that lie before the rectangle
+    uint col_phase;    // columns of it that do
+};
+
+// A run of elements.
+struct CastTile {
+    uint src;   // byte offset, any alignment
+    uint dst;   // byte offset, a multiple of the result's size
+    uint count; // elements
+};
+
+// What a threadgroup says of its tile.
+struct Status {
+    uint done; // kDone once the tile's threadgroup has run
+    uint met;  // kMet...: what the host has to look at
+};
+
+constant uint kDone = 0x600D600Du;
+constant uint kMetScale = 1u;    // a scale that is NaN or infinite
+constant uint kMetOverflow = 2u; // a finite code of the table, not necessarily of the tile, becomes infinite
+constant uint kMetNaN = 4u;      // set in nans: a NaN code
+
+// ------------------------------------------------------------------------------------------- arithmetic
+
+// Bits of RNE_f32(e4m3fn(code) * scale) for any code and any scale's bits. code's value is cm * 2^(max(ce,1) - 10),
+// scale's sm * 2^(max(se,1) - 150).
+inline uint e4m3_times_f32(uint code, uint scale) {
+    uint c = code & 0x7Fu;
+    uint sign = ((code << 24) ^ scale) & 0x80000000u;
+    uint a = scale & 0x7FFFFFFFu;
+    uint ce = c >> 3;
+    uint cm = ce != 0u ? ((c & 7u) | 8u) : c;
+    uint se = a >> 23;
+    uint sm = se != 0u ? ((a & 0x7FFFFFu) | 0x800000u) : a;
+    if (c == 0x7Fu || a > 0x7F800000u || (a == 0x7F800000u && cm == 0u)) return 0x7FC00000u;
+    if (a == 0x7F800000u) return sign | 0x7F800000u;
+    uint p = cm * sm; // exact: at most 28 bits
+    if (p == 0u) return sign;
+    uint z = clz(p);
+    uint n = p << z;                                           // 2^31 <= n < 2^32
+    int b = int(max(ce, 1u)) + int(max(se, 1u)) - int(z) - 2;  // n's biased exponent: -10 - 150 + 31 + 127 = -2
+    uint shift = 8u;
+    uint base = 0u;
+    if (b > 0) {
+        base = uint(b - 1) << 23;
+    } else { // subnormal
+        shift = uint(9 - b);
+        if (shift > 32u) return sign; // below half of the least subnormal
+        if (shift == 32u) return sign | (n > 0x80000000u ? 1u : 0u);
+    }
+    uint q = n >> shift;
+    uint rest = n << (32u - shift); // the dropped bits, left aligned
+    uint up = (rest > 0x80000000u || (rest == 0x80000000u && (q & 1u) != 0u)) ? 1u : 0u;
+    uint r = base + q + up; // a carry walks into the exponent
+    return sign | min(r, 0x7F800000u);
+}
+
+inline ushort f32_to_bf16(uint u) {
+    if ((u & 0x7FFFFFFFu) > 0x7F800000u) return ushort(0x7FC0u);
+    return ushort((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
+}
+
+inline ushort f32_to_f16(uint u) {
+    uint sign = (u >> 16) & 0x8000u;
+    uint a = u & 0x7FFFFFFFu;
+    if (a > 0x7F800000u) return ushort(0x7E00u);
+    if (a >= 0x477FF000u) return ushort(sign | 0x7C00u); // rounds to 65536 or more
+    if (a >= 0x38800000u) return ushort(sign | ((a - 0x38000000u + 0xFFFu + ((a >> 13) & 1u)) >> 13));
+    if (a <= 0x33000000u) return ushort(sign); // 2^-25 at most: a tie goes to the even zero
+    uint shift = 126u - (a >> 23);             // 14..24
+    uint m = (a & 0x7FFFFFu) | 0x800000u;
+    uint q = m >> shift;
+    uint rest = m << (32u - shift);
+    uint up = (rest > 0x80000000u || (rest == 0x80000000u && (q & 1u) != 0u)) ? 1u : 0u;
+    return ushort(sign | (q + up));
+}
+
+inline uint canonical(uint u) { return (u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC00000u : u; }
+
+inline uint bf16_to_f32(uint h) { return canonical(h << 16); }
+
+inline uint f16_to_f32(uint h) {
+    uint sign = (h & 0x8000u) << 16;
+    uint a = h & 0x7FFFu;
+    if (a > 0x7C00u) return 0x7FC00000u;
+    if (a == 0x7C00u) return sign | 0x7F800000u;
+    if (a >= 0x0400u) return sign | ((a << 13) + 0x38000000u);
+    if (a == 0u) return sign;
+    uint z = clz(a); // 22..31; the value is a * 2^-24
+    return sign | ((a << (z - 8u)) + ((133u - z) << 23)); // the leading bit adds 1 to the exponent field
+}
+
+inline bool is_infinite(uint f32bits) { return (f32bits & 0x7FFFFFFFu) == 0x7F800000u; }
+
+// ------------------------------------------------------------------------------------------- element types
+
+struct OutBF16 {
+    typedef ushort T;
+    static inline ushort from(uint f32bits) { return f32_to_bf16(f32bits); }
+    static inline bool infinite(ushort v) { return (v & 0x7FFFu) == 0x7F80u; }
+};
+struct OutF16 {
+    typedef ushort T;
+    static inline ushort from(uint f32bits) { return f32_to_f16(f32bits); }
+    static inline bool infinite(ushort v) { return (v & 0x7FFFu) == 0x7C00u; }
+};
+struct OutF32 {
+    typedef uint T;
+    static inline uint from(uint f32bits) { return canonical(f32bits); }
+    static inline bool infinite(uint v) { return (v & 0x7FFFFFFFu) == 0x7F800000u; }
+};
+
+// Byte loads: operands lie where the file has them.
+inline uint load16(device const uchar* p) { return uint(p[0]) | (uint(p[1]) << 8); }
+inline uint load32(device const uchar* p) { return uint(p[0]) | (uint(p[1]) << 8) | (uint(p[2]) << 16) | (uint(p[3]) << 24); }
+
+struct InBF16 {
+    static constant constexpr uint kSize = 2u;
+    static inline uint f32bits(device const uchar* p) { return load16(p) << 16; }
+};
+struct InF16 {
+    static constant constexpr uint kSize = 2u;
+    static inline uint f32bits(device const uchar* p) { return f16_to_f32(load16(p)); }
+};
+struct InF32 {
+    static constant constexpr uint kSize = 4u;
+    static inline uint f32bits(device const uchar* p) { return load32(p); }
+};
+
+// Four results in one store.
+inline void store4(device ushort* d, ushort a, ushort b, ushort c, ushort e) { *((device ushort4*)d) = ushort4(a, b, c, e); }
+inline void store4(device uint* d, uint a, uint b, uint c, uint e) { *((device uint4*)d) = uint4(a, b, c, e); }
+
+// Bit 7 of a byte is set where the code's magnitude is 0x7F.
+inline uint nan_codes(uint four) { return ((four & 0x7F7F7F7Fu) + 0x01010101u) & 0x80808080u; }
+
+// ------------------------------------------------------------------------------------------- table kernel
+// One threadgroup is one tile: its threads compute the 256 results that the tile's scale allows, one integer evaluation each, then every
+// code is one load. Threads per threadgroup: a multiple of 32, at most 1024.
+
+template <typename Out>
+inline uint fill_table(threadgroup typename Out::T* table, uint scale, uint tid, uint threads) {
+    bool finite = (scale & 0x7F800000u) != 0x7F800000u;
+    uint met = finite ? 0u : kMetScale;
+    for (uint i = tid; i < 256u; i += threads) {
+        typename Out::T v = Out::from(e4m3_times_f32(i, scale));
+        if (finite && Out::infinite(v)) met |= kMetOverflow;
+        table[i] = v;
+    }
+    return met;
+}
+
+// Rows of up to 128 codes, 32 threads a row, four codes a thread. It tells whether there was a NaN code.
+template <typename Out>
+inline uint expand_rows(device const uchar* s, device typename Out::T* d, threadgroup const typename Out::T* table,
+                        device const TableTile& t, uint tid, uint threads) {
+    uint c0 = (tid & 31u) * 4u;
+    uint step = threads >> 5;
+    uint seen = 0u;
+    if (c0 >= t.cols) return 0u;
+    bool wide = c0 + 4u <= t.cols && ((t.src | t.src_stride | t.dst_stride) & 3u) == 0u && (t.dst & (4u * sizeof(typename Out::T) - 1u)) == 0u;
+    if (wide) {
+        for (uint r = tid >> 5; r < t.rows; r += step) {
+            uint v = *((device const uint*)(s + r * t.src_stride + c0));
+            seen |= nan_codes(v);
+            store4(d + r * t.dst_stride + c0, table[v & 0xFFu], table[(v >> 8) & 0xFFu], table[(v >> 16) & 0xFFu], table[v >> 24]);
+        }
+        return seen;
+    }
+    uint c1 = min(c0 + 4u, t.cols);
+    for (uint r = tid >> 5; r < t.rows; r += step) {
+        for (uint c = c0; c < c1; c++) {
+            uint code = s[r * t.src_stride + c];
+            seen |= nan_codes(code);
+            d[r * t.dst_stride + c] = table[code];
+        }
+    }
+    return seen;
+}
+
+// The same into a transposed destination: 32 threads a column, so that stores are neighbours.
+template <typename Out>
+inline uint expand_columns(device const uchar* s, device typename Out::T* d, threadgroup const typename Out::T* table,
+                           device const TableTile& t, uint tid, uint threads) {
+    uint seen = 0u;
+    for (uint c = tid >> 5; c < t.cols; c += threads >> 5) {
+        for (uint r = tid & 31u; r < t.rows; r += 32u) {
+            uint code = s[r * t.src_stride + c];
+            seen |= nan_codes(code);
+            d[c * t.dst_stride + r] = table[code];
+        }
+    }
+    return seen;
+}
+
+template <typename Out, typename Scale>
+inline void table_tile(device const uchar* in, device uchar* out, device const TableTile& t, device Status& status, device uint& nans,
+                       threadgroup typename Out::T* table, uint tid, uint threads) {
+    uint met = fill_table<Out>(table, Scale::f32bits(in + t.scale), tid, threads);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    device const uchar* s = in + t.src;
+    device typename Out::T* d = (device typename Out::T*)(out + t.dst);
+    uint seen = t.transposed != 0u ? expand_columns<Out>(s, d, table, t, tid, threads) : expand_rows<Out>(s, d, table, t, tid, threads);
+    // All threads that store here store the same value, or one that says as much.
+    if (met != 0u) status.met = met;
+    if (seen != 0u) nans = kMetNaN;
+    if (tid == 0u) status.done = kDone;
+}
+
+#define TABLE_KERNEL(NAME, OUT, SCALE)                                                                                             \
+    kernel void NAME(device const uchar* in [[buffer(0)]], device uchar* out [[buffer(1)]],                                        \
+                     device const TableTile* tiles [[buffer(2)]], device Status* status [[buffer(3)]],                             \
+                     device uint* nans [[buffer(4)]], uint tile [[threadgroup_position_in_grid]],                                  \
+                     uint tid [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {                         \
+        threadgroup OUT::T table[256];                                                                                             \
+        table_tile<OUT, SCALE>(in, out, tiles[tile], status[tile], nans[tile], table, tid, threads);                               \
+    }
+
+TABLE_KERNEL(table_bf16_scale_f32, OutBF16, InF32)
+TABLE_KERNEL(table_bf16_scale_bf16, OutBF16, InBF16)
+TABLE_KERNEL(table_f16_scale_f32, OutF16, InF32)
+TABLE_KERNEL(table_f16_scale_bf16, OutF16, InBF16)
+TABLE_KERNEL(table_f32_scale_f32, OutF32, InF32)
+TABLE_KERNEL(table_f32_scale_bf16, OutF32, InBF16)
+
+// ------------------------------------------------------------------------------------------- thin kernel
+// Every element is computed: for blocks so thin that a table of 256 costs more than they hold.
+
+template <typename Out, typename Scale>
+inline void thin_tile(device const uchar* in, device uchar* out, device const ThinTile& t, device Status& status, device uint& nans,
+                      uint tid, uint threads) {
+    uint met = 0u;
+    uint seen = 0u;
+    device typename Out::T* d = (device typename Out::T*)(out + t.dst);
+    for (uint i = tid; i < t.rows * t.cols; i += threads) {
+        uint r = i / t.cols;
+        uint c = i - r * t.cols;
+        uint block = (r + t.row_phase) / t.block_rows * t.scale_stride + (c + t.col_phase) / t.block_cols;
+        uint scale = Scale::f32bits(in + t.scale + block * Scale::kSize);
+        uint code = in[t.src + r * t.src_stride + c];
+        typename Out::T v = Out::from(e4m3_times_f32(code, scale));
+        seen |= nan_codes(code);
+        if ((scale & 0x7F800000u) == 0x7F800000u) {
+            met |= kMetScale;
+        } else if (Out::infinite(v)) {
+            met |= kMetOverflow;
+        }
+        d[t.transposed != 0u ? c * t.dst_stride + r : r * t.dst_stride + c] = v;
+    }
+    if (met != 0u) status.met = met;
+    if (seen != 0u) nans = kMetNaN;
+    if (tid == 0u) status.done = kDone;
+}
+
+#define THIN_KERNEL(NAME, OUT, SCALE)                                                                                              \
+    kernel void NAME(device const uchar* in [[buffer(0)]], device uchar* out [[buffer(1)]],                                        \
+                     device const ThinTile* tiles [[buffer(2)]], device Status* status [[buffer(3)]],                              \
+                     device uint* nans [[buffer(4)]], uint tile [[threadgroup_position_in_grid]],                                  \
+                     uint tid [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {                         \
+        thin_tile<OUT, SCALE>(in, out, tiles[tile], status[tile], nans[tile], tid, threads);                                       \
+    }
+
+THIN_KERNEL(thin_bf16_scale_f32, OutBF16, InF32)
+THIN_KERNEL(thin_bf16_scale_bf16, OutBF16, InBF16)
+THIN_KERNEL(thin_f16_scale_f32, OutF16, InF32)
+THIN_KERNEL(thin_f16_scale_bf16, OutF16, InBF16)
+THIN_KERNEL(thin_f32_scale_f32, OutF32, InF32)
+THIN_KERNEL(thin_f32_scale_bf16, OutF32, InBF16)
+
+// ------------------------------------------------------------------------------------------- casts
+
+template <typename Out, typename In>
+inline void cast_tile(device const uchar* in, device uchar* out, device const CastTile& t, device Status& status, uint tid, uint threads) {
+    uint met = 0u;
+    device typename Out::T* d = (device typename Out::T*)(out + t.dst);
+    for (uint i = tid; i < t.count; i += threads) {
+        uint bits = In::f32bits(in + t.src + i * In::kSize);
+        typename Out::T v = Out::from(bits);
+        if (Out::infinite(v) && !is_infinite(bits)) met = kMetOverflow;
+        d[i] = v;
+    }
+    if (met != 0u) status.met = met;
+    if (tid == 0u) status.done = kDone;
+}
+
+#define CAST_KERNEL(NAME, OUT, IN)                                                                                                 \
+    kernel void NAME(device const uchar* in [[buffer(0)]], device uchar* out [[buffer(1)]],                                        \
+                     device const CastTile* tiles [[buffer(2)]], device Status* status [[buffer(3)]],                              \
+                     uint tile [[threadgroup_position_in_grid]], uint tid [[thread_index_in_threadgroup]],                         \
+                     uint threads [[threads_per_threadgroup]]) {                                                                   \
+        cast_tile<OUT, IN>(in, out, tiles[tile], status[tile], tid, threads);                                                      \
+    }
+
+CAST_KERNEL(cast_bf16_to_bf16, OutBF16, InBF16)
+CAST_KERNEL(cast_bf16_to_f16, OutF16, InBF16)
+CAST_KERNEL(cast_bf16_to_f32, OutF32, InBF16)
+CAST_KERNEL(cast_f16_to_bf16, OutBF16, InF16)
+CAST_KERNEL(cast_f16_to_f16, OutF16, InF16)
+CAST_KERNEL(cast_f16_to_f32, OutF32, InF16)
+CAST_KERNEL(cast_f32_to_bf16, OutBF16, InF32)
+CAST_KERNEL(cast_f32_to_f16, OutF16, InF32)
+CAST_KERNEL(cast_f32_to_f32, OutF32, InF32)
+
+// ------------------------------------------------------------------------------------------- copy
+// The yardstick of metalcast bench: 16 bytes a thread.
+
+kernel void copy16(device const uint4* in [[buffer(0)]], device uint4* out [[buffer(1)]], constant uint& count [[buffer(2)]],
+                   uint i [[thread_position_in_grid]]) {
+    if (i < count) out[i] = in[i];
+}
