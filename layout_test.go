@@ -31,15 +31,17 @@ var imports = map[string][]string{
 	"internal/synth":                     {"internal/safetensors", "internal/dtype"},
 	"cpufallback":                        {"internal/kernel", "internal/dtype"}, // never metal
 	"metal":                              {"internal/kernel", "internal/dtype", "shaders", "cgo"},
-	"": {"internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/dtype",
+	"internal/parity":                    {"internal/kernel", "internal/dtype"},
+	"internal/doctor":                    {"metal", "internal/checkpoint"},
+	"": {"internal/parity", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/dtype",
 		"cpufallback", "metal"},
-	"cmd/metalcast": {"", "internal/synth", "internal/dtype"},
+	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/dtype", "metal"},
 }
 
 // unsafeAllowed may import "unsafe", cAllowed may import "C".
 var (
-	unsafeAllowed = []string{"cpufallback", "cgo", "metal"}
-	cAllowed      = []string{"cgo"}
+	unsafeAllowed = []string{"cpufallback", "cgo", "metal", "emulator/probe"}
+	cAllowed      = []string{"cgo", "emulator/probe"}
 )
 
 func TestImportGraph(t *testing.T) {

@@ -44,7 +44,8 @@ const Version = "0.1.0"
 type Report struct {
 	Preview
 	Destination  string    `json:"destination"`
-	Device       string    `json:"device"`
+	Device       string    `json:"device"`                // metal or cpu
+	GPUSeconds   float64   `json:"gpu_seconds,omitempty"` // that the GPU spent on windows
 	BytesRead    int64     `json:"bytes_read"`
 	BytesWritten int64     `json:"bytes_written"`
 	Seconds      float64   `json:"seconds"`
@@ -75,7 +76,7 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if err := checkSpace(p, dst, o.IgnoreSpace); err != nil {
 		return nil, err
 	}
-	be, err := openBackend(o.Device)
+	be, err := openBackend(o)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +109,9 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	r := &Report{
 		Preview: preview(p, schedule, o), Destination: dst, Device: be.Name(), BytesRead: result.Read, BytesWritten: result.Written,
 		PeakMemory: peakMemory(), Verified: o.Verify, Seconds: time.Since(start).Seconds(),
+	}
+	if gpu, ok := be.(interface{ GPUSeconds() float64 }); ok {
+		r.GPUSeconds = gpu.GPUSeconds()
 	}
 	for _, f := range result.Findings {
 		r.Findings = append(r.Findings, Finding{f.Tensor, f.Tally.NaN.N, f.Tally.Scale.N, f.Tally.Overflow.N})

@@ -25,7 +25,7 @@ type Options struct {
 
 	// Revision chooses a branch, tag or commit where the source is a model id.
 	Revision string
-	// Device is auto (the default), metal or cpu. It never changes a byte of the output.
+	// Device is auto (the default: the Metal device where there is one that works), metal (that or an error) or cpu. It never changes a byte of the output.
 	Device string
 	// MaxMemory bounds the process's resident memory, in bytes; 0 means DefaultMaxMemory.
 	MaxMemory int64
@@ -39,6 +39,8 @@ type Options struct {
 	Restart bool
 	// Verify reads the output back and compares every byte with a second computation before DST appears.
 	Verify bool
+	// Warn is told, at most once, that the GPU could not be used or failed and what was done instead. It may be called from any goroutine. May be nil.
+	Warn func(message string)
 	// Progress is called now and then, from one goroutine, with the source bytes done and the bytes in all; with Verify twice over. May be nil.
 	Progress func(phase string, done, total int64)
 }

@@ -3,6 +3,7 @@ package metalcast
 import (
 	"bytes"
 	"context"
+	"errors"
 	"runtime/debug"
 	"runtime/metrics"
 
@@ -88,18 +89,26 @@ func openSource(src, revision string) (*checkpoint.Inventory, error) {
 	return checkpoint.Open(dir)
 }
 
-func openBackend(device string) (kernel.Backend, error) {
-	switch device {
-	case "", "auto", "cpu":
-		return cpufallback.New(0), nil
-	case "metal":
-		name, err := metal.DeviceName()
-		if err != nil {
-			return nil, fault.In("--device metal", err)
-		}
-		return nil, fault.Unsupported("--device metal", "this version does not compute on %s yet", name).WithHint("--device cpu gives the same bytes")
+// openBackend opens what o.Device asks for. With auto, a GPU that cannot be used is a warning; that there is none is nothing to speak of.
+func openBackend(o Options) (kernel.Backend, error) {
+	cpu := cpufallback.New(0)
+	if o.Device == "cpu" {
+		return cpu, nil
 	}
-	return nil, fault.New(ErrUsage, "--device", "%q is none of auto, metal, cpu", device)
+	strict := o.Device == "metal"
+	if !strict && o.Device != "" && o.Device != "auto" {
+		return nil, fault.New(ErrUsage, "--device", "%q is none of auto, metal, cpu", o.Device)
+	}
+	gpu, err := metal.Open(metal.Options{CPU: cpu, Strict: strict, Warn: o.Warn})
+	switch {
+	case err == nil:
+		return gpu, nil // cpu goes with the process: it holds no slot
+	case strict:
+		return nil, fault.In("--device metal", err)
+	case !errors.Is(err, ErrNoDevice) && o.Warn != nil:
+		o.Warn(err.Error() + "; the CPU computes")
+	}
+	return cpu, nil
 }
 
 // reserve is what the process needs beside the plan and the slots: stacks, tables, the program itself.
@@ -132,6 +141,3 @@ func ibytes(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // mebibytes rounds up, so that the figure can be given back as an option.
 func mebibytes(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
-
-// MetalDevice names the Metal device of this machine; ErrNoDevice where there is none.
-func MetalDevice() (string, error) { return metal.DeviceName() }

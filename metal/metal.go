@@ -32,16 +32,18 @@ type Options struct {
 	CPU kernel.Backend
 	// Strict makes a window that fails twice an error; otherwise the CPU computes it.
 	Strict bool
+	// Unchecked leaves out the self-tests and the comparison of blocks, so that whoever compares everything sees the kernels' own results.
+	Unchecked bool
 	// Warn is told, once, that the GPU failed and what became of it. May be nil.
 	Warn func(message string)
 }
 
 // Device describes the Metal device.
 type Device struct {
-	Name            string
-	Unified         bool   // CPU and GPU share their memory
-	MaxBufferLength uint64 // bytes
-	WorkingSet      uint64 // recommended, bytes
+	Name            string `json:"name"`
+	Unified         bool   `json:"unified_memory"`    // CPU and GPU share their memory
+	MaxBufferLength uint64 `json:"max_buffer_bytes"`  // of one buffer
+	WorkingSet      uint64 `json:"working_set_bytes"` // recommended at most
 }
 
 var errNoDevice = fault.New(fault.ErrNoDevice, "", "no Metal device")

@@ -29,6 +29,9 @@ var edgeScales = []uint32{
 
 // try runs a kernel's self-test once. The verdict stays.
 func (b *Backend) try(p kernel.Params) error {
+	if b.opts.Unchecked {
+		return nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	err, done := b.tried[p]

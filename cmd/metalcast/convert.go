@@ -57,6 +57,7 @@ Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or incompl
 			if dryRun {
 				return showPlan(u, src, o)
 			}
+			o.Warn = func(message string) { u.warningf("%s", message) }
 			if !u.json {
 				o.Progress = u.progress
 			}

@@ -62,7 +62,7 @@ bfloat16 one that mlx-lm, mlx-vlm and vllm-metal load, in one streaming pass and
 	root.SetVersionTemplate("metalcast {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVar(&u.quiet, "quiet", false, "no progress and no messages but errors")
-	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newSynth(u), newVersion(u))
+	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newSynth(u), newParity(u), newDoctor(u), newVersion(u))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
 	}

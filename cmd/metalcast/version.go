@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/metal"
 )
 
 func newVersion(u *ui) *cobra.Command {
@@ -23,8 +24,8 @@ func newVersion(u *ui) *cobra.Command {
 					}
 				}
 			}
-			if name, err := metalcast.MetalDevice(); err == nil {
-				u.printf("metal %s\n", name)
+			if d, err := metal.Describe(); err == nil {
+				u.printf("metal %s\n", d.Name)
 			}
 			u.printf("go %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil

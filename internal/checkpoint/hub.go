@@ -23,10 +23,10 @@ func Locate(src, revision string) (string, error) {
 	if revision == "" {
 		revision = "main"
 	}
-	repo := filepath.Join(hubCache(), "models--"+strings.ReplaceAll(src, "/", "--"))
+	repo := filepath.Join(HubCache(), "models--"+strings.ReplaceAll(src, "/", "--"))
 	hint := `run "hf download ` + src + `" first, or give a directory`
 	if _, err := os.Stat(repo); err != nil {
-		return "", fault.Incomplete(src, "neither a directory nor a model in the hub cache %s", hubCache()).WithHint("%s", hint)
+		return "", fault.Incomplete(src, "neither a directory nor a model in the hub cache %s", HubCache()).WithHint("%s", hint)
 	}
 	if !plainRevision(revision) {
 		return "", fault.New(fault.ErrUsage, src, "%q is not a revision", revision)
@@ -37,7 +37,7 @@ func Locate(src, revision string) (string, error) {
 	}
 	dir := filepath.Join(repo, "snapshots", commit)
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return "", fault.Incomplete(src, "revision %s is not in the hub cache %s", revision, hubCache()).WithHint("%s", hint)
+		return "", fault.Incomplete(src, "revision %s is not in the hub cache %s", revision, HubCache()).WithHint("%s", hint)
 	}
 	return dir, nil
 }
@@ -51,8 +51,8 @@ func plainRevision(s string) bool {
 	return true
 }
 
-// hubCache follows the rules of huggingface_hub (constants.py).
-func hubCache() string {
+// HubCache is the directory of the local hub cache. It follows the rules of huggingface_hub (constants.py).
+func HubCache() string {
 	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
 		if dir := os.Getenv(name); dir != "" {
 			return dir

@@ -31,9 +31,9 @@ type memory struct{ in, out []byte }
 func (m *memory) In() []byte  { return m.in }
 func (m *memory) Out() []byte { return m.out }
 
-func (*naive) Name() string { return "naive" }
+func (*naive) Name() string  { return "naive" }
 func (*naive) InFlight() int { return 3 }
-func (*naive) Close() error { return nil }
+func (*naive) Close() error  { return nil }
 func (*naive) NewSlot(in, out int) (kernel.Slot, error) {
 	m := &memory{make([]byte, in), make([]byte, out)}
 	for i := range m.out {

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/metalcast/metalcast"
+)
+
+func newParity(u *ui) *cobra.Command {
+	var quick bool
+	c := &cobra.Command{
+		Use:   "parity",
+		Short: "compare the GPU with the CPU, bit by bit",
+		Long: `parity computes the same on the Metal device and on the CPU and compares every byte: all 256 codes with all
+65,536 bfloat16 scales, edge and random float32 scales, ragged shapes, transposed results, all casts.
+
+Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !u.json {
+				u.printf("%-44s  %-36s  %12s  %11s\n", "kernel", "input", "elements", "differences")
+			}
+			r, err := metalcast.Parity(cmd.Context(), quick, func(row metalcast.ParityRow) {
+				if u.json {
+					return
+				}
+				u.printf("%-44s  %-36s  %12s  %11s  %s\n", row.Kernel, row.Input, humanize.Comma(row.Elements), humanize.Comma(row.Differences), row.First)
+			})
+			if err != nil {
+				return err
+			}
+			if u.json {
+				if err := u.printJSON(r); err != nil {
+					return err
+				}
+			}
+			if r.Differences > 0 {
+				u.json = false // the document is out; the message goes to standard error
+				return fmt.Errorf("%w: %s of %s elements on %s", metalcast.ErrMismatch, humanize.Comma(r.Differences), humanize.Comma(r.Elements), r.Device)
+			}
+			u.messagef("%s and the CPU agree on all %s elements", r.Device, humanize.Comma(r.Elements))
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&quick, "quick", false, "samples instead of everything")
+	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document")
+	return c
+}
