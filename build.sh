@@ -44,6 +44,31 @@ lint() { # gofmt, vet for every system, staticcheck
 	go mod tidy -diff
 }
 
+fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|test|race|asan|fast|reverse|stress|lib] [go test's arguments]
+	local what=${1:-test}
+	[ $# -gt 0 ] && shift
+	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping fakemetal"; return; }
+	local build=(emulator/fake/build.sh) packages=(./emulator/... ./cgo/... ./metal/...)
+	export CGO_ENABLED=1 CC="$PWD/emulator/fake/cc" GODEBUG="${GODEBUG:-clobberfree=1}"
+	gotest() { go test -tags fakemetal -count=1 "$@" "${packages[@]}"; } # -count=1: the go command does not see the library change
+	case $what in
+	lib) "${build[@]}" ;;
+	vet) "${build[@]}" && go vet -tags fakemetal "${packages[@]}" ;;
+	test) "${build[@]}" && gotest "$@" ;;
+	race) "${build[@]}" && gotest -race "$@" ;;
+	asan)
+		export LSAN_OPTIONS="suppressions=$PWD/emulator/fake/lsan.supp:print_suppressions=0"
+		"${build[@]}" asan && gotest -asan "$@"
+		;;
+	fast) "${build[@]}" && FAKE_METAL_FAST=1 gotest "$@" ;; # kernels with -ffast-math, subnormals flushed whatever the options
+	reverse) "${build[@]}" && MSLEMU_REVERSE=1 gotest "$@" ;; # the threads of a threadgroup in reverse order
+	stress) "${build[@]}" && METALCAST_STRESS=${METALCAST_STRESS:-3m} gotest -run Stress -v -timeout 30m "$@" ;;
+	*) echo "no such check: fakemetal $what" >&2; exit 2 ;;
+	esac
+}
+
+required() { case ",${METALCAST_REQUIRE:-}," in *",$1,"*) true ;; *) false ;; esac; }
+
 consumers() { # mlx-lm and mlx-vlm on what metalcast writes; installs them into .venv
 	build
 	[ -x .venv/bin/python ] || python3 -m venv .venv
@@ -80,7 +105,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | demo | lint | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | demo | lint | fakemetal | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 *) help >&2; exit 2 ;;
 esac
