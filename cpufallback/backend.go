@@ -43,6 +43,9 @@ func New(workers int) *Backend {
 	return b
 }
 
+// InFlight is 1: one Run keeps all workers busy.
+func (b *Backend) InFlight() int { return 1 }
+
 // Name is "cpu".
 func (b *Backend) Name() string { return "cpu" }
 

@@ -21,6 +21,7 @@ func FuzzDequant(f *testing.F) {
 	f.Fuzz(func(t *testing.T, rows, cols, blockRows, blockCols, rowPhase, colPhase uint16, types uint8, raw []byte) {
 		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, BlockRows: 1 + int(blockRows), BlockCols: 1 + int(blockCols)}
 		p.To = []dtype.DType{dtype.BF16, dtype.F16, dtype.F32}[types%3]
+		p.Transposed = types >= 128
 		p.ScaleType = []dtype.DType{dtype.BF16, dtype.F32}[types/3%2]
 		l := kerneltest.Layout{
 			Rows: 1 + int(rows%512), Cols: 1 + int(cols%512), RowPhase: int(rowPhase) % p.BlockRows, ColPhase: int(colPhase) % p.BlockCols,

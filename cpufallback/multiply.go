@@ -6,7 +6,7 @@ import (
 )
 
 // multiply computes a tile element by element, for blocks too small for tables.
-func (r *run) multiply(w *work, t tile) (found kernel.Tally) {
+func (r *run) multiply(w *work, t tile, line []byte) (found kernel.Tally) {
 	size := int(w.To.Size())
 	for row := t.r0; row < t.r1; row++ {
 		band := (w.RowPhase + row) / w.BlockRows
@@ -19,8 +19,9 @@ func (r *run) multiply(w *work, t tile) (found kernel.Tally) {
 			}
 			at := w.Src + row*w.SrcStride
 			src := r.in[at+col : at+end]
-			at = w.Dst + (row*w.DstStride+col)*size
-			inf, nan := multiplyBlock(r.out[at:at+len(src)*size], src, scale, w.To)
+			dst := r.results(w, line, row, col, len(src)*size)
+			inf, nan := multiplyBlock(dst, src, scale, w.To)
+			r.turn(w, dst, row, col)
 			if nan {
 				countNaN(&found.NaN, src, row, col)
 			}

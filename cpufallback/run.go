@@ -78,9 +78,9 @@ func (r *run) do(s *scratch, w *work, t tile) kernel.Tally {
 	case w.Op == kernel.Cast:
 		return r.cast(w, t)
 	case w.thin:
-		return r.multiply(w, t)
+		return r.multiply(w, t, s.line[:])
 	case w.To.Size() == 2:
-		return dequant(r, w, t, &s.tables16, r.kernels.row16)
+		return dequant(r, w, t, s.line[:], &s.tables16, r.kernels.row16)
 	}
-	return dequant(r, w, t, &s.tables32, r.kernels.row32)
+	return dequant(r, w, t, s.line[:], &s.tables32, r.kernels.row32)
 }

@@ -10,6 +10,8 @@ const (
 	tileSize = 256 << 10
 	// tileCols is about how many columns it has at most.
 	tileCols = 8 << 10
+	// turnCols is about how many where the result is transposed: each column is a cache line of its own until its tile is done.
+	turnCols = 256
 	// mostTables is how many blocks across a tile may have: with 16-bit results their tables take 32 KiB.
 	mostTables = 64
 	// thinBlock is the size of a block, in elements, below which multiplying each costs less than a table; thinBlockF16 is that for
@@ -39,6 +41,9 @@ func planTiles(p *kernel.Params, j *kernel.Job) plan {
 	}
 	x := plan{thin: blockRows*blockCols < least}
 	most := tileCols
+	if p.Transposed {
+		most = turnCols
+	}
 	if !x.thin {
 		most = min(most, mostTables*blockCols)
 	}

@@ -110,7 +110,7 @@ func (c *checker) compare(k *kernel.Job, o origin) error {
 	if p.Transposed {
 		lines, length = k.Cols, k.Rows
 	}
-	at := o.job.Dst + outAt(p, o.job, o.r, o.c)*size
+	at := o.job.Dst + p.OutAt(o.job, o.r, o.c)*size
 	for i := range lines {
 		want := c.slot.scratch[k.Dst+i*length*size:][:length*size]
 		got := c.slot.out[at+i*o.job.DstStride*size:][:length*size]

@@ -132,7 +132,7 @@ func (l *layout) tableTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
 			l.table = append(l.table, tableTile{
 				src:   uint32(j.Src + r*j.SrcStride + c),
 				scale: uint32(j.Scale + (blockRow*j.ScaleStride+blockCol)*int(p.ScaleType.Size())),
-				dst:   uint32(j.Dst + outAt(p, j, r, c)*int(p.To.Size())),
+				dst:   uint32(j.Dst + p.OutAt(j, r, c)*int(p.To.Size())),
 				rows:  uint32(end - r), cols: uint32(right - c), srcStride: uint32(j.SrcStride), dstStride: uint32(j.DstStride),
 				transposed: transposed(p),
 			})
@@ -151,7 +151,7 @@ func (l *layout) thinTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
 		l.thin = append(l.thin, thinTile{
 			src:   uint32(j.Src + r*j.SrcStride + c),
 			scale: uint32(j.Scale + (scaleRow*j.ScaleStride+scaleCol)*int(p.ScaleType.Size())),
-			dst:   uint32(j.Dst + outAt(p, j, r, c)*int(p.To.Size())),
+			dst:   uint32(j.Dst + p.OutAt(j, r, c)*int(p.To.Size())),
 			rows:  uint32(rows), cols: uint32(cols), srcStride: uint32(j.SrcStride), dstStride: uint32(j.DstStride),
 			transposed: transposed(p), scaleStride: uint32(j.ScaleStride), blockRows: uint32(p.BlockRows), blockCols: uint32(p.BlockCols),
 			rowPhase: uint32((r + j.RowPhase) % p.BlockRows), colPhase: uint32((c + j.ColPhase) % p.BlockCols),
@@ -166,20 +166,12 @@ func (l *layout) castTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
 		for c := 0; c < j.Cols; c += runLength {
 			l.cast = append(l.cast, castTile{
 				src:   uint32(j.Src + (r*j.SrcStride+c)*int(p.From.Size())),
-				dst:   uint32(j.Dst + outAt(p, j, r, c)*int(p.To.Size())),
+				dst:   uint32(j.Dst + p.OutAt(j, r, c)*int(p.To.Size())),
 				count: uint32(min(runLength, j.Cols-c)),
 			})
 		}
 	}
 	return len(l.cast) - before, int(unsafe.Sizeof(castTile{}))
-}
-
-// outAt is where a job's element goes, in elements from Dst.
-func outAt(p *kernel.Params, j *kernel.Job, r, c int) int {
-	if p.Transposed {
-		return c*j.DstStride + r
-	}
-	return r*j.DstStride + c
 }
 
 func transposed(p *kernel.Params) uint32 {

@@ -37,7 +37,7 @@ func (p *Params) check() error {
 			return nil
 		}
 	case Cast:
-		if p.From.IsFloat() && p.To.IsFloat() && p.ScaleType == dtype.Invalid && p.BlockRows == 0 && p.BlockCols == 0 {
+		if p.From.IsFloat() && p.To.IsFloat() && p.ScaleType == dtype.Invalid && p.BlockRows == 0 && p.BlockCols == 0 && !p.Transposed {
 			return nil
 		}
 	default:
@@ -59,8 +59,15 @@ func (j *Job) check(p *Params, in, out int64) error {
 	if !place(j.Src) || !place(j.SrcStride) || !place(j.Dst) || !place(j.DstStride) || !place(j.Scale) || !place(j.ScaleStride) {
 		return fmt.Errorf("an offset or stride is negative or beyond 2^31: %+v", *j)
 	}
-	if j.Rows > 1 && (j.SrcStride < j.Cols || j.DstStride < j.Cols) {
-		return fmt.Errorf("rows of %d columns overlap: source stride %d, destination stride %d", j.Cols, j.SrcStride, j.DstStride)
+	if j.Rows > 1 && j.SrcStride < j.Cols {
+		return fmt.Errorf("rows of %d columns overlap: source stride %d", j.Cols, j.SrcStride)
+	}
+	lines, length := j.Rows, j.Cols // of the result
+	if p.Transposed {
+		lines, length = length, lines
+	}
+	if lines > 1 && j.DstStride < length {
+		return fmt.Errorf("lines of %d results overlap: destination stride %d", length, j.DstStride)
 	}
 	if int64(j.Dst)%p.To.Size() != 0 {
 		return fmt.Errorf("destination at byte %d, not a multiple of %d", j.Dst, p.To.Size())
@@ -68,7 +75,7 @@ func (j *Job) check(p *Params, in, out int64) error {
 	if err := inside("source", j.Src, j.Rows, j.SrcStride, j.Cols, p.From, in, "input"); err != nil {
 		return err
 	}
-	if err := inside("destination", j.Dst, j.Rows, j.DstStride, j.Cols, p.To, out, "output"); err != nil {
+	if err := inside("destination", j.Dst, lines, j.DstStride, length, p.To, out, "output"); err != nil {
 		return err
 	}
 	if p.Op != Dequant {

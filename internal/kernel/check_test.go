@@ -25,25 +25,34 @@ func TestCheck(t *testing.T) {
 	require.ErrorContains(t, check(dequant, good), "destination of 5x10")
 	out++
 
+	turned := good // 10 columns of 5 rows fit where 5 rows of 10 columns do
+	turned.DstStride = 5
+	p := dequant
+	p.Transposed = true
+	require.NoError(t, check(p, turned))
+
 	for name, change := range map[string]func(p *kernel.Params, j *kernel.Job){
-		"no rows":            func(p *kernel.Params, j *kernel.Job) { j.Rows = 0 },
-		"negative columns":   func(p *kernel.Params, j *kernel.Job) { j.Cols = -1 },
-		"negative source":    func(p *kernel.Params, j *kernel.Job) { j.Src = -1 },
-		"source outside":     func(p *kernel.Params, j *kernel.Job) { j.Src = in + 1 },
-		"source too long":    func(p *kernel.Params, j *kernel.Job) { j.SrcStride = math.MaxInt32 },
-		"source overlaps":    func(p *kernel.Params, j *kernel.Job) { j.SrcStride = 9 },
-		"result overlaps":    func(p *kernel.Params, j *kernel.Job) { j.DstStride = 9 },
-		"result not aligned": func(p *kernel.Params, j *kernel.Job) { j.Dst = 1 },
-		"huge offset":        func(p *kernel.Params, j *kernel.Job) { j.Scale = math.MaxInt },
-		"scale stride":       func(p *kernel.Params, j *kernel.Job) { j.ScaleStride = 1 },
-		"row phase":          func(p *kernel.Params, j *kernel.Job) { j.RowPhase = 4 },
-		"column phase":       func(p *kernel.Params, j *kernel.Job) { j.ColPhase = 7 },
-		"block":              func(p *kernel.Params, j *kernel.Job) { p.BlockRows = 0 },
-		"scale type":         func(p *kernel.Params, j *kernel.Job) { p.ScaleType = dtype.F16 },
-		"from":               func(p *kernel.Params, j *kernel.Job) { p.From = dtype.F8E5M2 },
-		"to":                 func(p *kernel.Params, j *kernel.Job) { p.To = dtype.I32 },
-		"operation":          func(p *kernel.Params, j *kernel.Job) { p.Op = 0 },
-		"cast with blocks":   func(p *kernel.Params, j *kernel.Job) { p.Op, p.From = kernel.Cast, dtype.F16 },
+		"no rows":                    func(p *kernel.Params, j *kernel.Job) { j.Rows = 0 },
+		"negative columns":           func(p *kernel.Params, j *kernel.Job) { j.Cols = -1 },
+		"negative source":            func(p *kernel.Params, j *kernel.Job) { j.Src = -1 },
+		"source outside":             func(p *kernel.Params, j *kernel.Job) { j.Src = in + 1 },
+		"source too long":            func(p *kernel.Params, j *kernel.Job) { j.SrcStride = math.MaxInt32 },
+		"source overlaps":            func(p *kernel.Params, j *kernel.Job) { j.SrcStride = 9 },
+		"result overlaps":            func(p *kernel.Params, j *kernel.Job) { j.DstStride = 9 },
+		"result not aligned":         func(p *kernel.Params, j *kernel.Job) { j.Dst = 1 },
+		"huge offset":                func(p *kernel.Params, j *kernel.Job) { j.Scale = math.MaxInt },
+		"scale stride":               func(p *kernel.Params, j *kernel.Job) { j.ScaleStride = 1 },
+		"row phase":                  func(p *kernel.Params, j *kernel.Job) { j.RowPhase = 4 },
+		"column phase":               func(p *kernel.Params, j *kernel.Job) { j.ColPhase = 7 },
+		"block":                      func(p *kernel.Params, j *kernel.Job) { p.BlockRows = 0 },
+		"scale type":                 func(p *kernel.Params, j *kernel.Job) { p.ScaleType = dtype.F16 },
+		"from":                       func(p *kernel.Params, j *kernel.Job) { p.From = dtype.F8E5M2 },
+		"to":                         func(p *kernel.Params, j *kernel.Job) { p.To = dtype.I32 },
+		"operation":                  func(p *kernel.Params, j *kernel.Job) { p.Op = 0 },
+		"transposed result overlaps": func(p *kernel.Params, j *kernel.Job) { p.Transposed, j.DstStride = true, 4 },
+		"transposed result too long": func(p *kernel.Params, j *kernel.Job) { p.Transposed, j.DstStride = true, 7 },
+		"a transposed cast":          func(p *kernel.Params, j *kernel.Job) { p.Op, p.From, p.Transposed = kernel.Cast, dtype.F16, true },
+		"cast with blocks":           func(p *kernel.Params, j *kernel.Job) { p.Op, p.From = kernel.Cast, dtype.F16 },
 	} {
 		p, j := dequant, good
 		change(&p, &j)

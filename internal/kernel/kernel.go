@@ -51,7 +51,19 @@ func (p Params) String() string {
 	if p.Op == Cast {
 		return fmt.Sprintf("cast %s -> %s", p.From, p.To)
 	}
-	return fmt.Sprintf("dequant %s %dx%d %s -> %s", p.From, p.BlockRows, p.BlockCols, p.ScaleType, p.To)
+	s := fmt.Sprintf("dequant %s %dx%d %s -> %s", p.From, p.BlockRows, p.BlockCols, p.ScaleType, p.To)
+	if p.Transposed {
+		s += ", transposed"
+	}
+	return s
+}
+
+// OutAt is where a job's element of row r and column c goes, in elements from the job's Dst.
+func (p *Params) OutAt(j *Job, r, c int) int {
+	if p.Transposed {
+		return c*j.DstStride + r
+	}
+	return r*j.DstStride + c
 }
 
 // Job is one matrix, or a rectangle of one, inside a slot. Offsets are in bytes and need no alignment in In; Dst is a multiple of the output
@@ -61,7 +73,7 @@ type Job struct {
 	Src         int // of the first element, in the slot's In
 	SrcStride   int // elements from one row to the next
 	Dst         int // of the first element, in the slot's Out
-	DstStride   int
+	DstStride   int // elements from one row to the next; where the result is transposed, from one column to the next
 	Scale       int // of the scale of the first element's block, in the slot's In
 	ScaleStride int // scales from one row of blocks to the next
 	RowPhase    int // rows of the first block that lie before this rectangle, below BlockRows

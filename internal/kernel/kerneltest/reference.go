@@ -46,7 +46,11 @@ func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job, memo memo) (fou
 			}
 			code := in[j.Src+row*j.SrcStride+col]
 			v := recall(results, code, scale, to)
-			store(out[j.Dst+size*(row*j.DstStride+col):], v, size)
+			at := row*j.DstStride + col
+			if p.Transposed {
+				at = col*j.DstStride + row
+			}
+			store(out[j.Dst+size*at:], v, size)
 			if math.IsNaN(codes[code]) {
 				note(&found.NaN, row, col)
 			} else if to.isInf(v) && !math.IsInf(scale, 0) {

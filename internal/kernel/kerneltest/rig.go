@@ -71,8 +71,12 @@ func explain(w *Window, want, got []byte) string {
 		p := w.Batches[i].Params
 		size := int(p.To.Size())
 		for k, j := range w.Batches[i].Jobs {
-			if e := (at - j.Dst) / size; at >= j.Dst && e/j.DstStride < j.Rows && e%j.DstStride < j.Cols {
-				row, col := e/j.DstStride, e%j.DstStride
+			e := (at - j.Dst) / size
+			row, col := e/j.DstStride, e%j.DstStride
+			if p.Transposed {
+				row, col = col, row
+			}
+			if at >= j.Dst && row < j.Rows && col < j.Cols {
 				e := j.Dst + size*e
 				from := int(p.From.Size())
 				src := j.Src + from*(row*j.SrcStride+col)

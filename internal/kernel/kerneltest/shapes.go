@@ -25,6 +25,7 @@ func testShapes(t *testing.T, be kernel.Backend) {
 						continue
 					}
 					p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[n/3%2], BlockRows: block[0], BlockCols: block[1]}
+					p.Transposed = n%4 == 3
 					w := NewWindow(uint64(n))
 					w.Add(p, Layout{Rows: rows, Cols: cols, Shift: n % 8})
 					rig.Check(t, w)
@@ -37,6 +38,7 @@ func testShapes(t *testing.T, be kernel.Backend) {
 	}
 	for i, block := range [][2]int{{128, 128}, {1, 7168}, {576, 7168}, {32, 32}, {1, 128}} { // DeepSeek's kv_a_proj_with_mqa
 		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: floats[i%3], ScaleType: scaleTypes[i%2], BlockRows: block[0], BlockCols: block[1]}
+		p.Transposed = i == 3
 		w := NewWindow(uint64(i))
 		w.Add(p, Layout{Rows: 576, Cols: 7168})
 		rig.Check(t, w)
@@ -81,6 +83,7 @@ func RandomJob(rng *rand.Rand) (kernel.Params, Layout) {
 	side := func() int { return []int{1, 2, 3, 5, 16, 32, 64, 100, 128, 1000}[rng.IntN(10)] }
 	p.Op, p.From, p.ScaleType = kernel.Dequant, dtype.F8E4M3, scaleTypes[rng.IntN(2)]
 	p.BlockRows, p.BlockCols = side(), side()
+	p.Transposed = rng.IntN(4) == 0
 	l.RowPhase, l.ColPhase = rng.IntN(p.BlockRows), rng.IntN(p.BlockCols)
 	for range rng.IntN(40) { // none: ordinary scales
 		s := rng.Uint32()
@@ -98,16 +101,20 @@ func testWindow(t *testing.T, be kernel.Backend) {
 	for i, to := range floats {
 		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[i%2], BlockRows: 128, BlockCols: 128}
 		size := int(to.Size())
-		below, beside := NewWindow(1), NewWindow(2)
+		below, beside, turned := NewWindow(1), NewWindow(2), NewWindow(3)
+		q := p
+		q.Transposed = true
 		for e := range experts {
-			for half := range 2 { // [experts, 2*inter, hidden], the rows a little apart; [experts, inter, 2*hidden]
+			for half := range 2 { // [experts, 2*inter, hidden], the rows a little apart; [experts, inter, 2*hidden]; [experts, hidden, 2*inter]
 				row := 2*e + half
 				below.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 1, Dst: size * row * inter * (hidden + gap), DstStride: hidden + gap})
 				beside.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 3, Dst: size * (e*inter*2*hidden + half*hidden), DstStride: 2 * hidden})
+				turned.Add(q, Layout{Rows: inter, Cols: hidden, Shift: 2, Dst: size * (e*hidden*2*inter + half*inter), DstStride: 2 * inter})
 			}
 		}
 		rig := NewRig(be)
 		rig.Check(t, below)
 		rig.Check(t, beside)
+		rig.Check(t, turned)
 	}
 }

@@ -20,6 +20,7 @@ func testTallies(t *testing.T, be kernel.Backend) {
 	for _, st := range scaleTypes {
 		for _, block := range [][2]int{{128, 128}, {1, 30}, {rows + 7, cols + 9}, {1, cols + 9}} {
 			p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.F16, ScaleType: st, BlockRows: block[0], BlockCols: block[1]}
+			p.Transposed = block[0] == 128
 			l := Layout{Rows: rows, Cols: cols, Codes: make([]byte, rows*cols), RowPhase: 5 % block[0], ColPhase: 7, Shift: 1}
 			w := NewWindow(1)
 			j := *w.Add(p, l)

@@ -86,12 +86,16 @@ func (w *Window) setScale(p kernel.Params, j *kernel.Job, down, across int, bits
 // place gives a job its destination: the one that the layout names, or a new one after all others.
 func (w *Window) place(p kernel.Params, l Layout, j *kernel.Job) {
 	to := int(p.To.Size())
+	lines, length := l.Rows, l.Cols
+	if p.Transposed {
+		lines, length = length, lines
+	}
 	j.Dst, j.DstStride = l.Dst, l.DstStride
 	if l.DstStride == 0 {
 		j.Dst = (len(w.Out) + to - 1 + to*l.DstGap) / to * to
-		j.DstStride = l.Cols + l.DstGap
+		j.DstStride = length + l.DstGap
 	}
-	w.Out = w.random(w.Out, j.Dst+to*((l.Rows-1)*j.DstStride+l.Cols+l.DstGap)-len(w.Out))
+	w.Out = w.random(w.Out, j.Dst+to*((lines-1)*j.DstStride+length+l.DstGap)-len(w.Out))
 }
 
 // pad appends n random bytes to In.
