@@ -136,7 +136,7 @@ func (b *Backend) dispatch(s *slot, batches []kernel.Batch) error {
 		d := &s.dispatches[i]
 		missed := 0
 		for _, x := range statuses[d.first : d.first+d.count] {
-			if x.done != kDone {
+			if !x.ran() {
 				missed++
 			}
 		}

@@ -127,7 +127,7 @@ func (b *Backend) count(ctx context.Context, s *slot, batches []kernel.Batch, ta
 	statuses, nans := s.statusOf()
 	met := map[int32]bool{}
 	for i, job := range s.jobs {
-		if job >= 0 && (statuses[i].met|nans[i]) != 0 {
+		if job >= 0 && statuses[i].sawSomething(nans[i]) {
 			met[job] = true
 		}
 	}

@@ -34,6 +34,12 @@ type castTile struct{ src, dst, count uint32 }
 // status is Status there: what a threadgroup says of its tile.
 type status struct{ done, met uint32 }
 
+// ran tells whether the tile's threadgroup ran to its end.
+func (s status) ran() bool { return s.done == kDone }
+
+// sawSomething tells whether the CPU has to count in the tile's job; nans is the tile's other word.
+func (s status) sawSomething(nans uint32) bool { return s.met|nans != 0 }
+
 const (
 	kDone        = 0x600D600D
 	kMetScale    = 1

@@ -1,0 +1,160 @@
+package metal
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// operands is where an element of the output comes from: byte offsets of its source element and its scale.
+type operands struct{ src, scale int }
+
+// expected goes through a job element by element.
+func expected(p *kernel.Params, j *kernel.Job, to map[int]operands) {
+	for r := range j.Rows {
+		for c := range j.Cols {
+			o := operands{src: j.Src + (r*j.SrcStride+c)*int(p.From.Size())}
+			if p.Op == kernel.Dequant {
+				o.scale = j.Scale + ((r+j.RowPhase)/p.BlockRows*j.ScaleStride+(c+j.ColPhase)/p.BlockCols)*int(p.ScaleType.Size())
+			}
+			at := r*j.DstStride + c
+			if p.Transposed {
+				at = c*j.DstStride + r
+			}
+			to[j.Dst+at*int(p.To.Size())] = o
+		}
+	}
+}
+
+// covered goes through tiles as the kernels do, and demands that no element is written twice.
+func covered(t *testing.T, l *layout, batches []kernel.Batch) map[int]operands {
+	got := map[int]operands{}
+	put := func(at uint32, o operands) {
+		if _, twice := got[int(at)]; twice {
+			t.Fatalf("the result at byte %d is written twice", at)
+		}
+		got[int(at)] = o
+	}
+	place := func(p *kernel.Params, dst, stride, turned, r, c uint32) uint32 {
+		if turned == 1 {
+			r, c = c, r
+		}
+		return dst + (r*stride+c)*uint32(p.To.Size())
+	}
+	for _, d := range l.dispatches {
+		p := &batches[d.batch].Params
+		if p.Op == kernel.Cast {
+			for _, x := range l.cast[:d.count] {
+				for i := range x.count {
+					put(x.dst+i*uint32(p.To.Size()), operands{src: int(x.src + i*uint32(p.From.Size()))})
+				}
+			}
+			l.cast = l.cast[d.count:]
+			continue
+		}
+		if d.kernel[:4] == "thin" {
+			for _, x := range l.thin[:d.count] {
+				for r := range x.rows {
+					for c := range x.cols {
+						block := (r+x.rowPhase)/x.blockRows*x.scaleStride + (c+x.colPhase)/x.blockCols
+						put(place(p, x.dst, x.dstStride, x.transposed, r, c), operands{int(x.src + r*x.srcStride + c), int(x.scale + block*uint32(p.ScaleType.Size()))})
+					}
+				}
+			}
+			l.thin = l.thin[d.count:]
+			continue
+		}
+		for _, x := range l.table[:d.count] {
+			assert.LessOrEqual(t, x.rows, uint32(tileRows))
+			assert.LessOrEqual(t, x.cols, uint32(tileCols))
+			for r := range x.rows {
+				for c := range x.cols {
+					put(place(p, x.dst, x.dstStride, x.transposed, r, c), operands{int(x.src + r*x.srcStride + c), int(x.scale)})
+				}
+			}
+		}
+		l.table = l.table[d.count:]
+	}
+	return got
+}
+
+// TestTilesCoverEveryElementOnce compares tiles with the contract's own indices, for jobs of any geometry.
+func TestTilesCoverEveryElementOnce(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			var batches []kernel.Batch
+			want := map[int]operands{}
+			jobs, dst := 0, 0
+			for range 1 + rng.IntN(3) {
+				side := func() int { return []int{1, 3, 16, 32, 128, 200, 1 << 20}[rng.IntN(7)] }
+				b := kernel.Batch{Params: kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32,
+					BlockRows: side(), BlockCols: side(), Transposed: rng.IntN(3) == 0}}
+				if rng.IntN(4) == 0 {
+					b.Params = kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16}
+				}
+				for range 1 + rng.IntN(4) {
+					j := kernel.Job{Rows: 1 + rng.IntN(1<<rng.IntN(9)), Cols: 1 + rng.IntN(1<<rng.IntN(9)), Src: rng.IntN(1000), Scale: rng.IntN(1000), Dst: dst}
+					j.SrcStride = j.Cols + rng.IntN(3)
+					j.DstStride = max(j.Rows, j.Cols) + rng.IntN(3)
+					if b.Params.Op == kernel.Dequant {
+						j.RowPhase, j.ColPhase = rng.IntN(b.Params.BlockRows), rng.IntN(b.Params.BlockCols)
+						_, across := b.Params.Blocks(&j)
+						j.ScaleStride = across + rng.IntN(2)
+					}
+					dst += (max(j.Rows, j.Cols) + 1) * (j.DstStride + 1) * 4
+					expected(&b.Params, &j, want)
+					b.Jobs = append(b.Jobs, j)
+					jobs++
+				}
+				batches = append(batches, b)
+			}
+			var l layout
+			l.plan(batches)
+			for _, d := range l.dispatches {
+				assert.Zero(t, d.offset%256)
+				assert.Zero(t, d.first%align)
+				for _, job := range l.jobs[d.first : d.first+d.count] {
+					assert.GreaterOrEqual(t, job, int32(0))
+					assert.Less(t, int(job), jobs)
+				}
+			}
+			require.Equal(t, want, covered(t, &l, batches))
+		})
+	}
+}
+
+// TestPartIsTheSameJob cuts jobs into rectangles and demands the operands of the whole.
+func TestPartIsTheSameJob(t *testing.T) {
+	for _, turned := range []bool{false, true} {
+		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 5, BlockCols: 7, Transposed: turned}
+		j := kernel.Job{Rows: 23, Cols: 31, Src: 11, SrcStride: 33, Dst: 4, DstStride: 40, Scale: 3, ScaleStride: 9, RowPhase: 2, ColPhase: 6}
+		whole, parts := map[int]operands{}, map[int]operands{}
+		expected(&p, &j, whole)
+		rectangles(&j, 20, func(r, c, rows, cols int) { // less than a row
+			k := part(&p, &j, r, c, rows, cols, 0)
+			piece := map[int]operands{}
+			expected(&p, &k, piece)
+			for y := range rows {
+				for x := range cols {
+					parts[j.Dst+p.OutAt(&j, r+y, c+x)*2] = piece[p.OutAt(&k, y, x)*2]
+				}
+			}
+		})
+		assert.Equal(t, whole, parts)
+	}
+}
+
+func TestStatusTellsWhatHappened(t *testing.T) {
+	assert.False(t, status{}.ran())
+	assert.True(t, status{done: kDone}.ran())
+	assert.False(t, status{done: kDone}.sawSomething(0))
+	assert.True(t, status{done: kDone, met: kMetOverflow}.sawSomething(0))
+	assert.True(t, status{done: kDone}.sawSomething(kMetNaN))
+}
