@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -180,7 +181,7 @@ func TestConvertEndsWithItsContext(t *testing.T) {
 
 func TestPlanWritesNothingAndAgreesWithConvert(t *testing.T) {
 	src := randomMoe(2, 64, 48, 1).Write(t)
-	p, err := metalcast.PlanConversion(src, metalcast.Options{})
+	p, err := metalcast.PlanConversion(t.Context(), src, metalcast.Options{})
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "dst")
 	r, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
@@ -201,4 +202,84 @@ func TestPlanWritesNothingAndAgreesWithConvert(t *testing.T) {
 		total += st.Size()
 	}
 	assert.Equal(t, p.DiskBytes, total)
+}
+
+func TestConvertNeverTouchesItsSource(t *testing.T) {
+	dir := Moe(1).Write(t)
+	require.NoError(t, os.Rename(dir, dir+".partial")) // what DST.partial would be called
+	require.NoError(t, os.WriteFile(filepath.Join(dir+".partial", "metalcast.lock"), nil, 0o644))
+	_, err := metalcast.Convert(context.Background(), dir+".partial", dir, metalcast.Options{Restart: true})
+	require.ErrorIs(t, err, metalcast.ErrCorrupt)
+	assert.ErrorContains(t, err, "src.partial: is the source itself")
+	assert.FileExists(t, filepath.Join(dir+".partial", "model.safetensors"))
+}
+
+func TestConvertNoticesASourceThatChanges(t *testing.T) {
+	src, dst := randomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
+	shard := filepath.Join(src, "model.safetensors")
+	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{Progress: func(_ string, done, _ int64) {
+		if done == 0 {
+			require.NoError(t, os.Chtimes(shard, time.Time{}, time.Now().Add(time.Hour)))
+		}
+	}})
+	require.ErrorIs(t, err, metalcast.ErrCorrupt)
+	assert.ErrorContains(t, err, "model.safetensors: was written to at")
+	assert.NoDirExists(t, dst)
+	assert.NoDirExists(t, dst+".partial")
+}
+
+func TestCastsNameThePlace(t *testing.T) {
+	c := Moe(1)
+	w := c.Find("model.language_model.norm.weight")
+	w.Shape = []int{8, 8}
+	w.Data = make([]byte, 128)
+	binary.LittleEndian.PutUint16(w.Data[2*(3*8+3):], 0x7F00) // about 1.7e38
+	_, err := metalcast.Convert(context.Background(), c.Write(t), filepath.Join(t.TempDir(), "dst"), metalcast.Options{DType: "float16"})
+	require.ErrorIs(t, err, metalcast.ErrCorrupt)
+	assert.ErrorContains(t, err, `tensor "model.language_model.norm.weight": 1 of its values are too large for float16, the first at row 3, column 3`)
+}
+
+// Verify compares headers and side files too.
+func TestVerifyReadsEverythingBack(t *testing.T) {
+	c := randomMoe(2, 64, 48, 1)
+	c.Files["tokenizer.json"] = `{"a long": "enough file"}`
+	src := c.Write(t)
+	for name, test := range map[string]struct {
+		phase string // when it is spoilt: a header while the data is written, files once the data is read back
+		file  string
+		want  string
+	}{
+		"nothing":     {},
+		"a header":    {"converting", "model.safetensors", "model.safetensors: header"},
+		"a side file": {"verifying", "tokenizer.json", "tokenizer.json: the file on disk is not what was written"},
+		"the index":   {"verifying", "model.safetensors.index.json", "model.safetensors.index.json: the file on disk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dst := filepath.Join(t.TempDir(), "dst")
+			done := false
+			_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{Verify: true, Progress: func(phase string, _, _ int64) {
+				if phase == test.phase && !done {
+					done = true
+					require.NoError(t, poke(filepath.Join(dst+".partial", test.file), 20))
+				}
+			}})
+			if test.file == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, test.want)
+			assert.NoDirExists(t, dst)
+			assert.NoDirExists(t, dst+".partial")
+		})
+	}
+}
+
+func poke(path string, at int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteAt([]byte{0xFF}, at)
+	return err
 }

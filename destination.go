@@ -5,14 +5,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/shirou/gopsutil/v4/disk"
 
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
 )
 
-// resolveDestination gives dst's real path. Its parent must exist, and it must not be the source, lie inside it, or hold it.
+// resolveDestination gives dst's real path. Its parent must exist, and neither it nor DST.partial may be the source or lie inside it.
 func resolveDestination(src, dst string) (string, error) {
 	if dst == "" {
 		return "", fault.New(ErrUsage, "", "no destination")
@@ -38,20 +38,33 @@ func resolveDestination(src, dst string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if a, err := os.Stat(src); err == nil {
-		if b, err := os.Stat(dst); err == nil && os.SameFile(a, b) {
-			return "", fault.Corrupt(dst, "is the source itself").WithHint("choose a new directory; the source is never changed")
+	source, err := os.Stat(src)
+	if err != nil {
+		return "", err
+	}
+	for _, path := range []string{dst, newdir.Partial(dst)} {
+		if st, err := os.Stat(path); err == nil && os.SameFile(source, st) {
+			return "", fault.Corrupt(path, "is the source itself").WithHint("choose another destination; the source is never changed")
 		}
 	}
-	if within(src, dst) {
+	if inside(source, filepath.Dir(dst)) {
 		return "", fault.Corrupt(dst, "lies inside the source").WithHint("choose a directory outside %s", src)
 	}
 	return dst, nil
 }
 
-func within(outer, inner string) bool {
-	rel, err := filepath.Rel(outer, inner)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+// inside compares files, not names: a file system may fold case.
+func inside(outer os.FileInfo, dir string) bool {
+	for {
+		if st, err := os.Stat(dir); err == nil && os.SameFile(outer, st) {
+			return true
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return false
+		}
+		dir = up
+	}
 }
 
 // freeSpace is what the file system of dst's parent has for this user, in bytes.

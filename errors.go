@@ -1,6 +1,10 @@
 package metalcast
 
-import "github.com/metalcast/metalcast/internal/fault"
+import (
+	"errors"
+
+	"github.com/metalcast/metalcast/internal/fault"
+)
 
 // The causes that errors.Is tells apart. Every error's text names the file or tensor, what was found there and what was expected.
 var (
@@ -20,4 +24,13 @@ func Hint(err error) string { return fault.Hint(err) }
 // Unsupported makes an ErrUnsupported with a hint, for front ends that know more words than this version does.
 func Unsupported(where, what, hint string) error {
 	return fault.Unsupported(where, "%s", what).WithHint("%s", hint)
+}
+
+// UsableDir is the directory that an ErrNothingToDo speaks of: the source, usable as it is. For other errors it is "".
+func UsableDir(err error) string {
+	var e *fault.Error
+	if errors.Is(err, ErrNothingToDo) && errors.As(err, &e) {
+		return e.Where
+	}
+	return ""
 }

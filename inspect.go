@@ -2,6 +2,7 @@ package metalcast
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,8 +56,8 @@ type ExpertKind struct {
 }
 
 // Inspect tells what the checkpoint at src is. It fails only where src cannot be read at all; what stands in a conversion's way is a Problem.
-func Inspect(src, revision string) (*Inspection, error) {
-	v, err := openSource(src, revision)
+func Inspect(ctx context.Context, src, revision string) (*Inspection, error) {
+	v, err := openSource(ctx, src, revision)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ const module = "github.com/metalcast/metalcast"
 var imports = map[string][]string{
 	"internal/fault":                     {},
 	"internal/dtype":                     {},
+	"internal/newdir":                    {},
 	"shaders":                            {},
 	"cgo":                                {},
 	"internal/safetensors":               {"internal/dtype"},
@@ -27,14 +28,14 @@ var imports = map[string][]string{
 	"internal/checkpoint/checkpointtest": {},
 	"internal/family":                    {"internal/checkpoint", "internal/dtype"},
 	"internal/plan":                      {"internal/family", "internal/kernel", "internal/checkpoint", "internal/safetensors", "internal/dtype"},
-	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/dtype"}, // never checkpoint: Source and Sink are its own
-	"internal/synth":                     {"internal/safetensors", "internal/dtype"},
+	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/dtype", "internal/newdir"}, // never checkpoint: Source and Sink are its own
+	"internal/synth":                     {"internal/safetensors", "internal/dtype", "internal/newdir"},
 	"cpufallback":                        {"internal/kernel", "internal/dtype"}, // never metal
 	"metal":                              {"internal/kernel", "internal/dtype", "shaders", "cgo"},
 	"internal/parity":                    {"internal/kernel", "internal/dtype"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
 	"": {"internal/parity", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/dtype",
-		"cpufallback", "metal"},
+		"internal/newdir", "internal/safetensors", "cpufallback", "metal"},
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/dtype", "metal"},
 }
 

@@ -7,7 +7,7 @@
 //
 //	report, err := metalcast.Convert(ctx, "Qwen3.6-35B-A3B-FP8", "Qwen3.6-35B-A3B-bf16", metalcast.Options{})
 //
-// [Preview] tells from headers alone what Convert would write; [Inspect] tells what a checkpoint is.
+// [PlanConversion] tells from headers alone what Convert would write; [Inspect] tells what a checkpoint is.
 //
 // # Sources
 //
@@ -24,12 +24,16 @@
 //
 // Every error says where, what was found and what was expected; errors.Is finds its cause ([ErrCorrupt] and so on), [Hint] what to do about it.
 // The package never logs, never exits, and leaves no DST behind on failure.
+//
+// Convert keeps its memory promise for a whole process: while it runs it sets the Go runtime's memory limit (debug.SetMemoryLimit), so let one conversion run
+// at a time.
 package metalcast
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/metalcast/metalcast/internal/engine"
@@ -65,7 +69,8 @@ type Finding struct {
 // Convert writes the converted checkpoint of src into a new directory dst. On any error, and when ctx ends, there is no dst.
 func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	start := time.Now()
-	p, err := newPlan(src, o)
+	defer limitMemory(o.memory())()
+	p, err := newPlan(ctx, src, o)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +78,7 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSpace(p, dst, o.IgnoreSpace); err != nil {
+	if err := checkSpace(p, dst, o); err != nil {
 		return nil, err
 	}
 	be, err := openBackend(o)
@@ -81,11 +86,14 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer be.Close()
-	schedule, restore, err := budget(p, o.MaxMemory)
+	schedule, err := budget(p, o.memory())
 	if err != nil {
 		return nil, err
 	}
-	defer restore()
+	ring, err := engine.NewRing(schedule, be)
+	if err != nil {
+		return nil, err
+	}
 	source, err := p.Source.OpenSource()
 	if err != nil {
 		return nil, err
@@ -95,7 +103,7 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	job := job{plan: p, schedule: schedule, source: source, dir: dir, be: be, opts: o}
+	job := job{plan: p, schedule: schedule, ring: ring, source: source, dir: dir, opts: o}
 	result, err := job.run(ctx)
 	if err == nil {
 		err = ctx.Err()
@@ -107,7 +115,7 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{
-		Preview: preview(p, schedule, o), Destination: dst, Device: be.Name(), BytesRead: result.Read, BytesWritten: result.Written,
+		Preview: preview(p, schedule), Destination: dst, Device: be.Name(), BytesRead: result.Read, BytesWritten: result.Written,
 		PeakMemory: peakMemory(), Verified: o.Verify, Seconds: time.Since(start).Seconds(),
 	}
 	if gpu, ok := be.(interface{ GPUSeconds() float64 }); ok {
@@ -120,24 +128,34 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 }
 
 // newPlan finds the source and plans its conversion.
-func newPlan(src string, o Options) (*plan.Plan, error) {
+func newPlan(ctx context.Context, src string, o Options) (*plan.Plan, error) {
 	po, err := o.planOptions()
 	if err != nil {
 		return nil, err
 	}
-	v, err := openSource(src, o.Revision)
+	v, err := openSource(ctx, src, o.Revision)
 	if err != nil {
 		return nil, err
 	}
-	return plan.New(v, po)
+	p, err := plan.New(v, po)
+	if err != nil {
+		return nil, err
+	}
+	return p, ctx.Err()
 }
 
 // checkSpace refuses what cannot fit before anything is written.
-func checkSpace(p *plan.Plan, dst string, ignore bool) error {
+func checkSpace(p *plan.Plan, dst string, o Options) error {
 	need := p.DiskBytes()
 	free, err := freeSpace(dst)
-	if err != nil || ignore || free >= need {
+	if err != nil || o.IgnoreSpace || free >= need {
 		return nil //nolint:nilerr // where the system does not tell, preallocation will
+	}
+	if runtime.GOOS == "darwin" { // purgeable space does not count as free there; preallocation knows
+		if o.Warn != nil {
+			o.Warn(fmt.Sprintf("%s: %s are needed, %s are free; macOS may free more", dst, size(need), size(free)))
+		}
+		return nil
 	}
 	return fault.New(ErrNoSpace, dst, "%s are needed, %s are free", size(need), size(free)).WithHint(
 		"free some space, choose another disk, or --ignore-space if more can be freed on demand")

@@ -2,6 +2,7 @@ package metalcast
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/metalcast/metalcast/internal/engine"
@@ -55,21 +56,21 @@ type DroppedGroup struct {
 }
 
 // PlanConversion tells what Convert would write. It reads headers and small files and writes nothing.
-func PlanConversion(src string, o Options) (*Preview, error) {
-	p, err := newPlan(src, o)
+func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error) {
+	defer limitMemory(o.memory())()
+	p, err := newPlan(ctx, src, o)
 	if err != nil {
 		return nil, err
 	}
-	s, restore, err := budget(p, o.MaxMemory)
+	s, err := budget(p, o.memory())
 	if err != nil {
 		return nil, err
 	}
-	restore()
-	v := preview(p, s, o)
+	v := preview(p, s)
 	return &v, nil
 }
 
-func preview(p *plan.Plan, s *engine.Schedule, _ Options) Preview {
+func preview(p *plan.Plan, s *engine.Schedule) Preview {
 	v := Preview{
 		Source: p.Source.Dir, Repo: p.Source.Repo, Revision: p.Source.Revision,
 		Family: p.Family.Name(), Form: p.Form.String(), Layout: string(p.Layout), DType: p.DType.ConfigName(),

@@ -3,9 +3,10 @@ package metalcast
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"io"
 	"runtime/debug"
-	"runtime/metrics"
 
 	"github.com/dustin/go-humanize"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/plan"
+	"github.com/metalcast/metalcast/internal/safetensors"
 	"github.com/metalcast/metalcast/metal"
 )
 
@@ -22,9 +24,9 @@ import (
 type job struct {
 	plan     *plan.Plan
 	schedule *engine.Schedule
+	ring     *engine.Ring
 	source   *checkpoint.Source
 	dir      *engine.Dir
-	be       kernel.Backend
 	opts     Options
 }
 
@@ -34,32 +36,109 @@ func (j *job) run(ctx context.Context) (engine.Result, error) {
 	if err != nil {
 		return result, err
 	}
-	if err := j.dir.Seal(); err != nil {
+	if err := j.source.Unchanged(); err != nil {
 		return result, err
 	}
-	if j.opts.Verify {
-		if _, err := j.pass(ctx, "verifying", &engine.Comparer{Plan: j.plan, Disk: j.dir}); err != nil {
-			return result, err
-		}
+	if err := j.dir.Seal(ctx); err != nil {
+		return result, err
 	}
 	for _, f := range j.plan.Files {
-		if err := j.copyFile(f.Name); err != nil {
+		if err := j.copyFile(ctx, f.Name); err != nil {
 			return result, err
 		}
 	}
 	for _, t := range j.plan.Texts {
-		if err := j.dir.AddFile(t.Name, bytes.NewReader(t.Data)); err != nil {
+		if err := j.dir.AddFile(ctx, t.Name, bytes.NewReader(t.Data)); err != nil {
 			return result, err
 		}
 	}
-	return result, nil
+	if !j.opts.Verify {
+		return result, nil
+	}
+	return result, j.verify(ctx)
+}
+
+// verify compares everything in DST.partial with what the plan, a second computation, and the source say.
+func (j *job) verify(ctx context.Context) error {
+	j.dir.Forget()
+	for i := range j.plan.Shards {
+		if err := j.verifyHeader(i); err != nil {
+			return fault.In(j.plan.Shards[i].Name, err)
+		}
+	}
+	if _, err := j.pass(ctx, "verifying", &engine.Comparer{Plan: j.plan, Disk: j.dir}); err != nil {
+		return err
+	}
+	for _, t := range j.plan.Texts {
+		if err := j.verifyFile(t.Name, bytes.NewReader(t.Data)); err != nil {
+			return err
+		}
+	}
+	for _, f := range j.plan.Files {
+		source, err := j.plan.Source.OpenFile(f.Name)
+		if err != nil {
+			return err
+		}
+		err = j.verifyFile(f.Name, source)
+		source.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyHeader reads a shard's header back, as a reader would and byte for byte.
+func (j *job) verifyHeader(i int) error {
+	s := &j.plan.Shards[i]
+	if _, err := safetensors.Read(shardReader{j.dir, i}, s.Size); err != nil {
+		return err
+	}
+	got := make([]byte, len(s.Header))
+	if err := j.dir.ReadAt(i, got, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, s.Header) {
+		return fault.New(ErrMismatch, "", "the header on disk is not the one that was written")
+	}
+	return nil
+}
+
+// shardReader is a shard of DST.partial as an io.ReaderAt.
+type shardReader struct {
+	dir   *engine.Dir
+	shard int
+}
+
+func (r shardReader) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.dir.ReadAt(r.shard, p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (j *job) verifyFile(name string, want io.Reader) error {
+	f, err := j.dir.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	a, b := sha256.New(), sha256.New()
+	if _, err := io.Copy(a, f); err != nil {
+		return err
+	}
+	if _, err := io.Copy(b, want); err != nil {
+		return err
+	}
+	if !bytes.Equal(a.Sum(nil), b.Sum(nil)) {
+		return fault.New(ErrMismatch, name, "the file on disk is not what was written")
+	}
+	return nil
 }
 
 func (j *job) pass(ctx context.Context, phase string, sink engine.Sink) (engine.Result, error) {
-	var done, total int64
-	for i := range j.schedule.Windows {
-		total += j.schedule.Windows[i].Bytes
-	}
+	var done int64
+	total := j.schedule.Bytes
 	o := engine.Options{KeepNaN: j.opts.KeepNaN, AllowOverflow: j.opts.AllowOverflow}
 	if j.opts.Progress != nil {
 		j.opts.Progress(phase, 0, total)
@@ -68,25 +147,25 @@ func (j *job) pass(ctx context.Context, phase string, sink engine.Sink) (engine.
 			j.opts.Progress(phase, done, total)
 		}
 	}
-	return engine.Run(ctx, j.plan, j.schedule, j.source, sink, j.be, o)
+	return engine.Run(ctx, j.plan, j.schedule, j.ring, j.source, sink, o)
 }
 
-func (j *job) copyFile(name string) error {
+func (j *job) copyFile(ctx context.Context, name string) error {
 	f, err := j.plan.Source.OpenFile(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return j.dir.AddFile(name, f)
+	return j.dir.AddFile(ctx, name, f)
 }
 
 // openSource finds and lists a checkpoint.
-func openSource(src, revision string) (*checkpoint.Inventory, error) {
+func openSource(ctx context.Context, src, revision string) (*checkpoint.Inventory, error) {
 	dir, err := checkpoint.Locate(src, revision)
 	if err != nil {
 		return nil, err
 	}
-	return checkpoint.Open(dir)
+	return checkpoint.Open(ctx, dir)
 }
 
 // openBackend opens what o.Device asks for. With auto, a GPU that cannot be used is a warning; that there is none is nothing to speak of.
@@ -111,30 +190,38 @@ func openBackend(o Options) (kernel.Backend, error) {
 	return cpu, nil
 }
 
-// reserve is what the process needs beside the plan and the slots: stacks, tables, the program itself.
-const reserve = 32 << 20
+// What the process holds beside the ring of slots, in bytes: the program, stacks, tables and shared buffers; and for each source
+// tensor its share of inventory and plan, garbage included.
+const (
+	baseMemory   = 28 << 20
+	tensorMemory = 1 << 10
+)
 
-// budget splits the memory limit: what the plan holds already, a reserve, and the ring of slots. It also bounds Go's heap, until restore.
-func budget(p *plan.Plan, limit int64) (s *engine.Schedule, restore func(), err error) {
-	if limit == 0 {
-		limit = DefaultMaxMemory
+func (o Options) memory() int64 {
+	if o.MaxMemory == 0 {
+		return DefaultMaxMemory
 	}
-	debug.FreeOSMemory() // what planning left behind
-	used := goMemory() + reserve
-	if least := used + engine.MinMemory(p); limit < least {
-		return nil, nil, fault.New(ErrNoSpace, "", "%s of memory are too little for this checkpoint, at least %s are needed", ibytes(limit), ibytes(mebibytes(least)<<20)).WithHint(
-			"--max-memory %dMiB", mebibytes(least))
-	}
-	s = engine.NewSchedule(p, limit-used)
-	old := debug.SetMemoryLimit(limit - s.Memory())
-	return s, func() { debug.SetMemoryLimit(old) }, nil
+	return o.MaxMemory
 }
 
-// goMemory is what the Go runtime holds of the system's memory, in bytes.
-func goMemory() int64 {
-	sample := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	metrics.Read(sample)
-	return int64(sample[0].Value.Uint64() - sample[1].Value.Uint64())
+// limitMemory makes Go collect garbage before the process outgrows the limit, until restore.
+func limitMemory(limit int64) (restore func()) {
+	old := debug.SetMemoryLimit(-1)
+	debug.SetMemoryLimit(min(old, limit))
+	return func() { debug.SetMemoryLimit(old) }
+}
+
+// budget splits the memory limit: what a plan of this size holds, and the ring of slots. It is the same on every run.
+func budget(p *plan.Plan, limit int64) (*engine.Schedule, error) {
+	used := baseMemory + tensorMemory*int64(len(p.Source.Tensors))
+	if least := used + engine.MinMemory(p); limit < least {
+		return nil, fault.New(ErrNoSpace, "", "%s of memory are too little for this checkpoint, at least %s are needed", ibytes(limit), ibytes(mebibytes(least)<<20)).WithHint(
+			"--max-memory %dMiB", mebibytes(least))
+	}
+	s := engine.NewSchedule(p, limit-used)
+	debug.FreeOSMemory() // what planning left behind
+	debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), limit-s.Memory()))
+	return s, nil
 }
 
 func ibytes(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

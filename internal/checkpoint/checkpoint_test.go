@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -31,7 +32,7 @@ func TestOpenListsEverything(t *testing.T) {
 	}
 	dir := c.Write(t)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "figures"), 0o755))
-	v, err := checkpoint.Open(dir)
+	v, err := checkpoint.Open(t.Context(), dir)
 	require.NoError(t, err)
 	assert.Len(t, v.Tensors, 14)
 	assert.Equal(t, "model-00001-of-00002.safetensors", v.Shards[0].Name)
@@ -52,7 +53,7 @@ func TestOpenNotesWhereIndexAndHeadersDiffer(t *testing.T) {
 	c.Shards = map[string][]Tensor{"a.safetensors": shard[:3], "b.safetensors": shard[3:]}
 	c.Index(map[string]string{shard[0].Name: "b.safetensors"})
 	c.Files["model.safetensors.index.json"] = strings.Replace(c.Files["model.safetensors.index.json"], `,"`+shard[6].Name+`":"b.safetensors"`, "", 1)
-	v, err := checkpoint.Open(c.Write(t))
+	v, err := checkpoint.Open(t.Context(), c.Write(t))
 	require.NoError(t, err)
 	require.Len(t, v.Notes, 2)
 	assert.Contains(t, v.Notes[0], "places 1 tensors in another shard")
@@ -77,6 +78,7 @@ func TestOpenRefuses(t *testing.T) {
 		"config is no JSON":     {func(c *Checkpoint) { c.Files["config.json"] = "{" }, fault.ErrCorrupt, "config.json: not valid JSON", ""},
 		"config is an array":    {func(c *Checkpoint) { c.Files["config.json"] = "[]" }, fault.ErrCorrupt, "config.json: not a JSON object", ""},
 		"config has two values": {func(c *Checkpoint) { c.Files["config.json"] = "{}{}" }, fault.ErrCorrupt, "config.json: text follows", ""},
+		"config with a BOM":     {func(c *Checkpoint) { c.Files["config.json"] = "\xEF\xBB\xBF{}" }, fault.ErrCorrupt, "config.json: begins with a byte order mark", "UTF-8"},
 		"config repeats a key":  {func(c *Checkpoint) { c.Files["config.json"] = `{"a":1,"a":2}` }, fault.ErrCorrupt, "duplicate object member", ""},
 		"no shard":              {func(c *Checkpoint) { c.Shards = nil }, fault.ErrIncomplete, "no shard", ""},
 		"two kinds of shards": {func(c *Checkpoint) {
@@ -116,7 +118,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := Moe(2)
 			test.change(c)
-			_, err := checkpoint.Open(c.Write(t))
+			_, err := checkpoint.Open(t.Context(), c.Write(t))
 			require.ErrorIs(t, err, test.kind)
 			assert.Contains(t, err.Error(), test.want)
 			assert.Contains(t, fault.Hint(err), test.hint)
@@ -130,18 +132,18 @@ func TestOpenRefusesTruncatedShard(t *testing.T) {
 	st, err := os.Stat(path)
 	require.NoError(t, err)
 	require.NoError(t, os.Truncate(path, st.Size()-5))
-	_, err = checkpoint.Open(dir)
+	_, err = checkpoint.Open(t.Context(), dir)
 	require.ErrorIs(t, err, fault.ErrIncomplete)
 	assert.Contains(t, err.Error(), `model.safetensors: tensor "model.language_model.norm.weight": data ends at`)
 }
 
 func TestOpenRefusesWhatIsNoDirectory(t *testing.T) {
-	_, err := checkpoint.Open(filepath.Join(t.TempDir(), "nothing"))
+	_, err := checkpoint.Open(t.Context(), filepath.Join(t.TempDir(), "nothing"))
 	require.ErrorIs(t, err, fault.ErrIncomplete)
 	assert.Contains(t, err.Error(), "no such directory")
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	_, err = checkpoint.Open(file)
+	_, err = checkpoint.Open(t.Context(), file)
 	require.ErrorIs(t, err, fault.ErrIncomplete)
 	assert.Contains(t, err.Error(), "a file")
 }
@@ -151,7 +153,7 @@ func TestOpenRefusesLinksOutOfTheDirectory(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("x"), 0o600))
 	require.NoError(t, os.Symlink(secret, filepath.Join(dir, "tokenizer.json")))
-	_, err := checkpoint.Open(dir)
+	_, err := checkpoint.Open(t.Context(), dir)
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 	assert.Contains(t, err.Error(), "tokenizer.json: a symbolic link out of the checkpoint's directory")
 }
@@ -159,7 +161,7 @@ func TestOpenRefusesLinksOutOfTheDirectory(t *testing.T) {
 func TestOpenRefusesFIFO(t *testing.T) {
 	dir := Moe(1).Write(t)
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "tokenizer.json"), 0o644))
-	_, err := checkpoint.Open(dir) // must not wait for a writer
+	_, err := checkpoint.Open(t.Context(), dir) // must not wait for a writer
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 	assert.Contains(t, err.Error(), "tokenizer.json: not a regular file")
 }
@@ -189,7 +191,7 @@ func TestLocateFindsModelsInTheHubCache(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, snapshot, dir)
 	}
-	v, err := checkpoint.Open(snapshot)
+	v, err := checkpoint.Open(t.Context(), snapshot)
 	require.NoError(t, err)
 	assert.Equal(t, "org/name", v.Repo)
 	assert.Equal(t, "abc123", v.Revision)
@@ -232,7 +234,7 @@ func TestLocateRefuses(t *testing.T) {
 
 func TestSourceNoticesAShardThatChanged(t *testing.T) {
 	dir := Moe(1).Write(t)
-	v, err := checkpoint.Open(dir)
+	v, err := checkpoint.Open(t.Context(), dir)
 	require.NoError(t, err)
 	s, err := v.OpenSource()
 	require.NoError(t, err)
@@ -246,6 +248,65 @@ func TestSourceNoticesAShardThatChanged(t *testing.T) {
 	assert.Contains(t, err.Error(), "100 bytes now")
 }
 
+func TestSourceNoticesAShardThatWasWrittenTo(t *testing.T) {
+	dir := Moe(1).Write(t)
+	path := filepath.Join(dir, "model.safetensors")
+	v, err := checkpoint.Open(t.Context(), dir)
+	require.NoError(t, err)
+	s, err := v.OpenSource()
+	require.NoError(t, err)
+	defer s.Close()
+	require.NoError(t, s.Unchanged())
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte{1}, 860)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.NoError(t, os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)))
+	require.ErrorIs(t, s.Unchanged(), fault.ErrCorrupt)
+	assert.ErrorContains(t, s.Unchanged(), "model.safetensors: was written to at")
+
+	b, err := os.ReadFile(path) // another file of the same name, size and time
+	require.NoError(t, err)
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	v, err = checkpoint.Open(t.Context(), dir)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path+".new", b, 0o644))
+	require.NoError(t, os.Chtimes(path+".new", time.Time{}, st.ModTime()))
+	require.NoError(t, os.Rename(path+".new", path))
+	_, err = v.OpenSource()
+	assert.ErrorContains(t, err, "model.safetensors: was replaced while metalcast was reading")
+}
+
+func TestOpenKnowsAnInterruptedDownload(t *testing.T) {
+	_, snapshot := hubCache(t)
+	require.NoError(t, os.Remove(filepath.Join(snapshot, "..", "..", "blobs", "blob-model.safetensors")))
+	_, err := checkpoint.Open(t.Context(), snapshot)
+	require.ErrorIs(t, err, fault.ErrIncomplete)
+	assert.ErrorContains(t, err, "model.safetensors: a link to a file that is not there")
+	assert.Contains(t, fault.Hint(err), "hf download")
+}
+
+func TestOpenFollowsACacheThatSpansDisks(t *testing.T) {
+	_, snapshot := hubCache(t)
+	blobs := filepath.Join(snapshot, "..", "..", "blobs")
+	elsewhere := filepath.Join(t.TempDir(), "blobs")
+	require.NoError(t, os.Rename(blobs, elsewhere))
+	require.NoError(t, os.Symlink(elsewhere, blobs))
+	_, err := checkpoint.Open(t.Context(), snapshot)
+	require.NoError(t, err)
+}
+
+func TestOpenTakesChatTemplatesAlong(t *testing.T) {
+	dir := Moe(1).Write(t)
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "additional_chat_templates"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "additional_chat_templates", "tool.jinja"), []byte("x"), 0o644))
+	v, err := checkpoint.Open(t.Context(), dir)
+	require.NoError(t, err)
+	assert.Equal(t, []checkpoint.File{{Name: "additional_chat_templates/tool.jinja", Size: 1}}, v.Files)
+}
+
 func TestConfigReadsFlatAndNested(t *testing.T) {
 	nested, err := checkpoint.ParseConfig([]byte(`{"model_type":"m","text_config":{"num_experts":4,"quantization_config":{"weight_block_size":[64,32]}}}`))
 	require.NoError(t, err)
@@ -256,7 +317,6 @@ func TestConfigReadsFlatAndNested(t *testing.T) {
 	flat, err := checkpoint.ParseConfig([]byte(`{"model_type":"m","num_experts":4,"quantization_config":{"weight_block_size":[0]}}`))
 	require.NoError(t, err)
 	assert.EqualValues(t, 4, flat.TextSetting("num_experts").Int())
-	assert.True(t, flat.IsFlat())
 	_, _, _, err = flat.BlockSize()
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 }

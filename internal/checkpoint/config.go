@@ -16,6 +16,9 @@ type Config struct{ Text []byte }
 
 // ParseConfig checks that text is one JSON object, strictly.
 func ParseConfig(text []byte) (*Config, error) {
+	if bytes.HasPrefix(text, []byte("\xEF\xBB\xBF")) {
+		return nil, fault.Corrupt("", "begins with a byte order mark").WithHint("save it as UTF-8 without one")
+	}
 	d := jsontext.NewDecoder(bytes.NewReader(text))
 	v, err := d.ReadValue()
 	if err != nil {
@@ -36,16 +39,13 @@ func (c *Config) Get(path string) gjson.Result { return gjson.GetBytes(c.Text, p
 // ModelType is the top-level model_type.
 func (c *Config) ModelType() string { return c.Get("model_type").String() }
 
-// Text is a setting of the language model: under text_config where there is one, at top level in flat configs.
+// TextSetting is a setting of the language model: under text_config where there is one, at top level in flat configs.
 func (c *Config) TextSetting(key string) gjson.Result {
 	if r := c.Get("text_config." + key); r.Exists() {
 		return r
 	}
 	return c.Get(key)
 }
-
-// IsFlat tells configs that have no text_config.
-func (c *Config) IsFlat() bool { return !c.Get("text_config").IsObject() }
 
 // Quantization is the quantization_config, at top level or under text_config.
 func (c *Config) Quantization() gjson.Result {

@@ -14,6 +14,9 @@ var hubID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-
 // Locate turns what the user wrote into a directory: a path as it is, or a model id ("org/name") found in the local hub cache at a revision
 // (a branch, a tag or a commit; "" means main).
 func Locate(src, revision string) (string, error) {
+	if src == "" {
+		return "", fault.New(fault.ErrUsage, "", "no source")
+	}
 	if _, err := os.Stat(src); err == nil || !hubID.MatchString(src) {
 		if revision != "" && err == nil {
 			return "", fault.New(fault.ErrUsage, src, "a directory has no revision; --revision goes with a model id")

@@ -24,7 +24,7 @@ type index struct {
 
 // readIndex gives nil where there is no index.
 func (l *listing) readIndex() (*index, error) {
-	text, err := l.read(IndexName, maxJSON)
+	text, err := l.read(IndexName, maxIndex)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil

@@ -3,6 +3,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,8 @@ const (
 	ConfigName = "config.json"
 	IndexName  = "model.safetensors.index.json"
 	CardName   = "README.md"
+	// LockName is metalcast's own: the mark of a directory in the making.
+	LockName = "metalcast.lock"
 )
 
 // Tensor is an entry of a shard's header.
@@ -39,6 +42,8 @@ func (t *Tensor) String() string { return fmt.Sprintf("tensor %q", t.Name) }
 type Shard struct {
 	Name string
 	Size int64
+
+	seen os.FileInfo // when its header was read
 }
 
 // File is a file of the checkpoint that is no shard.
@@ -74,8 +79,8 @@ func (v *Inventory) Bytes() (n int64) {
 	return n
 }
 
-// Open lists the checkpoint in directory dir.
-func Open(dir string) (*Inventory, error) {
+// Open lists the checkpoint in directory dir. It stops between shards when ctx ends.
+func Open(ctx context.Context, dir string) (*Inventory, error) {
 	st, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -87,12 +92,12 @@ func Open(dir string) (*Inventory, error) {
 		return nil, fault.Incomplete(dir, "a file, a checkpoint's directory was expected")
 	}
 	v := &Inventory{Dir: dir}
-	v.Repo, v.Revision = hubIdentity(dir)
 	listing, err := list(dir)
 	if err != nil {
 		return nil, err
 	}
-	text, err := listing.read(ConfigName, maxJSON)
+	v.Repo, v.Revision = hubIdentity(listing.dir)
+	text, err := listing.read(ConfigName, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Incomplete(dir, "no %s: not a checkpoint's directory", ConfigName)
 	} else if err != nil {
@@ -109,7 +114,7 @@ func Open(dir string) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.readHeaders(listing, names); err != nil {
+	if err := v.readHeaders(ctx, listing, names); err != nil {
 		return nil, err
 	}
 	if err := v.compareIndex(index); err != nil {
@@ -119,16 +124,23 @@ func Open(dir string) (*Inventory, error) {
 }
 
 // readHeaders fills Shards and Tensors.
-func (v *Inventory) readHeaders(l *listing, names []string) error {
+func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string) error {
+	var headers int64
 	for i, name := range names {
-		size, h, err := l.readHeader(name)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		seen, h, err := l.readHeader(name)
 		if err != nil {
 			return fault.In(name, err)
+		}
+		if headers += h.DataStart; headers > maxHeaders {
+			return fault.Unsupported(v.Dir, "the headers of its shards are longer than %d bytes together", maxHeaders)
 		}
 		if i == 0 {
 			v.Format = h.Metadata["format"]
 		}
-		v.Shards = append(v.Shards, Shard{name, size})
+		v.Shards = append(v.Shards, Shard{name, seen.Size(), seen})
 		for _, t := range h.Tensors {
 			v.Tensors = append(v.Tensors, Tensor{t.Name, t.DType, t.Shape, i, h.DataStart + t.Begin, t.Size()})
 		}
@@ -147,17 +159,21 @@ func (v *Inventory) readHeaders(l *listing, names []string) error {
 	return nil
 }
 
-func (l *listing) readHeader(name string) (int64, *safetensors.Header, error) {
+func (l *listing) readHeader(name string) (os.FileInfo, *safetensors.Header, error) {
 	f, size, err := l.open(name)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	if err := refusePointer(f, size); err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
-	h, err := safetensors.Read(f, size)
-	return size, h, err
+	st, err := f.Stat()
+	if err != nil {
+		return nil, nil, cause(err)
+	}
+	h, err := safetensors.Read(f, st.Size())
+	return st, h, err
 }
 
 const pointerPrefix = "version https://git-lfs.github.com/spec/"
@@ -185,28 +201,57 @@ func (v *Inventory) sortFiles(l *listing) error {
 		switch {
 		case shard[name] || name == ConfigName || name == IndexName:
 		case strings.HasPrefix(name, "."):
+		case name == chatTemplates && l.dirs[name]:
+			if err := v.addDirectory(l, name); err != nil {
+				return err
+			}
 		case l.dirs[name]:
 			v.LeftOut = append(v.LeftOut, name+string(filepath.Separator))
 		case staysBehind(name):
 			v.LeftOut = append(v.LeftOut, name)
 		default:
-			f, size, err := l.open(name)
-			if err != nil {
-				return fault.In(name, err)
+			if err := v.addFile(l, name); err != nil {
+				return err
 			}
-			err = refusePointer(f, size)
-			f.Close()
-			if err != nil {
-				return fault.In(name, err)
-			}
-			v.Files = append(v.Files, File{name, size})
 		}
 	}
 	return nil
 }
 
+// chatTemplates is the one directory that transformers reads beside the files.
+const chatTemplates = "additional_chat_templates"
+
+func (v *Inventory) addDirectory(l *listing, name string) error {
+	entries, err := os.ReadDir(filepath.Join(l.dir, name))
+	if err != nil {
+		return fault.In(name, cause(err))
+	}
+	for _, e := range entries {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if err := v.addFile(l, filepath.Join(name, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *Inventory) addFile(l *listing, name string) error {
+	f, size, err := l.open(name)
+	if err != nil {
+		return fault.In(name, err)
+	}
+	defer f.Close()
+	if err := refusePointer(f, size); err != nil {
+		return fault.In(name, err)
+	}
+	v.Files = append(v.Files, File{name, size})
+	return nil
+}
+
 func staysBehind(name string) bool {
-	if name == "hf_quant_config.json" || strings.HasSuffix(name, ".safetensors.index.json") || name == "pytorch_model.bin.index.json" {
+	if name == "hf_quant_config.json" || name == LockName || strings.HasSuffix(name, ".safetensors.index.json") || name == "pytorch_model.bin.index.json" {
 		return true
 	}
 	switch filepath.Ext(name) {

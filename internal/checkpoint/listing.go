@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -11,8 +12,12 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// maxJSON bounds config.json and the index, in bytes. The index of a model of 200,000 tensors is about 20 MB.
-const maxJSON = 256 << 20
+// Bounds on what is read whole, in bytes. The index of a model of 200,000 tensors is about 20 MB, and so are its headers together.
+const (
+	maxConfig  = 16 << 20
+	maxIndex   = 128 << 20
+	maxHeaders = 256 << 20
+)
 
 // listing is a directory's entries. Files are opened through it alone, which keeps every symbolic link inside the checkpoint.
 type listing struct {
@@ -32,7 +37,9 @@ func list(dir string) (*listing, error) {
 	}
 	l := &listing{dir: root, roots: []string{root}, dirs: map[string]bool{}}
 	if filepath.Base(filepath.Dir(root)) == "snapshots" {
-		l.roots = append(l.roots, filepath.Join(root, "..", "..", "blobs"))
+		if blobs, err := filepath.EvalSymlinks(filepath.Join(root, "..", "..", "blobs")); err == nil { // itself a link where the cache spans disks
+			l.roots = append(l.roots, blobs)
+		}
 	}
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -123,6 +130,9 @@ func (l *listing) read(name string, limit int64) ([]byte, error) {
 
 // cause drops the path from a file system error: the message has the name already.
 func cause(err error) error {
+	if errors.Is(err, fs.ErrNotExist) { // a link to nothing, as an interrupted download leaves
+		return fault.Incomplete("", "a link to a file that is not there").WithHint(`finish the download, for example with "hf download"`)
+	}
 	if p, ok := err.(*fs.PathError); ok { //nolint:errorlint // as the os package returns it
 		return &fault.Error{What: p.Op, Err: p.Err}
 	}

@@ -4,34 +4,35 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
 // Source reads the shards' bytes. It keeps every shard open.
 type Source struct {
-	names []string
-	files []*os.File
+	shards []Shard
+	files  []*os.File
 }
 
-// OpenSource opens the shards that the inventory lists. They must still have the sizes seen then.
+// OpenSource opens the shards that the inventory lists. They must still be what their headers were read from.
 func (v *Inventory) OpenSource() (*Source, error) {
 	l, err := list(v.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{}
-	for _, shard := range v.Shards {
-		f, size, err := l.open(shard.Name)
+	s := &Source{shards: v.Shards}
+	for i := range v.Shards {
+		f, _, err := l.open(v.Shards[i].Name)
 		if err != nil {
 			s.Close()
-			return nil, fault.In(shard.Name, err)
+			return nil, fault.In(v.Shards[i].Name, err)
 		}
-		s.names, s.files = append(s.names, shard.Name), append(s.files, f)
-		if size != shard.Size {
-			s.Close()
-			return nil, fault.Corrupt(shard.Name, "%d bytes now, %d when its header was read: it changed meanwhile", size, shard.Size)
-		}
+		s.files = append(s.files, f)
+	}
+	if err := s.Unchanged(); err != nil {
+		s.Close()
+		return nil, err
 	}
 	return s, nil
 }
@@ -43,13 +44,35 @@ func (s *Source) ReadAt(shard int, p []byte, off int64) error {
 	case n == len(p):
 		return nil
 	case errors.Is(err, io.EOF):
-		return fault.Incomplete(s.names[shard], "ends at byte %d, it was longer when its header was read", off+int64(n))
+		return fault.Incomplete(s.shards[shard].Name, "ends at byte %d, it was longer when its header was read", off+int64(n))
 	}
-	return &fault.Error{Where: s.names[shard], What: "read", Err: cause(err)}
+	return &fault.Error{Where: s.shards[shard].Name, What: "read", Err: cause(err)}
 }
 
-// File is a shard's open file, for advice to the system's page cache.
-func (s *Source) File(shard int) *os.File { return s.files[shard] }
+// Unchanged tells whether the shards are still what their headers were read from: the same files, of the same size and time.
+func (s *Source) Unchanged() error {
+	for i, f := range s.files {
+		if err := s.shards[i].unchanged(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Shard) unchanged(f *os.File) error {
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return &fault.Error{Where: s.Name, Err: cause(err)}
+	case !os.SameFile(st, s.seen):
+		return fault.Corrupt(s.Name, "was replaced while metalcast was reading")
+	case st.Size() != s.Size:
+		return fault.Corrupt(s.Name, "%d bytes now, %d when its header was read: it changed meanwhile", st.Size(), s.Size)
+	case !st.ModTime().Equal(s.seen.ModTime()):
+		return fault.Corrupt(s.Name, "was written to at %s, after its header was read", st.ModTime().Format(time.RFC3339))
+	}
+	return nil
+}
 
 // Close closes all shards.
 func (s *Source) Close() error {

@@ -1,27 +1,31 @@
 package engine
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/gofrs/flock"
 
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
 // lockName marks a directory as metalcast's work in progress. The lock on it ends with the process that holds it.
-const lockName = "metalcast.lock"
+const (
+	lockName = plan.LockName
+	lockText = "a conversion by metalcast is in progress here, or was interrupted\n"
+)
 
 // Dir is the Sink that makes a checkpoint directory. All work happens in DST.partial; DST appears, complete and synced, by one rename. Until a
 // shard's data is synced its first 8 bytes stay zero, so that no reader takes it for a safetensors file.
 type Dir struct {
 	path    string // of DST
+	empty   bool   // DST was an empty directory
 	partial string
 	lock    *flock.Flock
 	shards  []plan.Shard
@@ -31,10 +35,11 @@ type Dir struct {
 
 // CreateDir makes DST.partial with all shards at their real size. With restart, what an interrupted run left there goes first. dst's parent must be resolved and exist.
 func CreateDir(dst string, shards []plan.Shard, restart bool) (*Dir, error) {
-	if err := refuseExisting(dst); err != nil {
+	empty, err := newdir.Free(dst)
+	if err != nil {
 		return nil, err
 	}
-	d := &Dir{path: dst, partial: dst + ".partial", shards: shards, pacers: make([]pacer, len(shards))}
+	d := &Dir{path: dst, empty: empty, partial: newdir.Partial(dst), shards: shards, pacers: make([]pacer, len(shards))}
 	if err := d.begin(restart); err != nil {
 		return nil, err
 	}
@@ -46,60 +51,58 @@ func CreateDir(dst string, shards []plan.Shard, restart bool) (*Dir, error) {
 	return d, nil
 }
 
-// refuseExisting allows dst to be absent or an empty directory that is no mount point.
-func refuseExisting(dst string) error {
-	st, err := os.Lstat(dst)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case !st.IsDir():
-		return fault.New(nil, dst, "exists and is no directory").WithHint("choose another destination, or remove it")
+// begin makes DST.partial and locks it. What it made goes again if it fails.
+func (d *Dir) begin(restart bool) (err error) {
+	err = os.Mkdir(d.partial, 0o755)
+	found := errors.Is(err, fs.ErrExist)
+	if err != nil && !found {
+		return newdir.Explain(d.partial, err)
 	}
-	entries, err := os.ReadDir(dst)
+	marker := filepath.Join(d.partial, lockName)
+	left := false
+	if found {
+		if left, err = leftBehind(d.partial); err != nil {
+			return err
+		}
+	}
+	d.lock = flock.New(marker)
+	ok, err := d.lock.TryLock()
+	if err == nil && !ok {
+		return fault.New(nil, d.partial, "another metalcast is writing there")
+	}
+	if err == nil && left && !restart {
+		d.lock.Close()
+		return fault.New(nil, d.partial, "is what an interrupted run left").WithHint("--restart removes it and begins anew")
+	}
+	if err == nil {
+		err = d.clear()
+	}
+	if err == nil {
+		err = os.WriteFile(marker, []byte(lockText), 0o644)
+	}
 	if err != nil {
-		return err
-	}
-	if len(entries) > 0 {
-		return fault.New(nil, dst, "exists and is not empty").WithHint("choose another destination, or remove it")
-	}
-	if parent, err := os.Stat(filepath.Dir(dst)); err == nil && device(parent) != device(st) {
-		return fault.New(nil, dst, "is a mount point, which nothing can be renamed to").WithHint("choose a directory inside it")
+		d.lock.Close()
+		os.Remove(marker)
+		os.Remove(d.partial) // if it is empty
+		return newdir.Explain(d.partial, err)
 	}
 	return nil
 }
 
-// begin makes DST.partial and locks it.
-func (d *Dir) begin(restart bool) error {
-	err := os.Mkdir(d.partial, 0o755)
-	left := errors.Is(err, fs.ErrExist)
-	if err != nil && !left {
-		return d.explain("", err)
+// leftBehind tells whether an existing DST.partial is a run's leftover. One that is neither that nor empty is refused.
+func leftBehind(partial string) (bool, error) {
+	entries, err := os.ReadDir(partial)
+	if err != nil {
+		return false, newdir.Explain(partial, err)
 	}
-	marker := filepath.Join(d.partial, lockName)
-	if left {
-		if entries, err := os.ReadDir(d.partial); err != nil {
-			return err
-		} else if _, err := os.Lstat(marker); err != nil && len(entries) > 0 {
-			return fault.New(nil, d.partial, "exists and was not made by metalcast").WithHint("remove it, or choose another destination")
-		}
+	if len(entries) == 0 {
+		return false, nil
 	}
-	d.lock = flock.New(marker)
-	switch ok, err := d.lock.TryLock(); {
-	case err != nil:
-		return d.explain("", err)
-	case !ok:
-		return fault.New(nil, d.partial, "another metalcast is writing there")
+	text, err := os.ReadFile(filepath.Join(partial, lockName))
+	if err != nil || string(text) != lockText && !(len(text) == 0 && len(entries) == 1) {
+		return false, fault.New(nil, partial, "exists and was not made by metalcast").WithHint("remove it, or choose another destination")
 	}
-	if !left {
-		return nil
-	}
-	if !restart {
-		d.lock.Close()
-		return fault.New(nil, d.partial, "is what an interrupted run left").WithHint("--restart removes it and begins anew")
-	}
-	return d.clear()
+	return true, nil
 }
 
 // clear empties DST.partial, but for the lock.
@@ -132,18 +135,8 @@ func (d *Dir) createShard(i int) error {
 	return err
 }
 
-// explain names the file and, where the disk is full, says so.
 func (d *Dir) explain(name string, err error) error {
-	where := filepath.Join(d.partial, name)
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		err = path.Err
-	}
-	e := &fault.Error{Where: where, What: "cannot be written", Err: err}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		e.Kind = fault.ErrNoSpace
-	}
-	return e
+	return newdir.Explain(filepath.Join(d.partial, name), err)
 }
 
 // WriteAt writes p to a shard at off.
@@ -159,14 +152,17 @@ func (d *Dir) WriteAt(shard int, p []byte, off int64) error {
 }
 
 // Seal syncs every shard's data and only then writes the 8 bytes that make it a safetensors file. The file can be read back from then on.
-func (d *Dir) Seal() error {
+func (d *Dir) Seal(ctx context.Context) error {
 	for i, f := range d.files {
-		err := f.Sync()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := newdir.FlushFailure(f.Sync())
 		if err == nil {
 			_, err = f.WriteAt(d.shards[i].Header[:8], 0)
 		}
 		if err == nil {
-			err = f.Sync()
+			err = newdir.FlushFailure(f.Sync())
 		}
 		if err != nil { // pages may be lost; the system reports that once and a second sync would lie
 			return d.explain(d.shards[i].Name, err)
@@ -175,47 +171,72 @@ func (d *Dir) Seal() error {
 	return nil
 }
 
+// Forget drops the shards from the page cache, so that reading them back reads the disk.
+func (d *Dir) Forget() {
+	for i, f := range d.files {
+		forget(f, d.shards[i].Size)
+	}
+}
+
 // ReadAt reads a shard back.
 func (d *Dir) ReadAt(shard int, p []byte, off int64) error {
 	_, err := d.files[shard].ReadAt(p, off)
 	return err
 }
 
-// AddFile writes a small file, synced, from a reader.
-func (d *Dir) AddFile(name string, from io.Reader) error {
-	f, err := os.OpenFile(filepath.Join(d.partial, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// AddFile writes a file beside the shards, synced, from a reader. Its name may lie in a directory, which is made.
+func (d *Dir) AddFile(ctx context.Context, name string, from io.Reader) error {
+	path := filepath.Join(d.partial, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return d.explain(name, err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return d.explain(name, err)
 	}
 	defer f.Close()
-	if _, err := io.Copy(f, from); err != nil {
+	if _, err := io.Copy(f, untilDone{ctx, from}); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return d.explain(name, err)
 	}
-	if err := f.Sync(); err != nil {
+	if err := newdir.FlushFailure(f.Sync()); err != nil {
 		return d.explain(name, err)
 	}
 	return nil
 }
 
-// Commit makes DST appear: everything in DST.partial is synced by now, one exclusive rename follows.
+// Open opens a file of DST.partial for reading.
+func (d *Dir) Open(name string) (*os.File, error) { return os.Open(filepath.Join(d.partial, name)) }
+
+// untilDone reads until its context ends.
+type untilDone struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (r untilDone) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.from.Read(p)
+}
+
+// Commit makes DST appear: everything in DST.partial is synced by now, one exclusive rename follows. Where it fails DST.partial stays, complete.
 func (d *Dir) Commit() error {
+	defer d.lock.Close()
 	if err := d.closeFiles(); err != nil {
-		return d.explain("", err)
+		return newdir.Explain(d.partial, err)
 	}
-	if err := os.Remove(filepath.Join(d.partial, lockName)); err != nil {
-		return d.explain("", err)
+	if err := newdir.Publish(d.partial, d.path, d.empty); err != nil {
+		return err
 	}
-	if err := syncDir(d.partial); err != nil {
-		return d.explain("", err)
+	// Last, so that a leftover is never without its marker.
+	if err := os.Remove(filepath.Join(d.path, lockName)); err != nil {
+		return newdir.Explain(d.path, err)
 	}
-	if err := os.Remove(d.path); err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty directory, as CreateDir saw
-		return fault.New(nil, d.path, "was filled by something else meanwhile; the converted checkpoint is in %s", d.partial)
-	}
-	if err := renameExclusive(d.partial, d.path); err != nil {
-		return &fault.Error{Where: d.path, What: fmt.Sprintf("cannot be made from %s", d.partial), Err: err}
-	}
-	err := syncDir(filepath.Dir(d.path))
-	return errors.Join(err, d.lock.Close())
+	return nil
 }
 
 // Abort removes DST.partial and everything in it.
@@ -230,16 +251,4 @@ func (d *Dir) closeFiles() error {
 	}
 	d.files = nil
 	return errors.Join(errs...)
-}
-
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) { // file systems that do not sync directories say EINVAL
-		return err
-	}
-	return nil
 }

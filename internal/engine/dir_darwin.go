@@ -22,15 +22,10 @@ func preallocate(f *os.File, size int64) error {
 	return f.Truncate(size)
 }
 
-func renameExclusive(from, to string) error {
-	err := unix.RenamexNp(from, to, unix.RENAME_EXCL)
-	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EINVAL) { // exFAT has no exclusive rename; refuseExisting has looked
-		return os.Rename(from, to)
-	}
-	return err
-}
-
 // pacer has nothing to do: uncached writes leave at once.
 type pacer struct{}
 
 func (*pacer) wrote(*os.File, int64, int64) error { return nil }
+
+// forget has nothing to do: uncached writes leave nothing behind.
+func forget(*os.File, int64) {}

@@ -22,13 +22,8 @@ func preallocate(f *os.File, size int64) error {
 	return err
 }
 
-func renameExclusive(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system or kernel without the flag; refuseExisting has looked
-		return os.Rename(from, to)
-	}
-	return err
-}
+// forget drops a file from the page cache.
+func forget(f *os.File, size int64) { _ = unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_DONTNEED) }
 
 // Pacing: writeback of a large piece starts at once, and past a bound the oldest piece is awaited and dropped from the page cache. An unpaced writer fills
 // memory with dirty pages and is then throttled: three times slower on large models (docs/performance.md).

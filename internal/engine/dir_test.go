@@ -3,6 +3,8 @@
 package engine_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,8 +35,8 @@ func TestDirAppearsWholeByOneRename(t *testing.T) {
 		b, err := os.ReadFile(shard)
 		require.NoError(t, err)
 		assert.Equal(t, make([]byte, 8), b[:8], "no length before the data is synced")
-		require.NoError(t, d.Seal())
-		require.NoError(t, d.AddFile("config.json", strings.NewReader("{}")))
+		require.NoError(t, d.Seal(t.Context()))
+		require.NoError(t, d.AddFile(t.Context(), "config.json", strings.NewReader("{}")))
 		if !exists {
 			assert.NoDirExists(t, dst)
 		}
@@ -91,7 +93,7 @@ func TestDirRestart(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
 	require.NoError(t, os.Mkdir(dst+".partial", 0o755)) // as a killed run leaves it: the lock is free
 	for _, name := range []string{"metalcast.lock", "model.safetensors", "old"} {
-		require.NoError(t, os.WriteFile(filepath.Join(dst+".partial", name), []byte("old"), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(dst+".partial", name), []byte("a conversion by metalcast is in progress here, or was interrupted\n"), 0o644))
 	}
 	_, err := engine.CreateDir(dst, oneShard, false)
 	require.ErrorContains(t, err, "is what an interrupted run left")
@@ -103,13 +105,54 @@ func TestDirRestart(t *testing.T) {
 }
 
 func TestDirCommitNeverReplacesAnything(t *testing.T) {
+	for name, appear := range map[string]func(dst string) error{
+		"a directory that is not empty": func(dst string) error {
+			return errors.Join(os.Mkdir(dst, 0o755), os.WriteFile(filepath.Join(dst, "theirs"), nil, 0o644))
+		},
+		"an empty directory": func(dst string) error { return os.Mkdir(dst, 0o755) },
+		"a file":             func(dst string) error { return os.WriteFile(dst, []byte("theirs"), 0o644) },
+		"a link":             func(dst string) error { return os.Symlink("theirs", dst) },
+	} {
+		for _, before := range []bool{false, true} { // was there an empty directory when the run began
+			t.Run(name, func(t *testing.T) {
+				dst := filepath.Join(t.TempDir(), "dst")
+				if before {
+					require.NoError(t, os.Mkdir(dst, 0o755))
+				}
+				d, err := engine.CreateDir(dst, oneShard, false)
+				require.NoError(t, err)
+				require.NoError(t, d.Seal(t.Context()))
+				if before {
+					require.NoError(t, os.Remove(dst))
+				}
+				require.NoError(t, appear(dst))
+				if err := d.Commit(); before && name == "an empty directory" { // nobody can tell it from the first
+					require.NoError(t, err)
+					return
+				}
+				st, err := os.Lstat(dst)
+				require.NoError(t, err)
+				assert.False(t, st.IsDir() && name == "a file")
+				assert.FileExists(t, filepath.Join(dst+".partial", "model.safetensors"), "what was made is kept")
+			})
+		}
+	}
+}
+
+func TestDirUsesAnEmptyPartial(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
+	require.NoError(t, os.Mkdir(dst+".partial", 0o755))
 	d, err := engine.CreateDir(dst, oneShard, false)
 	require.NoError(t, err)
-	require.NoError(t, d.Seal())
-	require.NoError(t, os.Mkdir(dst, 0o755)) // by somebody else, meanwhile
-	require.NoError(t, os.WriteFile(filepath.Join(dst, "theirs"), nil, 0o644))
-	require.ErrorContains(t, d.Commit(), "was filled by something else meanwhile")
-	assert.FileExists(t, filepath.Join(dst, "theirs"))
-	assert.FileExists(t, filepath.Join(dst+".partial", "model.safetensors"))
+	require.NoError(t, d.Abort())
+}
+
+func TestDirStopsCopyingWithItsContext(t *testing.T) {
+	d, err := engine.CreateDir(filepath.Join(t.TempDir(), "dst"), oneShard, false)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, d.AddFile(ctx, "big", strings.NewReader("x")), context.Canceled)
+	require.ErrorIs(t, d.Seal(ctx), context.Canceled)
+	require.NoError(t, d.Abort())
 }

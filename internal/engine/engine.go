@@ -1,6 +1,6 @@
 // Package engine is the data plane: it reads windows of the source, has a backend compute them, and writes the results to their final places. Three stages,
 // each on its own goroutines, pass a fixed ring of slots around, so that reading, computing and writing overlap and memory does not depend on
-// the model's size. It decides nothing and, once started, allocates nothing that grows.
+// the model's size. It decides nothing and, once started, keeps nothing that grows.
 package engine
 
 import (
@@ -45,31 +45,44 @@ type Result struct {
 	Findings      []Finding
 }
 
-// Run executes the plan. It returns when everything is written, or at the first error or cancellation with all stages stopped.
-func Run(ctx context.Context, p *plan.Plan, s *Schedule, src Source, dst Sink, be kernel.Backend, o Options) (Result, error) {
-	r := runner{plan: p, src: src, dst: dst, be: be, opts: o}
-	slots := s.Slots
-	if n := len(s.Windows); n < slots {
-		slots = n
-	}
-	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
-	running := make(chan struct{}, be.InFlight())
-	for range slots {
+// Ring is the slots of a schedule on a backend, allocated once for any number of runs, one after the other. They go with the backend.
+type Ring struct {
+	be    kernel.Backend
+	slots []*slot
+}
+
+// NewRing allocates the slots that a schedule needs.
+func NewRing(s *Schedule, be kernel.Backend) (*Ring, error) {
+	r := &Ring{be: be}
+	for range min(s.Slots, s.Count) {
 		mem, err := be.NewSlot(s.In, s.Out)
 		if err != nil {
-			return Result{}, fmt.Errorf("memory for a window of %d + %d bytes: %w", s.In, s.Out, err)
+			return nil, fmt.Errorf("memory for a window of %d + %d bytes: %w", s.In, s.Out, err)
 		}
-		free <- &slot{mem: mem, tallies: make([]kernel.Tally, s.Jobs), computed: make(chan struct{}, 1)}
+		r.slots = append(r.slots, &slot{mem: mem, tallies: make([]kernel.Tally, s.Jobs)})
+	}
+	return r, nil
+}
+
+// Run executes the plan. It returns when everything is written, or at the first error or cancellation with all stages stopped.
+func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source, dst Sink, o Options) (Result, error) {
+	be, slots := ring.be, len(ring.slots)
+	r := runner{plan: p, src: src, dst: dst, be: be, opts: o}
+	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
+	running := make(chan struct{}, be.InFlight())
+	for _, sl := range ring.slots {
+		sl.computed = make(chan struct{}, 1) // a run that failed may have left a message in the old one
+		free <- sl
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(toRun)
-		for i := range s.Windows {
+		for w := range s.Windows() {
 			sl, err := take(ctx, free)
 			if err != nil {
 				return err
 			}
-			sl.window = &s.Windows[i]
+			sl.window = w
 			if err := r.read(sl); err != nil {
 				return err
 			}
@@ -223,10 +236,13 @@ func (r *runner) write(s *slot) error {
 // judge refuses what the options do not allow and keeps the rest as findings.
 func (r *runner) judge(part *Part, t kernel.Tally) error {
 	p := &r.plan.Pieces[part.Piece]
-	row, col := int(part.Row), int(part.Col)
 	for _, s := range []*kernel.Spot{&t.NaN, &t.Scale, &t.Overflow} {
-		s.Row += row
-		s.Col += col
+		s.Row += int(part.Row)
+		s.Col += int(part.Col)
+		if n := len(p.Source.Shape); p.Params.Op == kernel.Cast && n > 0 { // a cast's piece is one row of all elements
+			last := int(p.Source.Shape[n-1])
+			s.Row, s.Col = s.Col/last, s.Col%last
+		}
 	}
 	where := p.Source.String()
 	at := func(s kernel.Spot) string {

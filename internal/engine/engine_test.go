@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -145,7 +146,7 @@ func (d *disk) ReadAt(shard int, p []byte, off int64) error {
 // open plans a checkpoint.
 func open(t *testing.T, c *Checkpoint, o plan.Options) (*plan.Plan, *checkpoint.Source) {
 	t.Helper()
-	v, err := checkpoint.Open(c.Write(t))
+	v, err := checkpoint.Open(t.Context(), c.Write(t))
 	require.NoError(t, err)
 	p, err := plan.New(v, o)
 	require.NoError(t, err)
@@ -250,7 +251,7 @@ func TestEveryByteLandsOnceForAnyMemory(t *testing.T) {
 			s := engine.NewSchedule(p, mem)
 			assert.LessOrEqual(t, s.Memory(), mem)
 			d := newDisk(p)
-			result, err := engine.Run(context.Background(), p, s, src, d, &naive{}, engine.Options{})
+			result, err := runEngine(t, context.Background(), p, s, src, d, engine.Options{})
 			require.NoError(t, err)
 			var written int64
 			for i, x := range p.Tensors {
@@ -269,13 +270,21 @@ func TestEveryByteLandsOnceForAnyMemory(t *testing.T) {
 				first = d
 			}
 			assert.Equal(t, first.shards, d.shards, "the same bytes for any memory")
-			require.NoError(t, compare(p, s, src, d))
+			require.NoError(t, compare(t, p, s, src, d))
 		}
 	}
 }
 
-func compare(p *plan.Plan, s *engine.Schedule, src engine.Source, d *disk) error {
-	_, err := engine.Run(context.Background(), p, s, src, &engine.Comparer{Plan: p, Disk: d}, &naive{}, engine.Options{})
+// runEngine is engine.Run on a naive backend of its own.
+func runEngine(t *testing.T, ctx context.Context, p *plan.Plan, s *engine.Schedule, src engine.Source, dst engine.Sink, o engine.Options) (engine.Result, error) { //nolint:revive // t first
+	t.Helper()
+	ring, err := engine.NewRing(s, &naive{})
+	require.NoError(t, err)
+	return engine.Run(ctx, p, s, ring, src, dst, o)
+}
+
+func compare(t *testing.T, p *plan.Plan, s *engine.Schedule, src engine.Source, d *disk) error {
+	_, err := runEngine(t, context.Background(), p, s, src, &engine.Comparer{Plan: p, Disk: d}, engine.Options{})
 	return err
 }
 
@@ -284,7 +293,7 @@ func TestComparerFindsOneFlippedBit(t *testing.T) {
 	p, src := open(t, c, plan.Options{})
 	s := engine.NewSchedule(p, 64<<20)
 	d := newDisk(p)
-	_, err := engine.Run(context.Background(), p, s, src, d, &naive{}, engine.Options{})
+	_, err := runEngine(t, context.Background(), p, s, src, d, engine.Options{})
 	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 50 {
@@ -294,7 +303,7 @@ func TestComparerFindsOneFlippedBit(t *testing.T) {
 		}
 		at := rng.Int64N(x.Size)
 		d.shards[x.Shard][x.Offset+at] ^= 1 << rng.IntN(8)
-		err := compare(p, s, src, d)
+		err := compare(t, p, s, src, d)
 		require.ErrorIs(t, err, fault.ErrMismatch)
 		assert.Contains(t, err.Error(), fmt.Sprintf("%s: tensor %q, byte %d", p.Shards[x.Shard].Name, x.Name, at))
 		d.shards[x.Shard][x.Offset+at] = recompute(t, p, s, src, x, at)
@@ -304,7 +313,7 @@ func TestComparerFindsOneFlippedBit(t *testing.T) {
 // recompute computes the right byte again.
 func recompute(t *testing.T, p *plan.Plan, s *engine.Schedule, src engine.Source, x plan.Tensor, at int64) byte {
 	d := newDisk(p)
-	_, err := engine.Run(context.Background(), p, s, src, d, &naive{}, engine.Options{})
+	_, err := runEngine(t, context.Background(), p, s, src, d, engine.Options{})
 	require.NoError(t, err)
 	return d.shards[x.Shard][x.Offset+at]
 }
@@ -315,11 +324,11 @@ func TestNaNAndBadScalesAreRefusedWithTheirPlace(t *testing.T) {
 	p, src := open(t, c, plan.Options{})
 	for _, mem := range []int64{engine.MinMemory(p), 512 << 20} {
 		s := engine.NewSchedule(p, mem)
-		_, err := engine.Run(context.Background(), p, s, src, newDisk(p), &naive{}, engine.Options{})
+		_, err := runEngine(t, context.Background(), p, s, src, newDisk(p), engine.Options{})
 		require.ErrorIs(t, err, fault.ErrCorrupt)
 		assert.Contains(t, err.Error(), `tensor "w1.weight": holds NaN codes (0x7F or 0xFF), the first at row 128, column 200`)
 		assert.Contains(t, fault.Hint(err), "--nan-policy keep")
-		result, err := engine.Run(context.Background(), p, s, src, newDisk(p), &naive{}, engine.Options{KeepNaN: true})
+		result, err := runEngine(t, context.Background(), p, s, src, newDisk(p), engine.Options{KeepNaN: true})
 		require.NoError(t, err)
 		require.Len(t, result.Findings, 1)
 		assert.Equal(t, "w1.weight", result.Findings[0].Tensor)
@@ -328,7 +337,7 @@ func TestNaNAndBadScalesAreRefusedWithTheirPlace(t *testing.T) {
 	c, _ = ragged([2]int{128, 128}, 5)
 	copy(c.Find("w1.weight_scale_inv").Data[4*5:], []byte{0, 0, 0x80, 0x7F}) // +inf at [1, 2] of [2, 3]
 	p, src = open(t, c, plan.Options{})
-	_, err := engine.Run(context.Background(), p, engine.NewSchedule(p, 512<<20), src, newDisk(p), &naive{}, engine.Options{})
+	_, err := runEngine(t, context.Background(), p, engine.NewSchedule(p, 512<<20), src, newDisk(p), engine.Options{})
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 	assert.Contains(t, err.Error(), `tensor "w1.weight_scale_inv": holds a scale that is NaN or infinite, at [1, 2]`)
 }
@@ -350,14 +359,14 @@ func TestErrorsEndTheRun(t *testing.T) {
 	c, _ := ragged([2]int{128, 128}, 5)
 	p, src := open(t, c, plan.Options{})
 	s := engine.NewSchedule(p, engine.MinMemory(p))
-	require.Greater(t, len(s.Windows), 10)
-	for _, n := range []int{0, 1, 5, len(s.Windows) - 1} {
-		_, err := engine.Run(context.Background(), p, s, &broken{src, n}, newDisk(p), &naive{}, engine.Options{})
+	require.Greater(t, s.Count, 10)
+	for _, n := range []int{0, 1, 5, s.Count - 1} {
+		_, err := runEngine(t, context.Background(), p, s, &broken{src, n}, newDisk(p), engine.Options{})
 		require.ErrorContains(t, err, "on fire")
 	}
 	d := newDisk(p)
 	d.fail = errors.New("no space")
-	_, err := engine.Run(context.Background(), p, s, src, d, &naive{}, engine.Options{})
+	_, err := runEngine(t, context.Background(), p, s, src, d, engine.Options{})
 	require.ErrorContains(t, err, "no space")
 }
 
@@ -367,7 +376,7 @@ func TestCancelEndsTheRun(t *testing.T) {
 	s := engine.NewSchedule(p, engine.MinMemory(p))
 	ctx, cancel := context.WithCancel(context.Background())
 	var done int64
-	_, err := engine.Run(ctx, p, s, src, newDisk(p), &naive{}, engine.Options{Progress: func(n int64) {
+	_, err := runEngine(t, ctx, p, s, src, newDisk(p), engine.Options{Progress: func(n int64) {
 		if done += n; done > 300_000 {
 			cancel()
 		}
@@ -378,7 +387,8 @@ func TestCancelEndsTheRun(t *testing.T) {
 func TestNeighboursLeaveInOneWrite(t *testing.T) {
 	p, _ := open(t, Moe(4), plan.Options{})
 	s := engine.NewSchedule(p, 64<<20)
-	require.Len(t, s.Windows, 1)
-	assert.Len(t, s.Windows[0].Reads, 1, "scales that lie among the weights are read with them")
-	assert.Len(t, s.Windows[0].Writes, 2, "the two stacked tensors are neighbours; the norm only moves")
+	windows := slices.Collect(s.Windows())
+	require.Len(t, windows, 1)
+	assert.Len(t, windows[0].Reads, 1, "scales that lie among the weights are read with them")
+	assert.Len(t, windows[0].Writes, 2, "the two stacked tensors are neighbours; the norm only moves")
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/metalcast/metalcast/internal/kernel"
@@ -19,16 +20,34 @@ const (
 	page       = 4 << 10   // the main read keeps its file offset's place in a page, so that aligned data stays aligned
 )
 
-// Schedule is the windows of a plan, in the source's order, and what a slot must hold for any of them.
+// Schedule is how a plan is cut into windows, in the source's order, and what a slot must hold for any of them. Windows are made as they are needed, for a
+// list of them would grow with the model.
 type Schedule struct {
-	Windows []Window
 	Slots   int
-	In, Out int // bytes of a slot
-	Jobs    int // at most in a window
+	Count   int   // windows
+	Bytes   int64 // of source tensors in all of them
+	In, Out int   // bytes of a slot
+	Jobs    int   // at most in a window
+
+	plan *plan.Plan
+	size int64 // bytes of codes in a window, at most
 }
 
 // Memory is what the ring of slots takes, in bytes.
-func (s *Schedule) Memory() int64 { return int64(min(s.Slots, len(s.Windows))) * int64(s.In+s.Out) }
+func (s *Schedule) Memory() int64 { return int64(min(s.Slots, s.Count)) * int64(s.In+s.Out) }
+
+// Windows makes the windows, one after the other.
+func (s *Schedule) Windows() iter.Seq[*Window] {
+	return func(yield func(*Window) bool) {
+		b := scheduler{plan: s.plan, size: s.size, yield: yield}
+		for i := range s.plan.Pieces {
+			if b.add(int32(i)); b.stopped {
+				return
+			}
+		}
+		b.flush()
+	}
+}
 
 // Window is a contiguous run of one source shard and the scales it needs, read, computed and written as one.
 type Window struct {
@@ -37,6 +56,8 @@ type Window struct {
 	Parts   []Part // of each job, in the order of the batches
 	Writes  []Write
 	Bytes   int64 // of source tensors, for progress
+
+	in, out int // bytes of the slot that are used
 }
 
 // Read fills In[Buf:Buf+N] from a source shard.
@@ -66,13 +87,17 @@ func NewSchedule(p *plan.Plan, memory int64) *Schedule {
 	if size < minWindow {
 		panic(fmt.Sprintf("engine: internal error: %d bytes for the windows, below MinMemory %d", memory, MinMemory(p)))
 	}
-	b := scheduler{plan: p, size: size}
-	for i := range p.Pieces {
-		b.add(int32(i))
+	s := &Schedule{Slots: slots, plan: p, size: size}
+	var written int64
+	for w := range s.Windows() {
+		s.Count++
+		s.Bytes += w.Bytes
+		s.In, s.Out, s.Jobs = max(s.In, w.in), max(s.Out, w.out), max(s.Jobs, len(w.Parts))
+		for _, x := range w.Writes {
+			written += int64(x.N)
+		}
 	}
-	b.flush()
-	s := &Schedule{Windows: b.windows, Slots: slots, In: b.in, Out: b.out, Jobs: b.jobs}
-	s.check(p, memory)
+	s.check(memory, written)
 	return s
 }
 
@@ -98,9 +123,8 @@ func growth(p *plan.Plan) (g int64) {
 type scheduler struct {
 	plan    *plan.Plan
 	size    int64 // bytes of codes in a window
-	windows []Window
-	in, out int
-	jobs    int
+	yield   func(*Window) bool
+	stopped bool
 
 	parts  []part // of the window being collected
 	scales int64  // bytes of their scales
@@ -196,7 +220,7 @@ func scaleRange(p *plan.Piece, x *part) (off, n int64) {
 
 // flush turns the collected parts into a window.
 func (b *scheduler) flush() {
-	if len(b.parts) == 0 {
+	if len(b.parts) == 0 || b.stopped {
 		return
 	}
 	first, last := &b.parts[0], &b.parts[len(b.parts)-1]
@@ -205,11 +229,11 @@ func (b *scheduler) flush() {
 	for i := range b.parts {
 		w.Bytes += b.parts[i].bytes
 	}
-	scaleAt, in := b.readScales(&w, main)
-	out := b.layOut(&w, main, scaleAt)
-	b.windows = append(b.windows, w)
-	b.in, b.out, b.jobs = max(b.in, in), max(b.out, out), max(b.jobs, len(w.Parts))
+	var scaleAt []int
+	scaleAt, w.in = b.readScales(&w, main)
+	w.out = b.layOut(&w, main, scaleAt)
 	b.parts, b.scales = b.parts[:0], 0
+	b.stopped = b.stopped || !b.yield(&w)
 }
 
 // readScales finds every part's scales in In: inside the main read, or by further reads that take neighbours together. It gives their
@@ -333,18 +357,13 @@ func (b *scheduler) makeJobs(w *Window, main Read, scaleAt, dst []int) {
 }
 
 // check asserts that the windows write every piece whole and stay within memory. A failure is a bug of this package.
-func (s *Schedule) check(p *plan.Plan, memory int64) {
-	var want, got int64
-	for i := range p.Pieces {
-		want += p.Pieces[i].OutBytes()
+func (s *Schedule) check(memory, written int64) {
+	var want int64
+	for i := range s.plan.Pieces {
+		want += s.plan.Pieces[i].OutBytes()
 	}
-	for i := range s.Windows {
-		for _, x := range s.Windows[i].Writes {
-			got += int64(x.N)
-		}
-	}
-	if got != want {
-		panic(fmt.Sprintf("engine: internal error: windows write %d bytes, the plan has %d", got, want))
+	if written != want {
+		panic(fmt.Sprintf("engine: internal error: windows write %d bytes, the plan has %d", written, want))
 	}
 	if s.Memory() > memory {
 		panic(fmt.Sprintf("engine: internal error: slots take %d bytes of %d", s.Memory(), memory))

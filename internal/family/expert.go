@@ -139,59 +139,55 @@ func (f *Family) checkGroup(g *Group, want int) error {
 	return nil
 }
 
-// checkIndices demands 0..n-1, each once. Gaps inside what is there come first: they are the surer sign of a lost file.
+// span is the indices from first to last.
+type span struct{ first, last int }
+
+// checkIndices demands 0..n-1, each once; list is sorted, and its indices differ, for its names do. Gaps inside what is there come first: they are
+// the surer sign of a lost file.
 func checkIndices(where, proj string, list []*Site, want int) error {
-	present := map[int]bool{}
-	last := 0
+	var found, missing []span
+	next := 0
 	for _, s := range list {
-		present[s.Index], last = true, max(last, s.Index)
-	}
-	var missing []int
-	for i := 0; i < max(last+1, want); i++ {
-		if !present[i] {
-			missing = append(missing, i)
+		if s.Index > next {
+			missing = append(missing, span{next, s.Index - 1})
 		}
+		if n := len(found) - 1; n >= 0 && found[n].last == s.Index-1 {
+			found[n].last = s.Index
+		} else {
+			found = append(found, span{s.Index, s.Index})
+		}
+		next = s.Index + 1
 	}
 	switch {
-	case len(missing) == 0:
+	case len(missing) == 0 && next >= want:
 		return nil
-	case missing[0] > last:
-		return fault.Incomplete(where+", "+proj, "experts end at %d, config.json says num_experts %d", last, want)
+	case len(missing) == 0:
+		return fault.Incomplete(where+", "+proj, "experts end at %d, config.json says num_experts %d", next-1, want)
+	}
+	if next < want {
+		missing = append(missing, span{next, want - 1})
 	}
 	verb := "is"
-	if len(missing) > 1 {
+	if len(missing) > 1 || missing[0].first != missing[0].last {
 		verb = "are"
 	}
-	return fault.Incomplete(where+", "+proj, "expert indices are non-contiguous: %s %s missing (found %s)", ranges(missing), verb, ranges(indices(list)))
+	return fault.Incomplete(where+", "+proj, "expert indices are non-contiguous: %s %s missing (found %s)", spans(missing), verb, spans(found))
 }
 
-func indices(list []*Site) []int {
-	out := make([]int, len(list))
+// spans writes "0-16, 18-255", and at most 8 spans.
+func spans(list []span) string {
+	var parts []string
 	for i, s := range list {
-		out[i] = s.Index
+		switch {
+		case i == 8:
+			return strings.Join(parts, ", ") + " and more"
+		case s.first == s.last:
+			parts = append(parts, strconv.Itoa(s.first))
+		default:
+			parts = append(parts, fmt.Sprintf("%d-%d", s.first, s.last))
+		}
 	}
-	return out
-}
-
-// ranges writes sorted numbers as "0-16, 18-255", and at most 8 runs of them.
-func ranges(n []int) string {
-	var runs []string
-	for i := 0; i < len(n); {
-		j := i
-		for j+1 < len(n) && n[j+1] == n[j]+1 {
-			j++
-		}
-		if len(runs) == 8 {
-			return strings.Join(runs, ", ") + fmt.Sprintf(" and %d more", len(n)-i)
-		}
-		if i == j {
-			runs = append(runs, strconv.Itoa(n[i]))
-		} else {
-			runs = append(runs, fmt.Sprintf("%d-%d", n[i], n[j]))
-		}
-		i = j + 1
-	}
-	return strings.Join(runs, ", ")
+	return strings.Join(parts, ", ")
 }
 
 // sameForm demands equal shape, type and scale layout of two experts' matrices.

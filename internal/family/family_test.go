@@ -15,7 +15,7 @@ import (
 
 func open(t *testing.T, c *Checkpoint) *checkpoint.Inventory {
 	t.Helper()
-	v, err := checkpoint.Open(c.Write(t))
+	v, err := checkpoint.Open(t.Context(), c.Write(t))
 	require.NoError(t, err)
 	return v
 }
@@ -158,10 +158,30 @@ func TestRefuses(t *testing.T) {
 		"a whole layer missing": {2, func(c *Checkpoint) {
 			c.Files["config.json"] = strings.Replace(c.Files["config.json"], `"num_hidden_layers": 1`, `"num_hidden_layers": 2`, 1)
 		}, fault.ErrIncomplete, "layer 1: no tensor, config.json says num_hidden_layers 2"},
+		"more layers than the config says": {2, add(Tensor{Name: "model.language_model.layers.7.norm.weight", DType: "BF16", Shape: []int{4}}), fault.ErrCorrupt,
+			`tensor "model.language_model.layers.7.norm.weight": is in layer 7, config.json says num_hidden_layers 1`},
+		"no experts at all": {2, func(c *Checkpoint) {
+			c.Remove("experts")
+			add(Tensor{Name: "model.language_model.layers.0.norm.weight", DType: "BF16", Shape: []int{4}})(c)
+		}, fault.ErrIncomplete, "layer 0: no experts, config.json says num_experts 2"},
+		"stacked experts, too many": {2, func(c *Checkpoint) {
+			c.Remove("experts")
+			add(Tensor{Name: e + "gate_up_proj", DType: "BF16", Shape: []int{3, 4, 4}}, Tensor{Name: e + "down_proj", DType: "BF16", Shape: []int{3, 4, 2}})(c)
+		}, fault.ErrCorrupt, `experts.gate_up_proj": shape is [3 4 4], config.json says num_experts 2`},
+		"stacked experts, half of them": {2, func(c *Checkpoint) {
+			c.Remove("experts")
+			add(Tensor{Name: e + "gate_up_proj", DType: "BF16", Shape: []int{2, 4, 4}})(c)
+		}, fault.ErrIncomplete, "layer 0: " + e + "down_proj is in no shard"},
+		"an expert number beyond all memory": {2, func(c *Checkpoint) {
+			c.Find(e + "1.gate_proj.weight").Name = e + "4000000000000.gate_proj.weight"
+			c.Find(e + "1.gate_proj.weight_scale_inv").Name = e + "4000000000000.gate_proj.weight_scale_inv"
+		}, fault.ErrIncomplete, "layer 0, gate_proj: expert indices are non-contiguous: 1-3999999999999 are missing (found 0, 4000000000000)"},
+		"a number of experts beyond all memory": {2, func(c *Checkpoint) { c.Files["config.json"] = MoeConfig(4000000000000) }, fault.ErrIncomplete,
+			"layer 0, gate_proj: experts end at 1, config.json says num_experts 4000000000000"},
 		"a layer without its experts": {2, func(c *Checkpoint) {
 			c.Files["config.json"] = strings.Replace(c.Files["config.json"], `"num_hidden_layers": 1`, `"num_hidden_layers": 2`, 1)
 			add(Tensor{Name: "model.language_model.layers.1.norm.weight", DType: "BF16", Shape: []int{4}})(c)
-		}, fault.ErrIncomplete, "layer 1: no experts, other layers have them"},
+		}, fault.ErrIncomplete, "layer 1: no experts, config.json says num_experts 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := Moe(test.experts)
@@ -183,8 +203,9 @@ func TestFormOf(t *testing.T) {
 		change func(c *Checkpoint)
 		want   string
 	}{
-		"per expert": {func(*Checkpoint) {}, "6 FP8 tensors, one tensor per expert"},
-		"stacked":    {stacked, "no FP8, experts stacked"},
+		"per expert":                     {func(*Checkpoint) {}, "6 FP8 tensors, one tensor per expert"},
+		"stacked":                        {stacked, "no FP8, experts stacked"},
+		"saved by MLX, FP8 all the same": {func(*Checkpoint) {}, "6 FP8 tensors, one tensor per expert"},
 		"MLX by names": {func(c *Checkpoint) {
 			stacked(c)
 			c.Find("model.language_model.layers.0.mlp.experts.gate_up_proj").Name = "language_model.model.layers.0.mlp.switch_mlp.gate_proj.weight"

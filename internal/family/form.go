@@ -2,6 +2,7 @@ package family
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -23,7 +24,7 @@ type Form struct {
 // FormOf looks at every tensor that is not dropped.
 func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 	form := Form{Quantized: v.Config.Get("quantization").IsObject()}
-	form.MLX = form.Quantized || v.Format == "mlx"
+	form.MLX = form.Quantized
 	for i := range sites {
 		s := &sites[i]
 		if s.Role == Drop {
@@ -41,6 +42,9 @@ func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 				form.MLX, form.Quantized = true, true
 			}
 		}
+	}
+	if v.Format == "mlx" && form.FP8 == 0 && !form.PerExpert { // otherwise the file was only saved by MLX
+		form.MLX = true
 	}
 	return form
 }
@@ -69,7 +73,7 @@ func (f Form) String() string {
 // layerPrefixes are where the language model's layers live: in Hugging Face's multimodal classes, in text-only ones, in MLX-native names.
 var layerPrefixes = []string{"model.language_model.layers.", "model.layers.", "language_model.model.layers."}
 
-// CheckLayers refuses a known family's checkpoint that lacks a whole layer, or a layer's experts while other layers have theirs.
+// CheckLayers refuses a known family's checkpoint that lacks a whole layer, has more than its config says, or lacks a layer's experts.
 func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 	n := int(v.Config.TextSetting("num_hidden_layers").Int())
 	if !f.Known() || n <= 0 || n > 1<<16 {
@@ -78,12 +82,18 @@ func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 	present := map[string]bool{} // "PREFIX3."
 	prefix := ""
 	for i := range v.Tensors {
+		name := v.Tensors[i].Name
 		for _, p := range layerPrefixes {
-			if rest, ok := strings.CutPrefix(v.Tensors[i].Name, p); ok {
-				number, _, _ := strings.Cut(rest, ".")
-				present[p+number+"."] = true
-				prefix = p
+			rest, ok := strings.CutPrefix(name, p)
+			if !ok {
+				continue
 			}
+			number, _, _ := strings.Cut(rest, ".")
+			if l, err := strconv.Atoi(number); err == nil && l >= n {
+				return fault.Corrupt(v.Tensors[i].String(), "is in layer %d, config.json says num_hidden_layers %d", l, n)
+			}
+			present[p+number+"."] = true
+			prefix = p
 		}
 	}
 	if prefix == "" {
@@ -94,12 +104,39 @@ func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 		withExperts[g.Name] = true
 	}
 	for l := range n {
-		layer := fmt.Sprintf("%s%d.", prefix, l)
-		if !present[layer] {
+		layer := fmt.Sprintf("%s%d", prefix, l)
+		if !present[layer+"."] {
 			return fault.Incomplete(fmt.Sprintf("layer %d", l), "no tensor, config.json says num_hidden_layers %d", n)
 		}
-		if len(groups) > 0 && !withExperts[strings.TrimSuffix(layer, ".")+f.Experts.Infix] && v.Lookup(layer+"mlp.gate_proj.weight") == nil {
-			return fault.Incomplete(fmt.Sprintf("layer %d", l), "no experts, other layers have them")
+		if f.Experts != nil && !withExperts[layer+f.Experts.Infix] {
+			if err := f.checkStacked(v, layer, fmt.Sprintf("layer %d", l)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkStacked looks at a layer that has no experts of its own tensors: they are stacked, as many as the config says, or the layer is dense.
+func (f *Family) checkStacked(v *checkpoint.Inventory, layer, where string) error {
+	e := f.Experts
+	want := f.expertCount(v.Config)
+	stacked := []string{e.Infix + e.GateUpName, e.Infix + e.DownName} // Hugging Face's; then MLX's
+	if v.Lookup(layer+stacked[0]) == nil {
+		stacked = []string{".mlp.switch_mlp." + e.Gate + ".weight", ".mlp.switch_mlp." + e.Up + ".weight", ".mlp.switch_mlp." + e.Down + ".weight"}
+	}
+	if v.Lookup(layer+stacked[0]) == nil {
+		if v.Lookup(layer+".mlp."+e.Gate+".weight") != nil || want == 0 {
+			return nil // dense
+		}
+		return fault.Incomplete(where, "no experts, config.json says num_experts %d", want)
+	}
+	for _, name := range stacked {
+		switch t := v.Lookup(layer + name); {
+		case t == nil:
+			return fault.Incomplete(where, "%s%s is in no shard", layer, name)
+		case want > 0 && (len(t.Shape) != 3 || t.Shape[0] != int64(want)):
+			return fault.Corrupt(t.String(), "shape is %v, config.json says num_experts %d", t.Shape, want)
 		}
 	}
 	return nil

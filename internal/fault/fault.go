@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The kinds. The root package exports them; errors.Is finds them through any wrapping.
@@ -30,14 +31,16 @@ type Error struct {
 
 // Error gives "where: what: cause", without the hint.
 func (e *Error) Error() string {
-	s := e.What
-	if e.Where != "" {
-		s = e.Where + ": " + s
+	var parts []string
+	for _, s := range []string{e.Where, e.What} {
+		if s != "" {
+			parts = append(parts, s)
+		}
 	}
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		parts = append(parts, e.Err.Error())
 	}
-	return s
+	return strings.Join(parts, ": ")
 }
 
 // Unwrap lets errors.Is find both the kind and the cause.
@@ -79,17 +82,17 @@ func Unsupported(where, format string, args ...any) *Error {
 
 // In puts a place in front of err: "place: where: what". Kind, hint and cause stay.
 func In(place string, err error) error {
-	var e *Error
-	if errors.As(err, &e) && e == err { //nolint:errorlint // only an unwrapped Error can be extended in place
-		c := *e
-		if c.Where != "" {
-			c.Where = place + ": " + c.Where
-		} else {
-			c.Where = place
-		}
-		return &c
+	e, ok := err.(*Error) //nolint:errorlint // only an unwrapped Error can be extended in place
+	if !ok {
+		return &Error{Where: place, Err: err, Hint: Hint(err)}
 	}
-	return &Error{Where: place, What: err.Error(), Err: nil, Kind: err}
+	c := *e
+	if c.Where != "" {
+		c.Where = place + ": " + c.Where
+	} else {
+		c.Where = place
+	}
+	return &c
 }
 
 // Hint gives the first hint found in err's chain, or "".

@@ -9,6 +9,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/family"
+	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
@@ -114,13 +115,18 @@ func (b *builder) dequant(s *family.Site, target int, at int64) {
 }
 
 // place gives tensors to shards in natural name order, orders each shard, and makes every offset final.
-func (b *builder) place(limit int64) {
+func (b *builder) place(limit int64) error {
 	p := b.plan
 	order := make([]int, len(p.Tensors)) // new place -> old place
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return compareNatural(p.Tensors[a].Name, p.Tensors[b].Name) })
+	for k := 1; k < len(order); k++ {
+		if name := p.Tensors[order[k]].Name; name == p.Tensors[order[k-1]].Name {
+			return fault.Corrupt(fmt.Sprintf("tensor %q", name), "is in the source, and stacking would make it too: its layer has experts in both forms")
+		}
+	}
 	var used int64
 	for _, i := range order {
 		t := &p.Tensors[i]
@@ -146,6 +152,7 @@ func (b *builder) place(limit int64) {
 	slices.SortFunc(p.Pieces, func(a, b Piece) int {
 		return cmp.Or(cmp.Compare(a.Source.Shard, b.Source.Shard), cmp.Compare(a.Code, b.Code))
 	})
+	return nil
 }
 
 func compareNatural(a, b string) int {

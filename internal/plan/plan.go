@@ -3,6 +3,10 @@
 package plan
 
 import (
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/family"
@@ -16,6 +20,9 @@ const DefaultShardSize = 5 << 30
 // Align is the granularity of a shard's header and of its first tensors, in bytes: the page size of Apple silicon, which uncached
 // writes and mapped reads want.
 const Align = 16 << 10
+
+// LockName marks a directory in the making; no file of the output is called so.
+const LockName = checkpoint.LockName
 
 // Options are the choices that the output's bytes depend on.
 type Options struct {
@@ -137,6 +144,10 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	form := f.FormOf(v, sites)
+	if form.MLX && form.FP8 > 0 {
+		return nil, fault.Unsupported(v.Dir, "MLX-native names and %s FP8 tensors: neither form is whole", humanize.Comma(int64(form.FP8)))
+	}
 	groups, err := f.Groups(v, sites)
 	if err != nil {
 		return nil, err
@@ -144,9 +155,9 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	if err := f.CheckLayers(v, groups); err != nil {
 		return nil, err
 	}
-	p := &Plan{Source: v, Family: f, Form: f.FormOf(v, sites), Layout: layout, DType: o.DType}
+	p := &Plan{Source: v, Family: f, Form: form, Layout: layout, DType: o.DType}
 	if p.DType == dtype.Invalid {
-		p.DType = dtype.BF16
+		p.DType = unaskedType(sites, p.Form)
 	}
 	if err := p.checkForm(o); err != nil {
 		return nil, err
@@ -160,13 +171,60 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	for i := range sites {
 		b.add(&sites[i])
 	}
-	b.place(o.ShardSize)
+	if err := b.place(o.ShardSize); err != nil {
+		return nil, err
+	}
 	if err := p.writeTexts(o); err != nil {
+		return nil, err
+	}
+	if err := p.checkNames(); err != nil {
 		return nil, err
 	}
 	p.note()
 	p.check()
 	return p, nil
+}
+
+// unaskedType is what the output's weights are where the user asks for nothing: bfloat16 where there is FP8, else what most of their bytes are.
+func unaskedType(sites []family.Site, form family.Form) dtype.DType {
+	if form.FP8 > 0 {
+		return dtype.BF16
+	}
+	bytes := map[dtype.DType]int64{}
+	for i := range sites {
+		if s := &sites[i]; s.Role != family.Drop {
+			bytes[s.Tensor.DType] += s.Tensor.Size
+		}
+	}
+	most := dtype.BF16
+	for _, t := range []dtype.DType{dtype.F16, dtype.F32} {
+		if bytes[t] > bytes[most] {
+			most = t
+		}
+	}
+	return most
+}
+
+// checkNames refuses two files of one name, as a file system that folds case would see them.
+func (p *Plan) checkNames() error {
+	seen := map[string]string{strings.ToLower(LockName): LockName}
+	var names []string
+	for _, s := range p.Shards {
+		names = append(names, s.Name)
+	}
+	for _, f := range p.Files {
+		names = append(names, f.Name)
+	}
+	for _, t := range p.Texts {
+		names = append(names, t.Name)
+	}
+	for _, name := range names {
+		if other, ok := seen[strings.ToLower(name)]; ok {
+			return fault.Corrupt(name, "and %s would be one file where names fold case", other).WithHint("rename or remove one of them in the source")
+		}
+		seen[strings.ToLower(name)] = name
+	}
+	return nil
 }
 
 // checkForm stops where there is nothing to do, and where what is asked cannot be made of this source.
@@ -176,7 +234,10 @@ func (p *Plan) checkForm(o Options) error {
 	if needed && !form.MLX {
 		return nil
 	}
+	method := p.Source.Config.Quantization().Get("quant_method").String()
 	switch {
+	case !form.MLX && method != "" && method != "fp8":
+		return fault.Unsupported(p.Source.Dir, "quantized by %s, which this version does not read", method)
 	case !o.asked():
 		return fault.New(fault.ErrNothingToDo, p.Source.Dir, "%s: usable as it is, nothing to convert", form).WithHint(
 			"--dtype and --layout ask for another form")

@@ -20,7 +20,7 @@ import (
 
 func planOf(t *testing.T, c *Checkpoint, o plan.Options) (*plan.Plan, error) {
 	t.Helper()
-	v, err := checkpoint.Open(c.Write(t))
+	v, err := checkpoint.Open(t.Context(), c.Write(t))
 	require.NoError(t, err)
 	o.Tool = "metalcast test"
 	return plan.New(v, o)
@@ -148,7 +148,9 @@ func TestNothingToConvert(t *testing.T) {
 		c := Moe(2)
 		c.Remove("mlp.experts.")
 		c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
-			Tensor{Name: "language_model.model.layers.0.mlp.switch_mlp.up_proj.weight", DType: "BF16", Shape: []int{2, 2, 4}})
+			Tensor{Name: "language_model.model.layers.0.mlp.switch_mlp.gate_proj.weight", DType: "BF16", Shape: []int{2, 2, 4}},
+			Tensor{Name: "language_model.model.layers.0.mlp.switch_mlp.up_proj.weight", DType: "BF16", Shape: []int{2, 2, 4}},
+			Tensor{Name: "language_model.model.layers.0.mlp.switch_mlp.down_proj.weight", DType: "BF16", Shape: []int{2, 4, 2}})
 		if quantized {
 			c.Files["config.json"] = strings.Replace(c.Files["config.json"], "{", `{"quantization":{"bits":4},`, 1)
 		}
@@ -196,8 +198,48 @@ func TestPerExpertWithoutFP8IsStackedToo(t *testing.T) {
 		require.Len(t, p.Tensors, 3)
 		assert.Equal(t, typ, p.Tensors[0].DType.String())
 		assert.Zero(t, p.Pieces[0].Params) // bytes only move
-		assert.Contains(t, text(t, p, "config.json"), map[string]string{"BF16": "bfloat16", "F16": "float16"}[typ])
+		want := map[string]string{"BF16": "bfloat16", "F16": "float16"}[typ]
+		assert.Contains(t, text(t, p, "config.json"), `"dtype": "`+want+`"`)
+		assert.Contains(t, text(t, p, "README.md"), "Converted from a checkpoint to "+want+",")
 	}
+}
+
+func TestRefuses(t *testing.T) {
+	const e = "model.language_model.layers.0.mlp.experts."
+	for name, test := range map[string]struct {
+		change func(c *Checkpoint)
+		kind   error
+		want   string
+	}{
+		"experts in both forms": {func(c *Checkpoint) {
+			c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"], Tensor{Name: e + "gate_up_proj", DType: "BF16", Shape: []int{2, 4, 4}})
+		}, fault.ErrCorrupt, `experts.gate_up_proj": is in the source, and stacking would make it too`},
+		"file names that fold together": {func(c *Checkpoint) { c.Files["readme.md"] = "x" }, fault.ErrCorrupt, "README.md: and readme.md would be one file"},
+		"another quantization": {func(c *Checkpoint) {
+			c.Files["config.json"] = `{"model_type":"x","quantization_config":{"quant_method":"gptq"}}`
+			c.Shards["model.safetensors"] = []Tensor{{Name: "a.qweight", DType: "U32", Shape: []int{4}}}
+		}, fault.ErrUnsupported, "quantized by gptq, which this version does not read"},
+		"FP8 under MLX-native names": {func(c *Checkpoint) {
+			c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
+				Tensor{Name: "language_model.model.layers.0.mlp.switch_mlp.up_proj.weight", DType: "BF16", Shape: []int{2, 2, 4}})
+		}, fault.ErrUnsupported, "MLX-native names and 6 FP8 tensors"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := Moe(2)
+			test.change(c)
+			_, err := planOf(t, c, plan.Options{})
+			require.ErrorIs(t, err, test.kind)
+			assert.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func TestAnotherRunsLockIsNotCopied(t *testing.T) {
+	c := Moe(1)
+	c.Files["metalcast.lock"] = "x"
+	p, err := planOf(t, c, plan.Options{})
+	require.NoError(t, err)
+	assert.Empty(t, p.Files)
 }
 
 func TestConfigKeepsEverythingElse(t *testing.T) {
@@ -266,7 +308,7 @@ func TestCard(t *testing.T) {
 			hub := filepath.Join(t.TempDir(), "models--org--name", "snapshots")
 			require.NoError(t, os.MkdirAll(hub, 0o755))
 			require.NoError(t, os.Rename(dir, filepath.Join(hub, "abc")))
-			v, err := checkpoint.Open(filepath.Join(hub, "abc"))
+			v, err := checkpoint.Open(t.Context(), filepath.Join(hub, "abc"))
 			require.NoError(t, err)
 			p, err := plan.New(v, plan.Options{Tool: "metalcast test"})
 			require.NoError(t, err)

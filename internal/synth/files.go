@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"text/template"
+
+	"github.com/metalcast/metalcast/internal/newdir"
 )
 
 // files are written as they are, but for README.md, which is a template. The tokenizer has a token for every byte and the special ones of config.go.
@@ -23,7 +25,7 @@ var releases = map[string]string{MoE: "Qwen/Qwen3.6-35B-A3B-FP8", Dense: "Qwen/Q
 func writeFiles(dir string, m *model, shards []shard) error {
 	write := func(name string, text []byte) error {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
-			return explain(name, err)
+			return newdir.Explain(name, err)
 		}
 		return nil
 	}

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
 )
 
 const (
@@ -24,17 +24,18 @@ const (
 
 // inNewDir runs work in DST.partial and renames it to dst, which must be absent or an empty directory. What an error leaves is removed.
 func inNewDir(dst string, work func(dir string) error) (err error) {
-	if err := refuseExisting(dst); err != nil {
+	empty, err := newdir.Free(dst)
+	if err != nil {
 		return err
 	}
-	partial := dst + ".partial"
+	partial := newdir.Partial(dst)
 	switch err := os.Mkdir(partial, 0o755); {
 	case errors.Is(err, fs.ErrExist):
 		return fault.New(nil, partial, "already exists").WithHint("another metalcast writes there, or an interrupted one left it: remove it, or choose another destination")
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(nil, filepath.Dir(dst), "no such directory").WithHint("mkdir -p %s", filepath.Dir(dst))
 	case err != nil:
-		return explain(partial, err)
+		return newdir.Explain(partial, err)
 	}
 	defer func() {
 		if err != nil {
@@ -44,51 +45,7 @@ func inNewDir(dst string, work func(dir string) error) (err error) {
 	if err := work(partial); err != nil {
 		return err
 	}
-	if err := os.Remove(dst); err != nil && !errors.Is(err, fs.ErrNotExist) { // empty; not every system renames over a directory
-		return explain(dst, err)
-	}
-	if err := os.Rename(partial, dst); err != nil {
-		return explain(dst, err)
-	}
-	return nil
-}
-
-func refuseExisting(dst string) error {
-	st, err := os.Lstat(dst)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return explain(dst, err)
-	}
-	if st.IsDir() {
-		entries, err := os.ReadDir(dst)
-		if err != nil {
-			return explain(dst, err)
-		}
-		if len(entries) == 0 {
-			return nil
-		}
-	}
-	return fault.New(nil, dst, "already exists").WithHint("choose another destination, or remove it")
-}
-
-// explain says in which file err happened, and gives a full disk its kind.
-func explain(where string, err error) error {
-	var path *fs.PathError
-	var link *os.LinkError
-	cause := err
-	switch { // their text repeats the path
-	case errors.As(err, &path):
-		cause = path.Err
-	case errors.As(err, &link):
-		cause = link.Err
-	}
-	e := &fault.Error{Where: where, What: "writing", Err: cause}
-	if errors.Is(err, syscall.ENOSPC) {
-		e.Kind, e.Hint = fault.ErrNoSpace, "free some space, or ask for a smaller --size"
-	}
-	return e
+	return newdir.Publish(partial, dst, empty)
 }
 
 // progress adds up what the writers did.
@@ -125,7 +82,7 @@ func writeShards(ctx context.Context, dir string, shards []shard, seed uint64, p
 			if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				return err
 			}
-			return explain(s.name, err)
+			return newdir.Explain(s.name, err)
 		})
 	}
 	return g.Wait()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
 )
 
 // tree hashes every file of a directory.
@@ -157,7 +158,7 @@ func TestExistingDestinations(t *testing.T) {
 	require.NoError(t, os.Mkdir(interrupted+".partial", 0o755))
 	for _, dst := range []string{empty, file, interrupted} {
 		_, err := Write(t.Context(), dst, o)
-		assert.ErrorContains(t, err, "already exists", dst)
+		assert.ErrorContains(t, err, "exists", dst)
 		assert.NotEmpty(t, fault.Hint(err))
 	}
 	assert.Equal(t, before, tree(t, empty))
@@ -199,7 +200,7 @@ func TestFailureLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	err := inNewDir(filepath.Join(dir, "made"), func(partial string) error {
 		require.NoError(t, os.WriteFile(filepath.Join(partial, "x"), nil, 0o644))
-		return explain("x", os.ErrPermission)
+		return newdir.Explain("x", os.ErrPermission)
 	})
 	require.ErrorIs(t, err, os.ErrPermission)
 	entries, err := os.ReadDir(dir)

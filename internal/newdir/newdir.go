@@ -1,0 +1,103 @@
+// Package newdir makes directories that appear whole: work goes on in DST.partial, and DST appears by one exclusive rename.
+package newdir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/metalcast/metalcast/internal/fault"
+)
+
+// Partial is where the work for dst goes on.
+func Partial(dst string) string { return dst + ".partial" }
+
+// Free refuses a dst that exists, unless it is an empty directory that is no mount point; it tells which of the two allowed states it found.
+func Free(dst string) (emptyDir bool, err error) {
+	st, err := os.Lstat(dst)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, Explain(dst, err)
+	case !st.IsDir():
+		return false, fault.New(nil, dst, "exists and is no directory").WithHint("choose another destination, or remove it")
+	}
+	entries, err := os.ReadDir(dst)
+	if err != nil {
+		return false, Explain(dst, err)
+	}
+	if len(entries) > 0 {
+		return false, fault.New(nil, dst, "exists and is not empty").WithHint("choose another destination, or remove it")
+	}
+	if parent, err := os.Stat(filepath.Dir(dst)); err == nil && device(parent) != device(st) {
+		return false, fault.New(nil, dst, "is a mount point, which nothing can be renamed to").WithHint("choose a directory inside it")
+	}
+	return true, nil
+}
+
+// Publish renames a finished and synced partial directory to dst, never over anything but the empty directory that Free has seen. On an error
+// the partial directory is still there, and the message says so.
+func Publish(partial, dst string, emptyDir bool) error {
+	kept := func(err error) error {
+		return &fault.Error{Where: dst, What: "was taken by something else meanwhile; what was made is complete in " + partial, Err: Cause(err),
+			Hint: "rename it by hand"}
+	}
+	if err := Sync(partial); err != nil {
+		return Explain(partial, err)
+	}
+	if emptyDir { // rmdir, for os.Remove would delete a file that took its place
+		if err := syscall.Rmdir(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return kept(err)
+		}
+	}
+	if err := renameExclusive(partial, dst); err != nil {
+		return kept(err)
+	}
+	return Sync(filepath.Dir(dst))
+}
+
+// Sync makes a directory's entries durable, where the file system can.
+func Sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return FlushFailure(f.Sync())
+}
+
+// FlushFailure is err unless it means that the file system or the drive has no such flush to offer, which some network and external volumes say.
+func FlushFailure(err error) error {
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY) || errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// Explain says in which file err happened while writing, and gives a full disk its kind.
+func Explain(where string, err error) error {
+	e := &fault.Error{Where: where, What: "cannot be written", Err: Cause(err)}
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		e.Kind, e.Hint = fault.ErrNoSpace, "free some space, or choose another disk"
+	case errors.Is(err, syscall.EMFILE):
+		e.Hint = `too many files are open at once: raise the limit with "ulimit -n", or ask for larger shards`
+	}
+	return e
+}
+
+// Cause is the error inside one of the os package's, whose text repeats the path.
+func Cause(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
+}
