@@ -250,7 +250,7 @@ func TestVerifyReadsEverythingBack(t *testing.T) {
 		want  string
 	}{
 		"nothing":     {},
-		"a header":    {"converting", "model.safetensors", "model.safetensors: header"},
+		"a header":    {"converting", "model.safetensors", "model.safetensors: the header on disk is not the one that was written"},
 		"a side file": {"verifying", "tokenizer.json", "tokenizer.json: the file on disk is not what was written"},
 		"the index":   {"verifying", "model.safetensors.index.json", "model.safetensors.index.json: the file on disk"},
 	} {
@@ -267,6 +267,7 @@ func TestVerifyReadsEverythingBack(t *testing.T) {
 				require.NoError(t, err)
 				return
 			}
+			require.ErrorIs(t, err, metalcast.ErrMismatch)
 			require.ErrorContains(t, err, test.want)
 			assert.NoDirExists(t, dst)
 			assert.NoDirExists(t, dst+".partial")
