@@ -39,6 +39,10 @@ lint() { # gofmt, vet for every system, staticcheck
 	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go vet ./...
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go vet ./...
+	go vet emulator/check/check.go
+	go vet emulator/sdk/macho.go
+	go vet emulator/mutants/mutants.go
+	shaders
 	go run $staticcheck ./...
 	go mod verify
 	go mod tidy -diff
@@ -67,7 +71,35 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	esac
 }
 
+darwin() { # vet and link for macOS on arm64, on any system; installs zig into .venv-zig. darwin -write: take over what the program links against
+	local out=bin/darwin-arm64/metalcast
+	if [ -z "${ZIG:-}" ]; then
+		[ -x .venv-zig/bin/python ] || python3 -m venv .venv-zig
+		.venv-zig/bin/pip install --quiet --disable-pip-version-check -r emulator/sdk/requirements.txt
+		ZIG=$(.venv-zig/bin/python -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))')
+	fi
+	export ZIG SDK="$PWD/emulator/build/sdk" DARWINKIT
+	DARWINKIT=$(go mod download github.com/progrium/darwinkit && go list -m -f '{{.Dir}}' github.com/progrium/darwinkit)
+	emulator/sdk/generate "$SDK"
+	local mac=(env GOOS=darwin GOARCH=arm64 CGO_ENABLED=1 "CC=$PWD/emulator/sdk/cc")
+	"${mac[@]}" go vet ./...
+	rm -f "$out" # the go command does not see that the SDK changed
+	"${mac[@]}" go build -trimpath -ldflags=-w -o "$out" ./cmd/metalcast # -w: or it would run this system's strip on it
+	go run emulator/sdk/macho.go "$@" emulator/sdk/symbols.txt "$out"
+	echo "$out"
+}
+
 required() { case ",${METALCAST_REQUIRE:-}," in *",$1,"*) true ;; *) false ;; esac; }
+
+shaders() { # what MSL forbids and C++ allows, in the kernels' text
+	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping shaders"; return; }
+	go run emulator/check/check.go emulator/check/planted.txt shaders/*.metal
+}
+
+mutants() { # one-line errors planted in shaders, metal and cgo, one at a time: the tests under fakemetal must see each. mutants [name]
+	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping mutants"; return; }
+	go run emulator/mutants/mutants.go emulator/mutants/mutants.txt "$@"
+}
 
 consumers() { # mlx-lm and mlx-vlm on what metalcast writes; installs them into .venv
 	build
@@ -105,7 +137,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | demo | lint | fakemetal | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | demo | lint | fakemetal | darwin | shaders | mutants | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 *) help >&2; exit 2 ;;
 esac
