@@ -52,7 +52,7 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	local what=${1:-test}
 	[ $# -gt 0 ] && shift
 	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping fakemetal"; return; }
-	local build=(emulator/fake/build.sh) packages=(./emulator/... ./cgo/... ./metal/...)
+	local build=(emulator/fake/build.sh) packages=(./emulator/... ./cgo/... ./metal/... ./cmd/...)
 	export CGO_ENABLED=1 CC="$PWD/emulator/fake/cc" GODEBUG="${GODEBUG:-clobberfree=1}"
 	gotest() { go test -tags fakemetal -count=1 "$@" "${packages[@]}"; } # -count=1: the go command does not see the library change
 	case $what in
