@@ -42,6 +42,7 @@ lint() { # gofmt, vet for every system, staticcheck
 	go vet emulator/check/check.go
 	go vet emulator/sdk/macho.go
 	go vet emulator/mutants/mutants.go
+	(fakemetal vet)
 	shaders
 	go run $staticcheck ./...
 	go mod verify
@@ -57,7 +58,8 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	gotest() { go test -tags fakemetal -count=1 "$@" "${packages[@]}"; } # -count=1: the go command does not see the library change
 	case $what in
 	lib) "${build[@]}" ;;
-	vet) "${build[@]}" && go vet -tags fakemetal "${packages[@]}" ;;
+	vet) "${build[@]}" && go vet -tags fakemetal "${packages[@]}" &&
+		GOBIN="$PWD/bin" CC= CGO_ENABLED=0 go install $staticcheck && bin/staticcheck -tags fakemetal "${packages[@]}" ;; # not go run: it is not to be linked with the fake
 	test) "${build[@]}" && gotest "$@" ;;
 	race) "${build[@]}" && gotest -race "$@" ;;
 	asan)
