@@ -101,7 +101,7 @@ func TestOpenFails(t *testing.T) {
 		"queue":       {probe.Faults{NoQueue: probe.Always()}, "no command queue"},
 		"pipeline":    {probe.Faults{NoPipeline: probe.Always(), Text: "out of registers"}, "kernel table_bf16_scale_bf16: out of registers"},
 		"few threads": {probe.Faults{MaxThreads: 16}, "kernel table_bf16_scale_bf16: a threadgroup cannot have 32 threads"},
-		"memory":      {probe.Faults{NoNoCopy: probe.Always(), NoBuffer: probe.Always()}, "Metal has no memory for it"},
+		"memory":      {probe.Faults{NoNoCopy: probe.Always(), NoBuffer: probe.Always()}, "the device has no memory for it"},
 		"lies":        {probe.Faults{Skip: probe.Always()}, "self-test of dequant F8_E4M3 128x128 BF16 -> BF16: Metal device"},
 		"wrong bits":  {probe.Faults{Corrupt: probe.Always()}, "self-test of dequant F8_E4M3 128x128 BF16 -> BF16: byte"},
 	} {
@@ -216,12 +216,12 @@ func TestStrictFails(t *testing.T) {
 
 func TestAWrongBlockAmongManyIsFoundSoon(t *testing.T) {
 	r := newRig(t, true)
-	batch, in, out := window(512, 512, 1, 1) // 16 blocks, of which one is checked in each window
-	s := r.slot(len(in), out)
+	_, first, size := window(512, 512, 1, 0) // 16 blocks, of which one is checked in each window
+	s := r.slot(len(first), size)
 	defer probe.Inject(probe.Faults{Corrupt: probe.Always(), Victim: [3]int{5, 0, 0}})()
 	found := 0
 	for seed := range 100 {
-		batch, in, out = window(512, 512, 1, byte(seed))
+		batch, in, _ := window(512, 512, 1, byte(seed))
 		copy(s.In(), in)
 		if err := r.b.Run(context.Background(), s, batch, make([]kernel.Tally, 1)); err != nil || len(r.warnings) > 0 {
 			found++

@@ -68,7 +68,7 @@ func (s *slot) memory(n int) ([]byte, metal.BufferObject, error) {
 		b.Release()
 	}
 	if b = mtl.NewBuffer(s.g.dev, uint(size)); b.IsNil() {
-		return nil, b, errors.New("Metal has no memory for it")
+		return nil, b, errors.New("the device has no memory for it")
 	}
 	return unsafe.Slice((*byte)(mtl.Contents(b)), size)[:n:n], b, nil
 }

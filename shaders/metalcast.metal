@@ -199,7 +199,7 @@ template <typename Out>
 inline uint expand_rows(device const uchar* s, device typename Out::T* d, threadgroup const typename Out::T* table,
                         device const TableTile& t, uint tid, uint threads) {
     uint c0 = (tid & 31u) * 4u;
-    uint step = threads >> 5;
+    uint step = max(1u, threads >> 5); // never 0: nothing bounds a kernel that loops
     uint seen = 0u;
     if (c0 >= t.cols) return 0u;
     bool wide = c0 + 4u <= t.cols && ((t.src | t.src_stride | t.dst_stride) & 3u) == 0u && (t.dst & (4u * sizeof(typename Out::T) - 1u)) == 0u;
@@ -227,7 +227,7 @@ template <typename Out>
 inline uint expand_columns(device const uchar* s, device typename Out::T* d, threadgroup const typename Out::T* table,
                            device const TableTile& t, uint tid, uint threads) {
     uint seen = 0u;
-    for (uint c = tid >> 5; c < t.cols; c += threads >> 5) {
+    for (uint c = tid >> 5; c < t.cols; c += max(1u, threads >> 5)) {
         for (uint r = tid & 31u; r < t.rows; r += 32u) {
             uint code = s[r * t.src_stride + c];
             seen |= nan_codes(code);

@@ -21,6 +21,7 @@ func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
 		{"codes by scales", testTables},
 		{"shapes", testShapes},
 		{"phases", testPhases},
+		{"strides", testStrides},
 		{"one window, many jobs", testWindow},
 		{"tallies", testTallies},
 		{"casts", testCasts},

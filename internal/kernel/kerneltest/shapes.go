@@ -70,6 +70,26 @@ func testPhases(t *testing.T, be kernel.Backend) {
 	}
 }
 
+// testStrides runs what vector code takes, everything a multiple of its width, with strides of source and destination that differ.
+func testStrides(t *testing.T, be kernel.Backend) {
+	rig := NewRig(be)
+	for i, to := range floats {
+		for _, turned := range []bool{false, true} {
+			for _, gaps := range [][2]int{{0, 16}, {16, 0}, {48, 16}} {
+				p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[i%2], BlockRows: 128, BlockCols: 128, Transposed: turned}
+				w := NewWindow(uint64(i))
+				for range 2 {
+					w.Add(p, Layout{Rows: 192, Cols: 256, SrcGap: gaps[0], DstGap: gaps[1]})
+					for len(w.In)%64 != 0 {
+						w.pad(1)
+					}
+				}
+				rig.Check(t, w)
+			}
+		}
+	}
+}
+
 // RandomJob draws a job of any operation, type and geometry, of up to some ten thousand elements.
 func RandomJob(rng *rand.Rand) (kernel.Params, Layout) {
 	p := kernel.Params{Op: kernel.Cast, From: floats[rng.IntN(3)], To: floats[rng.IntN(3)]}
