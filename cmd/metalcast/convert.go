@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,19 +35,21 @@ everything else passes as it is. DST appears complete or not at all.
 
 The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 
-Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or incomplete; 4 not supported;
-5 not enough disk or memory; 7 verification found a difference; 8 nothing to convert, SRC is usable as it is
-(its path is on standard output); 130 interrupted.`,
+` + exitStatuses,
 		Example: `  metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
-  metalcast convert Qwen/Qwen3.6-35B-A3B-FP8 out --max-memory 256MiB --verify`,
+  metalcast convert Qwen/Qwen3.6-35B-A3B-FP8 out --max-memory 256MiB --verify
+  metalcast convert Qwen3.6-35B-A3B-FP8 --dry-run`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			src, dst, err := m.paths(args)
+			src, dst, err := m.paths(args, dryRun)
 			if err != nil {
 				return err
 			}
 			if err := m.refuse(src, dst); err != nil {
 				return err
+			}
+			if strings.HasPrefix(m.uploadRepo, "-") {
+				return usageError{fmt.Errorf("--upload-repo: %q is no repository id", m.uploadRepo)}
 			}
 			switch nan {
 			case "error", "keep":
@@ -55,7 +58,7 @@ Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or incompl
 				return usageError{fmt.Errorf("--nan-policy: %q is neither error nor keep", nan)}
 			}
 			if dryRun {
-				return showPlan(u, src, o)
+				return showPlan(cmd, u, src, o)
 			}
 			o.Warn = func(message string) { u.warningf("%s", message) }
 			if !u.json {
@@ -72,7 +75,7 @@ Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or incompl
 	f.BoolVar(&o.IgnoreSpace, "ignore-space", false, "begin although the disk seems too small")
 	f.BoolVar(&o.Restart, "restart", false, "remove what an interrupted run left in DST.partial, and begin anew")
 	f.BoolVar(&o.Verify, "verify", false, "read everything back and compare it with a second computation before DST appears")
-	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing")
+	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing; DST may be left out")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
 	m.register(c)
 	return c
@@ -93,8 +96,8 @@ func (m *mlxFlags) register(c *cobra.Command) {
 	f.StringVar(&m.uploadRepo, "upload-repo", "", "print the command that uploads DST to this repository")
 }
 
-// paths takes SRC and DST from the arguments or from mlx_lm's flags.
-func (m *mlxFlags) paths(args []string) (src, dst string, err error) {
+// paths takes SRC and DST from the arguments or from mlx_lm's flags. A dry run needs no DST.
+func (m *mlxFlags) paths(args []string, dryRun bool) (src, dst string, err error) {
 	flagged := m.hfPath
 	if m.model != "" {
 		if flagged != "" {
@@ -112,6 +115,8 @@ func (m *mlxFlags) paths(args []string) (src, dst string, err error) {
 		return args[0], args[1], nil
 	case len(args) == 1 && dst != "":
 		return args[0], dst, nil
+	case len(args) == 1 && dryRun:
+		return args[0], "mlx_model", nil
 	case len(args) == 1:
 		return "", "", usageError{errors.New("convert takes a source and a destination: metalcast convert SRC DST")}
 	case flagged == "":
@@ -133,7 +138,8 @@ func (m *mlxFlags) refuse(src, dst string) error {
 	if m.dequantize {
 		return usageError{errors.New("-q and -d exclude each other")}
 	}
-	second := []string{"mlx_lm.convert --hf-path", dst + "-bf16", "--mlx-path", dst, "-q"}
+	bf16 := beside(dst, "-bf16")
+	second := []string{"mlx_lm.convert", "--hf-path", path(bf16), "--mlx-path", path(dst), "-q"}
 	for _, x := range []struct {
 		flag  string
 		value any
@@ -143,19 +149,16 @@ func (m *mlxFlags) refuse(src, dst string) error {
 		{"--q-mode", m.mode, m.mode != ""}, {"--quant-predicate", m.predicate, m.predicate != ""},
 	} {
 		if x.set {
-			second = append(second, x.flag, fmt.Sprint(x.value))
+			second = append(second, fmt.Sprintf("%s=%v", x.flag, x.value))
 		}
 	}
 	return metalcast.Unsupported("-q", "quantizing is not in this version",
-		fmt.Sprintf("in two steps: metalcast convert %s %s-bf16 && %s", src, dst, strings.Join(second, " ")))
+		fmt.Sprintf("in two steps: %s && %s", command("metalcast", "convert", path(src), path(bf16)), command(second...)))
 }
 
 func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, upload string) error {
 	r, err := metalcast.Convert(cmd.Context(), src, dst, o)
 	u.endProgress()
-	if errors.Is(err, metalcast.ErrNothingToDo) && !u.json {
-		u.printf("%s\n", src)
-	}
 	if err != nil {
 		return err
 	}
@@ -190,16 +193,20 @@ func showReport(u *ui, r *metalcast.Report) {
 // nextSteps prints the commands that usually follow.
 func nextSteps(u *ui, dst, upload string) {
 	u.messagef("next:")
-	u.messagef("  mlx_lm.generate --model %s --prompt \"Hello\"", quoted(dst))
-	u.messagef("  mlx_lm.convert --hf-path %s --mlx-path %s -q", quoted(dst), quoted(dst+"-4bit"))
+	u.messagef("  %s", command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello"))
+	u.messagef("  %s", command("mlx_lm.convert", "--hf-path", path(dst), "--mlx-path", path(beside(dst, "-4bit")), "-q"))
 	if upload != "" {
-		u.messagef("  hf upload-large-folder %s %s --repo-type model", quoted(upload), quoted(dst))
+		u.messagef("  %s", command("hf", "upload-large-folder", upload, path(dst), "--repo-type", "model"))
 	}
 }
 
-func quoted(path string) string {
-	if strings.ContainsAny(path, " '\"$&;()*?<>|\\`!#~") {
-		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+// beside names a neighbour of dst, however dst is written: "out/" and "." too.
+func beside(dst, suffix string) string {
+	dst = filepath.Clean(dst)
+	if base := filepath.Base(dst); base == "." || base == ".." {
+		if abs, err := filepath.Abs(dst); err == nil {
+			dst = abs
+		}
 	}
-	return path
+	return dst + suffix
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -25,25 +23,23 @@ func newDoctor(u *ui) *cobra.Command {
 					doctor.Diagnosis
 				}{metalcast.Version, runtime.Version(), d})
 			}
-			w := tabwriter.NewWriter(u.out, 0, 0, 2, ' ', 0)
-			row := func(name, format string, args ...any) {
-				fmt.Fprintf(w, "%s\t"+format+"\n", append([]any{name}, args...)...)
-			}
-			row("metalcast", "%s, built with %s", metalcast.Version, runtime.Version())
-			row("system", "%s, %s", d.OS, d.Platform)
-			row("processor", "%s, %s", d.Processor, count(d.Cores, "core"))
-			row("memory", "%s, %s available", bytesText(int64(d.Memory)), bytesText(int64(d.MemoryAvailable)))
-			row("disk", "%s free here (%s)", bytesText(int64(d.DiskFree)), d.DiskType)
+			w := u.table()
+			w.fact("metalcast", "%s, built with %s", metalcast.Version, runtime.Version())
+			w.fact("system", "%s, %s", d.OS, d.Platform)
+			w.fact("processor", "%s, %s", d.Processor, count(d.Cores, "core"))
+			w.fact("memory", "%s, %s available", bytesText(int64(d.Memory)), bytesText(int64(d.MemoryAvailable)))
+			w.fact("disk", "%s free here (%s)", bytesText(int64(d.DiskFree)), d.DiskType)
 			exists := map[bool]string{true: "", false: " (does not exist)"}[d.HubCacheExists]
-			row("hub cache", "%s%s", d.HubCache, exists)
+			w.fact("hub cache", "%s%s", d.HubCache, exists)
 			if m := d.Metal; m != nil {
 				unified := map[bool]string{true: "unified memory", false: "memory of its own"}[m.Unified]
-				row("metal", "%s, %s, buffers up to %s, working set %s", m.Name, unified, bytesText(int64(m.MaxBufferLength)), bytesText(int64(m.WorkingSet)))
-				row("kernels", "compiled from source at run time; try them with \"metalcast parity\"")
+				w.fact("metal", "%s, %s, buffers up to %s, working set %s", m.Name, unified, bytesText(int64(m.MaxBufferLength)), bytesText(int64(m.WorkingSet)))
+				w.fact("kernels", "compiled from source at run time; try them with \"metalcast parity\"")
 			} else {
-				row("metal", "%s", d.MetalProblem)
+				w.fact("metal", "%s", d.MetalProblem)
 			}
-			return w.Flush()
+			w.flush()
+			return nil
 		},
 	}
 	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document")

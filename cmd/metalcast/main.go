@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,27 +18,58 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main with its surroundings as arguments. It is the only place where errors become messages and exit codes.
+// run is main with its surroundings as arguments.
 func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	u := &ui{out: stdout, err: stderr}
-	root := newRoot(u)
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	u.endProgress()
-	if err == nil {
-		return exitOK
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signals = append(signals, syscall.SIGHUP)
 	}
-	code := exitCode(err)
-	if u.json {
-		u.printJSONError(err, code)
-	} else {
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	u := newUI(stdout, stderr)
+	return execute(ctx, u, newRoot(u), args)
+}
+
+// execute runs a command line. It is the only place where errors become messages and exit codes.
+func execute(ctx context.Context, u *ui, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	root.SetOut(u.out)
+	root.SetErr(u.err)
+	err := recovered(func() error { return root.ExecuteContext(ctx) })
+	u.endProgress()
+	code := exitOK
+	if err != nil && (u.out.err == nil || !errors.Is(err, u.out.err)) {
+		code = exitCode(err)
 		u.report(err, code)
 	}
+	if u.out.err != nil {
+		u.reportLost()
+		if code == exitOK || code == exitNothing { // whose result is what was lost
+			code = exitFailed
+		}
+	}
 	return code
+}
+
+// panicError is a fault of metalcast's own.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string {
+	return fmt.Sprintf("internal error: %v; please report this", e.value)
+}
+
+// recovered turns a panic of f into an error: left alone it would exit with the status of a usage error.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+	}()
+	return f()
 }
 
 func newRoot(u *ui) *cobra.Command {
@@ -47,7 +79,9 @@ func newRoot(u *ui) *cobra.Command {
 		Long: `metalcast converts an FP8 checkpoint (E4M3 weights, block scales, one tensor per expert) into a
 bfloat16 one that mlx-lm, mlx-vlm and vllm-metal load, in one streaming pass and constant memory.
 
-  metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16`,
+    metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
+
+` + exitStatuses,
 		Version:       metalcast.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -62,14 +96,18 @@ bfloat16 one that mlx-lm, mlx-vlm and vllm-metal load, in one streaming pass and
 	root.SetVersionTemplate("metalcast {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVar(&u.quiet, "quiet", false, "no progress and no messages but errors")
-	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newSynth(u), newParity(u), newDoctor(u), newVersion(u))
+	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newSynth(u), newParity(u), newDoctor(u), newVersion(u), newMan(u))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
 	}
 	return root
 }
 
-// The exit codes, as "metalcast --help" lists them.
+// exitStatuses is the constants below in words.
+const exitStatuses = `Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or incomplete; 4 not supported;
+5 not enough disk or memory; 7 a difference was found; 8 nothing to convert, SRC is usable as it is (its path is
+on standard output); 130 interrupted.`
+
 const (
 	exitOK          = 0
 	exitFailed      = 1

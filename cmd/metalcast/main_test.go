@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -102,33 +101,4 @@ func poke(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("cannot replace %q by %q", args[1], args[2])
 	}
 	ts.Check(os.WriteFile(path, bytes.Replace(b, []byte(args[1]), []byte(args[2]), 1), 0o644))
-}
-
-// An interrupt ends a conversion with status 130 and leaves nothing.
-func TestInterrupt(t *testing.T) {
-	dir := t.TempDir()
-	var out, errs bytes.Buffer
-	if code := run([]string{"synth", filepath.Join(dir, "src"), "--quiet"}, &out, &errs); code != 0 {
-		t.Fatalf("synth: %d %s", code, &errs)
-	}
-	done := make(chan int)
-	go func() {
-		done <- run([]string{"convert", filepath.Join(dir, "src"), filepath.Join(dir, "dst"), "--max-memory", "200MiB"}, &out, &errs)
-	}()
-	partial := filepath.Join(dir, "dst.partial")
-	for start := time.Now(); time.Since(start) < 10*time.Second; { // as soon as it is at work
-		if _, err := os.Stat(filepath.Join(partial, "metalcast.lock")); err == nil {
-			break
-		}
-	}
-	interruptSelf(t)
-	code := <-done
-	if code != exitInterrupted {
-		t.Fatalf("exit status %d, want %d: %s", code, exitInterrupted, &errs)
-	}
-	for _, path := range []string{partial, filepath.Join(dir, "dst")} {
-		if _, err := os.Stat(path); err == nil {
-			t.Errorf("%s was left behind", path)
-		}
-	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -20,14 +21,16 @@ func newParity(u *ui) *cobra.Command {
 Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !u.json {
-				u.printf("%-44s  %-36s  %12s  %11s\n", "kernel", "input", "elements", "differences")
-			}
+			first := true
 			r, err := metalcast.Parity(cmd.Context(), quick, func(row metalcast.ParityRow) {
 				if u.json {
 					return
 				}
-				u.printf("%-44s  %-36s  %12s  %11s  %s\n", row.Kernel, row.Input, humanize.Comma(row.Elements), humanize.Comma(row.Differences), row.First)
+				if first {
+					u.linef("%s", parityLine("kernel", "input", "elements", "differences", ""))
+					first = false
+				}
+				u.linef("%s", parityLine(row.Kernel, row.Input, humanize.Comma(row.Elements), humanize.Comma(row.Differences), row.First))
 			})
 			if err != nil {
 				return err
@@ -48,4 +51,9 @@ Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`
 	c.Flags().BoolVar(&quick, "quick", false, "samples instead of everything")
 	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document")
 	return c
+}
+
+// parityLine is a line of the table, which grows while the work goes on: the widths hold every kernel's name and every input's.
+func parityLine(kernel, input, elements, differences, first string) string {
+	return strings.TrimRight(fmt.Sprintf("%-50s  %-38s  %14s  %14s  %s", kernel, input, elements, differences, first), " ")
 }

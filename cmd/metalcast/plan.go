@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -16,49 +15,46 @@ func newPlan(u *ui) *cobra.Command {
 		Use:   "plan SRC",
 		Short: "show what convert would write, from headers alone",
 		Args:  cobra.ExactArgs(1),
-		RunE:  func(_ *cobra.Command, args []string) error { return showPlan(u, args[0], o) },
+		RunE:  func(cmd *cobra.Command, args []string) error { return showPlan(cmd, u, args[0], o) },
 	}
 	conversionFlags(c, &o)
 	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document, with every tensor")
 	return c
 }
 
-func showPlan(u *ui, src string, o metalcast.Options) error {
-	p, err := metalcast.PlanConversion(src, o)
+func showPlan(cmd *cobra.Command, u *ui, src string, o metalcast.Options) error {
+	p, err := metalcast.PlanConversion(cmd.Context(), src, o)
 	if err != nil {
 		return err
 	}
 	if u.json {
 		return u.printJSON(p)
 	}
-	w := tabwriter.NewWriter(u.out, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t"+format+"\n", append([]any{name}, args...)...)
-	}
-	row("source", "%s", p.Source)
-	row("family", "%s (%s)", p.Family, p.Form)
-	row("layout", "%s, %s", p.Layout, p.DType)
-	row("read", "%s, %s", count(p.SourceTensors, "tensor"), bytesText(p.SourceBytes))
-	row("write", "%s, %s on disk", count(len(p.Tensors), "tensor"), bytesText(p.DiskBytes))
+	w := u.table()
+	w.fact("source", "%s", p.Source)
+	w.fact("family", "%s (%s)", p.Family, p.Form)
+	w.fact("layout", "%s, %s", p.Layout, p.DType)
+	w.fact("read", "%s, %s", count(p.SourceTensors, "tensor"), bytesText(p.SourceBytes))
+	w.fact("write", "%s, %s on disk", count(len(p.Tensors), "tensor"), bytesText(p.DiskBytes))
 	for _, a := range actions(p) {
-		row("", "%s", a)
+		w.fact("", "%s", a)
 	}
-	row("memory", "%s for windows in flight, of --max-memory %s", bytesText(p.MemoryBytes), bytesText(o.MaxMemory))
-	w.Flush()
+	w.fact("memory", "%s for windows in flight, of --max-memory %s", bytesText(p.MemoryBytes), bytesText(o.MaxMemory))
+	w.flush()
 
-	u.printf("\n")
-	fmt.Fprintf(w, "shard\ttensors\tsize\n")
+	u.linef("")
+	w.row("shard", "tensors", "size")
 	for _, s := range p.Shards {
-		fmt.Fprintf(w, "%s\t%d\t%s\n", s.Name, s.Tensors, bytesText(s.Bytes))
+		w.row(s.Name, fmt.Sprint(s.Tensors), bytesText(s.Bytes))
 	}
-	w.Flush()
+	w.flush()
 	if len(p.Dropped) > 0 {
-		u.printf("\n")
-		fmt.Fprintf(w, "dropped\tsize\twhy\n")
+		u.linef("")
+		w.row("dropped", "size", "why")
 		for _, d := range p.Dropped {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", count(len(d.Tensors), "tensor"), bytesText(d.Bytes), d.Reason)
+			w.row(count(len(d.Tensors), "tensor"), bytesText(d.Bytes), d.Reason)
 		}
-		w.Flush()
+		w.flush()
 	}
 	for _, n := range p.Notes {
 		u.warningf("%s", n)

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
+	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -13,26 +18,88 @@ import (
 	"golang.org/x/term"
 
 	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/internal/fault"
 )
 
 // ui is the program's voice. Standard output holds results only: tables, --json, a path. Everything else goes to standard error with a
 // "metalcast:" in front; no capitals at the start, no full stop at the end. A hint is a line of its own.
 type ui struct {
-	out, err io.Writer
-	quiet    bool
-	json     bool
+	out   *output
+	err   io.Writer
+	quiet bool
+	json  bool
 
 	bar   *progressbar.ProgressBar
 	phase string
 	last  time.Time // of the last line of progress, where there is no bar
 }
 
-func (u *ui) printf(format string, args ...any) { fmt.Fprintf(u.out, format, args...) }
+func newUI(stdout, stderr io.Writer) *ui { return &ui{out: &output{w: stdout}, err: stderr} }
+
+// output is standard output. It keeps its first error and writes nothing after it.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (n int, err error) {
+	if o.err == nil {
+		n, o.err = o.w.Write(p)
+	}
+	return n, o.err
+}
+
+// reportLost tells that a result did not get out. Where nobody reads any more nobody is told.
+func (u *ui) reportLost() {
+	if !errors.Is(u.out.err, syscall.EPIPE) {
+		cause := u.out.err
+		var at *fs.PathError
+		if errors.As(cause, &at) {
+			cause = at.Err
+		}
+		u.errorf("error: standard output: %s", cause)
+	}
+}
+
+// linef writes one line of a result.
+func (u *ui) linef(format string, args ...any) {
+	fmt.Fprintln(u.out, plain(fmt.Sprintf(format, args...)))
+}
+
+// path writes a path as a result: as it is, for a program to read, but escaped for a terminal.
+func (u *ui) path(p string) {
+	if isTerminal(u.out.w) {
+		p = plain(p)
+	}
+	fmt.Fprintln(u.out, p)
+}
+
+// table is columns that line up.
+type table struct{ w *tabwriter.Writer }
+
+func (u *ui) table() table { return table{tabwriter.NewWriter(u.out, 0, 0, 2, ' ', 0)} }
+
+func (t table) row(cells ...string) {
+	for i := range cells {
+		cells[i] = plain(cells[i])
+	}
+	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+}
+
+// fact is a row of a name and what there is to say.
+func (t table) fact(name, format string, args ...any) { t.row(name, fmt.Sprintf(format, args...)) }
+
+func (t table) flush() { t.w.Flush() }
+
+// errorf says what must be said even with --quiet.
+func (u *ui) errorf(format string, args ...any) {
+	fmt.Fprintln(u.err, "metalcast: "+plain(fmt.Sprintf(format, args...)))
+}
 
 // messagef tells what a person may want to know.
 func (u *ui) messagef(format string, args ...any) {
 	if !u.quiet {
-		fmt.Fprintf(u.err, "metalcast: "+format+"\n", args...)
+		u.errorf(format, args...)
 	}
 }
 
@@ -41,31 +108,68 @@ func (u *ui) warningf(format string, args ...any) { u.messagef("warning: "+forma
 
 // report tells why the program ends without its result.
 func (u *ui) report(err error, code int) {
+	var bug *panicError
+	if errors.As(err, &bug) {
+		defer fmt.Fprintf(u.err, "%s", bug.stack)
+	}
+	if u.json && u.printJSONError(err, code) == nil {
+		return
+	}
 	switch code {
 	case exitInterrupted:
-		fmt.Fprintln(u.err, "metalcast: interrupted; nothing was left behind")
-		return
+		u.errorf("%s", interruption(err))
 	case exitNothing:
+		u.path(metalcast.UsableDir(err))
 		u.messagef("%s", oneLine(err))
 	default:
-		fmt.Fprintf(u.err, "metalcast: error: %s\n", oneLine(err))
+		u.errorf("error: %s", oneLine(err))
 	}
 	if hint := metalcast.Hint(err); hint != "" && !(code == exitNothing && u.quiet) {
-		fmt.Fprintf(u.err, "metalcast: hint: %s\n", hint)
+		u.errorf("hint: %s", hint)
 	}
 	if code == exitUsage {
-		fmt.Fprintln(u.err, `metalcast: hint: see "metalcast --help"`)
+		u.errorf(`hint: see "metalcast --help"`)
 	}
+}
+
+// interruption tells what an interrupt left behind, going by the errors that are joined to err.
+func interruption(err error) string {
+	left := besidesCanceled(err)
+	if len(left) == 0 {
+		return "interrupted; nothing was left behind"
+	}
+	return "interrupted; " + oneLine(errors.Join(left...))
+}
+
+func besidesCanceled(err error) (list []error) {
+	if !errors.Is(err, context.Canceled) {
+		return []error{err}
+	}
+	var at *fault.Error
+	if errors.As(err, &at) && at == err { //nolint:errorlint // its kind and cause are no further errors
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as errors.Join makes it
+		for _, e := range joined.Unwrap() {
+			list = append(list, besidesCanceled(e)...)
+		}
+	}
+	return list
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-func (u *ui) printJSONError(err error, code int) {
-	_ = u.printJSON(struct {
+func (u *ui) printJSONError(err error, code int) error {
+	text := oneLine(err)
+	if code == exitInterrupted {
+		text = interruption(err)
+	}
+	return u.printJSON(struct {
 		Error    string `json:"error"`
 		Hint     string `json:"hint,omitempty"`
+		Source   string `json:"source,omitempty"` // usable as it is
 		ExitCode int    `json:"exit_code"`
-	}{oneLine(err), metalcast.Hint(err), code})
+	}{text, metalcast.Hint(err), metalcast.UsableDir(err), code})
 }
 
 func (u *ui) printJSON(v any) error {
@@ -83,7 +187,7 @@ func (u *ui) progress(phase string, done, total int64) {
 	if u.quiet {
 		return
 	}
-	if !u.isTerminal() {
+	if !isTerminal(u.err) {
 		switch now := time.Now(); {
 		case done == 0:
 			u.last = now
@@ -110,8 +214,8 @@ func (u *ui) endProgress() {
 	}
 }
 
-func (u *ui) isTerminal() bool {
-	f, ok := u.err.(*os.File)
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 

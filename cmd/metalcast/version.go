@@ -16,18 +16,18 @@ func newVersion(u *ui) *cobra.Command {
 		Short: "print the version, the commit, the Metal device and the compiler",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			u.printf("metalcast %s\n", metalcast.Version)
+			u.linef("metalcast %s", metalcast.Version)
 			if info, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range info.Settings {
 					if s.Key == "vcs.revision" || s.Key == "vcs.time" || s.Key == "vcs.modified" {
-						u.printf("%s %s\n", s.Key[len("vcs."):], s.Value)
+						u.linef("%s %s", s.Key[len("vcs."):], s.Value)
 					}
 				}
 			}
 			if d, err := metal.Describe(); err == nil {
-				u.printf("metal %s\n", d.Name)
+				u.linef("metal %s", d.Name)
 			}
-			u.printf("go %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			u.linef("go %s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil
 		},
 	}
