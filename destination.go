@@ -23,7 +23,7 @@ func resolveDestination(src, dst string) (string, error) {
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(dst))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fault.New(nil, filepath.Dir(dst), "no such directory").WithHint("mkdir -p %s", filepath.Dir(dst))
+		return "", fault.New(nil, filepath.Dir(dst), "no such directory").WithHint("mkdir -p %q", filepath.Dir(dst))
 	} else if err != nil {
 		return "", err
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/metalcast/metalcast/metal"
 )
 
 func TestMain(m *testing.M) {
@@ -23,6 +25,13 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
+		Condition: func(name string) (bool, error) {
+			if name != "metal" { // is there a Metal device
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			_, err := metal.Describe()
+			return err == nil, nil
+		},
 		Setup: func(e *testscript.Env) error { // nothing of the machine's hub cache
 			e.Setenv("HF_HUB_CACHE", filepath.Join(e.WorkDir, "hub"))
 			return nil

@@ -15,10 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
-	"github.com/metalcast/metalcast/internal/parity"
 )
 
 func TestPlain(t *testing.T) {
@@ -50,14 +48,11 @@ func TestNoEscapesOnTheTerminal(t *testing.T) {
 	u.warningf("%s", evil)
 	u.report(errors.New(evil), exitFailed)
 	for _, s := range []string{out.String(), errs.String()} {
-		assert.Empty(t, strings.Trim(strings.ReplaceAll(plain(s), `\n`, ""), "\n"+printable(s)))
 		assert.Equal(t, strings.ReplaceAll(s, "\n", `\n`), plain(s))
 	}
 	assert.Equal(t, 3, strings.Count(out.String(), "\n"))
 	assert.Equal(t, 3, strings.Count(errs.String(), "\n"))
 }
-
-func printable(s string) string { return strings.ReplaceAll(s, "\n", "") }
 
 // A shell makes of a printed command the words that it is made of.
 func TestCommandInAShell(t *testing.T) {
@@ -136,20 +131,14 @@ func TestPanicIsNoUsageError(t *testing.T) {
 	}
 }
 
-// Columns line up whatever is in the table: here the CPU is compared with itself.
+// Columns line up whatever is in the table.
 func TestParityColumns(t *testing.T) {
 	const mark = "here"
-	column := strings.Index(parityLine("", "", "", "", mark), mark)
 	widest := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128, Transposed: true}
-	assert.Equal(t, column, strings.Index(parityLine(widest.String(), "", "", "", mark), mark))
-	cpu := cpufallback.New(0)
-	defer cpu.Close()
-	s := parity.Suite{Test: cpu, Reference: cpu, Quick: true, Each: func(r parity.Row) {
-		line := parityLine(r.Kernel, r.Input, "99,999,999,999", "99,999,999,999", mark)
-		assert.Equal(t, column, strings.Index(line, mark), "%s", line)
-	}}
-	_, err := s.Run(context.Background())
-	require.NoError(t, err)
+	column := strings.Index(parityLine("kernel", "input", "elements", "differences", mark), mark)
+	line := parityLine(widest.String(), "ragged shapes, strides, odd offsets", "99,999,999,999", "99,999,999,999", mark)
+	assert.Equal(t, column, strings.Index(line, mark), line)
+	assert.Equal(t, "kernel", parityLine("kernel", "", "", "", ""), "no blanks at the end")
 }
 
 func TestOutputKeepsItsFirstError(t *testing.T) {

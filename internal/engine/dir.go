@@ -241,7 +241,11 @@ func (d *Dir) Commit() error {
 
 // Abort removes DST.partial and everything in it.
 func (d *Dir) Abort() error {
-	return errors.Join(d.closeFiles(), os.RemoveAll(d.partial), d.lock.Close())
+	var left error
+	if err := os.RemoveAll(d.partial); err != nil {
+		left = &fault.Error{Where: d.partial, What: "cannot be removed", Err: newdir.Cause(err)}
+	}
+	return errors.Join(d.closeFiles(), left, d.lock.Close())
 }
 
 func (d *Dir) closeFiles() error {
