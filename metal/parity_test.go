@@ -5,6 +5,7 @@ package metal_test
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func open(t *testing.T) kernel.Backend {
 	t.Helper()
 	cpu := cpufallback.New(0)
 	b, err := metal.Open(metal.Options{CPU: cpu, Strict: true})
-	if errors.Is(err, fault.ErrNoDevice) && !strings.Contains(os.Getenv("METALCAST_REQUIRE"), "metal") {
+	if errors.Is(err, fault.ErrNoDevice) && !slices.Contains(strings.Split(os.Getenv("METALCAST_REQUIRE"), ","), "metal") {
 		t.Skip("no Metal device; METALCAST_REQUIRE=metal makes this a failure")
 	}
 	if err != nil {
