@@ -53,14 +53,17 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	local what=${1:-test}
 	[ $# -gt 0 ] && shift
 	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping fakemetal"; return; }
-	local build=(emulator/fake/build.sh) packages=(./emulator/... ./cgo/... ./metal/... ./cmd/...)
+	local build=(emulator/fake/build.sh) packages=(./emulator/... ./cgo/... ./metal/...)
 	export CGO_ENABLED=1 CC="$PWD/emulator/fake/cc" GODEBUG="${GODEBUG:-clobberfree=1}"
-	gotest() { go test -tags fakemetal -count=1 "$@" "${packages[@]}"; } # -count=1: the go command does not see the library change
+	gotest() { # -count=1: the go command does not see the library change
+		go test -tags fakemetal -count=1 "$@" "${packages[@]}"
+		case " $* " in *" -run "*) ;; *) go test -tags fakemetal -count=1 -run FakeMetal "$@" ./cmd/... ;; esac
+	}
 	case $what in
 	lib) "${build[@]}" ;;
 	vet) "${build[@]}" && go vet -tags fakemetal "${packages[@]}" &&
 		GOBIN="$PWD/bin" CC= CGO_ENABLED=0 go install $staticcheck && bin/staticcheck -tags fakemetal "${packages[@]}" ;; # not go run: it is not to be linked with the fake
-	test) "${build[@]}" && gotest "$@" ;;
+	test) "${build[@]}" && gotest "$@" && fake_metallib ;;
 	race) "${build[@]}" && gotest -race "$@" ;;
 	asan)
 		export LSAN_OPTIONS="suppressions=$PWD/emulator/fake/lsan.supp:print_suppressions=0"
@@ -71,6 +74,17 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	stress) "${build[@]}" && METALCAST_STRESS=${METALCAST_STRESS:-3m} gotest -run Stress -v -timeout 30m "$@" ;;
 	*) echo "no such check: fakemetal $what" >&2; exit 2 ;;
 	esac
+}
+
+metallib() { # on a Mac with Apple's Metal toolchain: compile the kernels, and build bin/metalcast with them embedded
+	local dir
+	dir=$(mktemp -d)
+	trap 'rm -rf "$dir"' RETURN
+	# Only a compile tells whether the toolchain is there: it is a component of Xcode's since version 26.
+	xcrun -sdk macosx metal -std=macos-metal2.4 -mmacosx-version-min=12.0 -fno-fast-math -Werror -c shaders/metalcast.metal -o "$dir/metalcast.air" ||
+		{ echo "no Metal toolchain: xcodebuild -downloadComponent MetalToolchain; metalcast does not need it" >&2; exit 1; }
+	xcrun -sdk macosx metallib "$dir/metalcast.air" -o shaders/metalcast.metallib
+	go build -trimpath -tags metallib -o bin/metalcast ./cmd/metalcast
 }
 
 darwin() { # vet and link for macOS on arm64, on any system; installs zig into .venv-zig. darwin -write: take over what the program links against
@@ -87,8 +101,16 @@ darwin() { # vet and link for macOS on arm64, on any system; installs zig into .
 	"${mac[@]}" go vet ./...
 	rm -f "$out" # the go command does not see that the SDK changed
 	"${mac[@]}" go build -trimpath -ldflags=-w -o "$out" ./cmd/metalcast # -w: or it would run this system's strip on it
+	rm -f ./-.o # which zig leaves where it is asked what it would do
 	go run emulator/sdk/macho.go "$@" emulator/sdk/symbols.txt "$out"
 	echo "$out"
+}
+
+fake_metallib() {
+	# The embedded metallib, of the kind that the fake device loads.
+	{ printf MTLB && cat shaders/metalcast.metal; } >shaders/metalcast.metallib
+	go test -tags fakemetal,metallib -count=1 -run Metallib ./metal
+	rm shaders/metalcast.metallib
 }
 
 required() { case ",${METALCAST_REQUIRE:-}," in *",$1,"*) true ;; *) false ;; esac; }
@@ -139,7 +161,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | demo | lint | fakemetal | darwin | shaders | mutants | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | demo | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
-*) help >&2; exit 2 ;;
+*) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
 esac

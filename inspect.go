@@ -95,7 +95,7 @@ func Inspect(ctx context.Context, src, revision string) (*Inspection, error) {
 	case err != nil:
 		r.Problem, r.Hint, r.Notes = err.Error(), Hint(err), v.Notes
 	default:
-		r.Notes = p.Notes
+		r.Notes = p.SourceNotes
 	}
 	return r, nil
 }

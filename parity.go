@@ -25,7 +25,7 @@ type ParityReport struct {
 func Parity(ctx context.Context, quick bool, each func(ParityRow)) (*ParityReport, error) {
 	d, err := metal.Describe()
 	if err != nil {
-		return nil, fault.In("parity", err)
+		return nil, fault.New(ErrNoDevice, "parity", "no Metal device").WithHint("it needs a Mac; \"metalcast doctor\" tells what this machine has")
 	}
 	cpu := cpufallback.New(0)
 	defer cpu.Close()

@@ -28,6 +28,7 @@ type Preview struct {
 	DiskBytes     int64           `json:"disk_bytes"`
 	MemoryBytes   int64           `json:"memory_bytes"` // of the windows in flight
 	Notes         []string        `json:"notes,omitempty"`
+	MLXProblem    string          `json:"mlx_lm_problem,omitempty"` // why mlx-lm does not load the output, or cannot be known to
 }
 
 // PlannedTensor is a tensor of the output and how many source tensors it is made of.
@@ -73,7 +74,7 @@ func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error
 func preview(p *plan.Plan, s *engine.Schedule) Preview {
 	v := Preview{
 		Source: p.Source.Dir, Repo: p.Source.Repo, Revision: p.Source.Revision,
-		Family: p.Family.Name(), Form: p.Form.String(), Layout: string(p.Layout), DType: p.DType.ConfigName(),
+		Family: p.Family.Name(), Form: p.Form.String(), Layout: p.LayoutName(), MLXProblem: p.MLXProblem(), DType: p.DType.ConfigName(),
 		SourceTensors: len(p.Source.Tensors), SourceBytes: p.Source.Bytes(),
 		DiskBytes: p.DiskBytes(), MemoryBytes: s.Memory(), Notes: p.Notes,
 		Dropped: droppedGroups(p.Dropped),

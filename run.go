@@ -181,6 +181,9 @@ func openBackend(o Options) (kernel.Backend, error) {
 	case err == nil:
 		return gpu, nil // cpu goes with the process: it holds no slot
 	case strict:
+		if errors.Is(err, ErrNoDevice) {
+			return nil, fault.New(ErrNoDevice, "--device metal", "no Metal device").WithHint("--device cpu gives the same bytes")
+		}
 		return nil, fault.In("--device metal", err)
 	case !errors.Is(err, ErrNoDevice) && o.Warn != nil:
 		o.Warn(err.Error() + "; the CPU computes")

@@ -16,9 +16,11 @@ package mtl
 
 /*
 #cgo LDFLAGS: -framework Metal -framework CoreGraphics
+#include <stdlib.h>
 // A command-line tool without CoreGraphics has no default device (Apple, MTLCreateSystemDefaultDevice).
 extern void *MTLCreateSystemDefaultDevice(void); // darwinkit has no binding for these two
 extern void *MTLCopyAllDevices(void);
+extern void *dispatch_data_create(const void *bytes, unsigned long size, void *queue, void *destructor); // without a destructor it copies
 
 typedef struct { unsigned long width, height, depth; } size3; // MTLSize
 typedef struct { void *object, *error; } result;             // an object or nil, and the NSError
@@ -187,6 +189,7 @@ var (
 	setMathMode        = selector("setMathMode:")
 	setFastMathEnabled = selector("setFastMathEnabled:")
 	newLibrary         = selector("newLibraryWithSource:options:error:")
+	newLibraryWithData = selector("newLibraryWithData:error:")
 	newFunction        = selector("newFunctionWithName:")
 	newPipeline        = selector("newComputePipelineStateWithFunction:error:")
 	maxTotalThreads    = selector("maxTotalThreadsPerThreadgroup")
@@ -198,6 +201,20 @@ func NewLibrary(d metal.DeviceObject, text string) (metal.LibraryObject, error) 
 	defer options.Release()
 	imp, obj, sel := newLibrary.of(d.Object)
 	r := C.result_ptr2(imp, obj, sel, objc.ToNSString(text), options.Ptr())
+	if r.object == nil {
+		return metal.LibraryObject{}, nsError(r.error)
+	}
+	return metal.LibraryObject{Object: object(r.object)}, nil
+}
+
+// NewLibraryWithData loads a metallib. One made for a newer system does not load.
+func NewLibraryWithData(d metal.DeviceObject, metallib []byte) (metal.LibraryObject, error) {
+	p := C.CBytes(metallib)
+	defer C.free(p)
+	data := object(C.dispatch_data_create(p, C.ulong(len(metallib)), nil, nil))
+	defer data.Release() // dispatch objects are objects
+	imp, obj, sel := newLibraryWithData.of(d.Object)
+	r := C.result_ptr(imp, obj, sel, data.Ptr())
 	if r.object == nil {
 		return metal.LibraryObject{}, nsError(r.error)
 	}

@@ -30,6 +30,7 @@ func Describe() (d Device, err error) {
 		d = Device{
 			Name: mtl.DeviceName(dev), Unified: mtl.HasUnifiedMemory(dev),
 			MaxBufferLength: uint64(mtl.MaxBufferLength(dev)), WorkingSet: uint64(mtl.RecommendedMaxWorkingSetSize(dev)),
+			Metallib: len(shaders.Metallib) > 0,
 		}
 	})
 	return d, nil
@@ -61,7 +62,7 @@ func openGPU() (*gpu, error) {
 	var err error
 	objc.WithAutoreleasePool(func() {
 		g.name = mtl.DeviceName(dev)
-		if g.lib, err = mtl.NewLibrary(dev, shaders.Text); err != nil {
+		if g.lib, err = newLibrary(dev); err != nil {
 			err = fault.New(nil, g.name, "the kernels do not compile: %v", err)
 			return
 		}
@@ -72,6 +73,16 @@ func openGPU() (*gpu, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// newLibrary loads the embedded metallib, if there is one and it loads here, and else compiles the text.
+func newLibrary(dev metal.DeviceObject) (metal.LibraryObject, error) {
+	if len(shaders.Metallib) > 0 {
+		if lib, err := mtl.NewLibraryWithData(dev, shaders.Metallib); err == nil {
+			return lib, nil
+		}
+	}
+	return mtl.NewLibrary(dev, shaders.Text)
 }
 
 // newQueue replaces the queue. Errors of command buffers can make a process's queue refuse all that come after. It needs a pool around it.

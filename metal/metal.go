@@ -43,6 +43,7 @@ type Device struct {
 	Name            string `json:"name"`
 	Unified         bool   `json:"unified_memory"`    // CPU and GPU share their memory
 	MaxBufferLength uint64 `json:"max_buffer_bytes"`  // of one buffer
+	Metallib        bool   `json:"metallib"`          // the kernels are embedded compiled too
 	WorkingSet      uint64 `json:"working_set_bytes"` // recommended at most
 }
 

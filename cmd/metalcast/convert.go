@@ -166,7 +166,7 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 		return u.printJSON(r)
 	}
 	showReport(u, r)
-	nextSteps(u, dst, upload)
+	nextSteps(u, r, dst, upload)
 	return nil
 }
 
@@ -191,10 +191,14 @@ func showReport(u *ui, r *metalcast.Report) {
 }
 
 // nextSteps prints the commands that usually follow.
-func nextSteps(u *ui, dst, upload string) {
-	u.messagef("next:")
-	u.messagef("  %s", command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello"))
-	u.messagef("  %s", command("mlx_lm.convert", "--hf-path", path(dst), "--mlx-path", path(beside(dst, "-4bit")), "-q"))
+func nextSteps(u *ui, r *metalcast.Report, dst, upload string) {
+	if r.MLXProblem == "" {
+		u.messagef("next:")
+		u.messagef("  %s", command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello"))
+		u.messagef("  %s", command("mlx_lm.convert", "--hf-path", path(dst), "--mlx-path", path(beside(dst, "-4bit")), "-q"))
+	} else {
+		u.messagef("mlx-lm does not load this: %s", r.MLXProblem)
+	}
 	if upload != "" {
 		u.messagef("  %s", command("hf", "upload-large-folder", upload, path(dst), "--repo-type", "model"))
 	}

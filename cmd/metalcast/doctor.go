@@ -34,7 +34,11 @@ func newDoctor(u *ui) *cobra.Command {
 			if m := d.Metal; m != nil {
 				unified := map[bool]string{true: "unified memory", false: "memory of its own"}[m.Unified]
 				w.fact("metal", "%s, %s, buffers up to %s, working set %s", m.Name, unified, bytesText(int64(m.MaxBufferLength)), bytesText(int64(m.WorkingSet)))
-				w.fact("kernels", "compiled from source at run time; try them with \"metalcast parity\"")
+				kind := "compiled from source at run time"
+				if m.Metallib {
+					kind = "an embedded metallib, or compiled from source where that does not load"
+				}
+				w.fact("kernels", "%s; try them with \"metalcast parity\"", kind)
 			} else {
 				w.fact("metal", "%s", d.MetalProblem)
 			}

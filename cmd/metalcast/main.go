@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/internal/fault"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -85,16 +86,18 @@ bfloat16 one that mlx-lm, mlx-vlm and vllm-metal load, in one streaming pass and
 		Version:       metalcast.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q", args[0])}
+				return unknownCommand(cmd, args[0])
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("metalcast {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fault.New(metalcast.ErrUsage, "", "%v", err).WithHint("see \"%s --help\"", cmd.CommandPath())
+	})
 	root.PersistentFlags().BoolVar(&u.quiet, "quiet", false, "no progress and no messages but errors")
 	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newSynth(u), newParity(u), newDoctor(u), newVersion(u), newMan(u))
 	for _, c := range root.Commands() {
@@ -131,10 +134,20 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 			return nil
 		}
 		if err := check(cmd, args); err != nil {
-			return usageError{err}
+			return fault.New(metalcast.ErrUsage, "", "wrong number of arguments: the form is metalcast %s", cmd.Use)
 		}
 		return nil
 	}
+}
+
+// unknownCommand names the command that was probably meant.
+func unknownCommand(root *cobra.Command, name string) error {
+	e := fault.New(metalcast.ErrUsage, "", "unknown command %q", name)
+	root.SuggestionsMinimumDistance = 2
+	if list := root.SuggestionsFor(name); len(list) > 0 {
+		return e.WithHint("did you mean %q?", list[0])
+	}
+	return e.WithHint(`see "metalcast --help"`)
 }
 
 func exitCode(err error) int {

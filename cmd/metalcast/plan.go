@@ -79,7 +79,7 @@ func actions(p *metalcast.Preview) (lines []string) {
 		}
 	}
 	if p.ScalesUsed > 0 {
-		lines = append(lines, fmt.Sprintf("%s used up", count(p.ScalesUsed, "scale")))
+		lines = append(lines, fmt.Sprintf("%s applied, not written", count(p.ScalesUsed, "scale")))
 	}
 	return lines
 }

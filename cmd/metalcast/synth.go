@@ -26,14 +26,22 @@ shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-
 				return usageError{fmt.Errorf("--scale-type: %q is neither bfloat16 nor float32", scales)}
 			}
 			o.ScaleType = t
+			for _, name := range []string{"layers", "experts", "hidden", "intermediate", "shards", "block-size", "vocab"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "0" {
+					return usageError{fmt.Errorf("--%s: 0, at least 1 was expected", name)}
+				}
+			}
 			o.Progress = func(done, total int64) { u.progress("writing", done, total) }
 			s, err := synth.Write(cmd.Context(), args[0], o)
 			u.endProgress()
 			if err != nil {
 				return err
 			}
-			u.messagef("%s: %s in %s, %s; mlx-lm would reject %s", args[0], count(s.Tensors, "tensor"), count(s.Shards, "shard"), bytesText(s.Bytes),
-				count(s.MLXRejects, "tensor"))
+			verdict := "mlx-lm knows every tensor"
+			if s.MLXRejects > 0 {
+				verdict = "mlx-lm would reject " + count(s.MLXRejects, "tensor")
+			}
+			u.messagef("%s: %s in %s, %s; %s", args[0], count(s.Tensors, "tensor"), count(s.Shards, "shard"), bytesText(s.Bytes), verdict)
 			return nil
 		},
 	}

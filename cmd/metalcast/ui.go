@@ -127,9 +127,6 @@ func (u *ui) report(err error, code int) {
 	if hint := metalcast.Hint(err); hint != "" && !(code == exitNothing && u.quiet) {
 		u.errorf("hint: %s", hint)
 	}
-	if code == exitUsage {
-		u.errorf(`hint: see "metalcast --help"`)
-	}
 }
 
 // interruption tells what an interrupt left behind, going by the errors that are joined to err.

@@ -17,17 +17,23 @@ func newVersion(u *ui) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			u.linef("metalcast %s", metalcast.Version)
+			commit, device := "unknown", "none"
 			if info, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" || s.Key == "vcs.time" || s.Key == "vcs.modified" {
-						u.linef("%s %s", s.Key[len("vcs."):], s.Value)
+					switch {
+					case s.Key == "vcs.revision":
+						commit = s.Value
+					case s.Key == "vcs.modified" && s.Value == "true":
+						commit += ", modified"
 					}
 				}
 			}
 			if d, err := metal.Describe(); err == nil {
-				u.linef("metal %s", d.Name)
+				device = d.Name
 			}
-			u.linef("go %s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			u.linef("commit %s", commit)
+			u.linef("metal %s", device)
+			u.linef("built with %s for %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil
 		},
 	}

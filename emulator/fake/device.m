@@ -154,6 +154,21 @@ enum { math_safe = 0, math_fast = 2 }; // MTLMathMode
     return library;
 }
 
+// A fake metallib is the letters MTLB and the text that it was made of.
+- (id)newLibraryWithData:(NSData *)data error:(NSError **)error {
+    if ([data length] < 4 || memcmp([data bytes], "MTLB", 4)) {
+        if (error)
+            *error = [NSError errorWithDomain:"MTLLibraryErrorDomain" code:1 text:"Invalid library file"];
+        return nil;
+    }
+    char *text = strndup((const char *)[data bytes] + 4, [data length] - 4);
+    FakeLibrary *library = [self newLibraryWithSource:[NSString stringWithUTF8String:text] options:nil error:error];
+    free(text);
+    if (library)
+        library->fast = NO; // as it was compiled
+    return library;
+}
+
 - (id)newComputePipelineStateWithFunction:(FakeFunction *)function error:(NSError **)error {
     if (![function isKindOfClass:[FakeFunction class]])
         fake_metal_die("newComputePipelineStateWithFunction: not a MTLFunction");

@@ -307,3 +307,10 @@ static void dead(const char *what) {
     [super dealloc];
 }
 @end
+
+// On macOS a dispatch_data_t is an object that also answers to NSData's methods. This one copies, as with no destructor there.
+void *dispatch_data_create(const void *bytes, unsigned long n, void *queue, void *destructor) {
+    (void)queue;
+    (void)destructor;
+    return [[NSData dataWithBytes:bytes length:n] retain];
+}

@@ -35,6 +35,7 @@ static const NSUInteger buffer_max = 1ul << 33;
 
 @interface FakeDevice : NSObject
 - (id)newLibraryWithSource:(NSString *)source options:(MTLCompileOptions *)options error:(NSError **)error;
+- (id)newLibraryWithData:(NSData *)data error:(NSError **)error;
 - (id)newComputePipelineStateWithFunction:(FakeFunction *)function error:(NSError **)error;
 - (id)newCommandQueue;
 @end

@@ -104,7 +104,7 @@ func TestOpenRefuses(t *testing.T) {
 		"index is empty":                      {func(c *Checkpoint) { c.Files[checkpoint.IndexName] = "{}" }, fault.ErrCorrupt, "weight_map is missing or empty", ""},
 		"a tensor in two shards": {func(c *Checkpoint) {
 			c.Shards["b.safetensors"] = c.Shards["model.safetensors"][:1]
-			c.Index(map[string]string{"model.language_model.norm.weight": "model.safetensors"})
+			c.Index(map[string]string{c.Shards["b.safetensors"][0].Name: "b.safetensors"}) // both shards are in the index
 		}, fault.ErrCorrupt, "in b.safetensors and again in model.safetensors", ""},
 		"an LFS pointer for a shard": {func(c *Checkpoint) {
 			delete(c.Shards, "model.safetensors")

@@ -89,7 +89,7 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	case err != nil:
 		return nil, err
 	case !st.IsDir():
-		return nil, fault.Incomplete(dir, "a file, a checkpoint's directory was expected")
+		return nil, fault.Incomplete(dir, "a file, a checkpoint's directory was expected").WithHint("give %s", filepath.Dir(dir))
 	}
 	v := &Inventory{Dir: dir}
 	listing, err := list(dir)
@@ -99,7 +99,7 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	v.Repo, v.Revision = hubIdentity(listing.dir)
 	text, err := listing.read(ConfigName, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.Incomplete(dir, "no %s: not a checkpoint's directory", ConfigName)
+		return nil, fault.Incomplete(dir, "no %s: not a checkpoint's directory", ConfigName).WithHint("give the directory that holds config.json and the .safetensors files")
 	} else if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string)
 		}
 		seen, h, err := l.readHeader(name)
 		if err != nil {
-			return fault.In(name, err)
+			return withDownloadHint(fault.In(name, err))
 		}
 		if headers += h.DataStart; headers > maxHeaders {
 			return fault.Unsupported(v.Dir, "the headers of its shards are longer than %d bytes together", maxHeaders)
@@ -157,6 +157,15 @@ func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string)
 		return fault.Incomplete(v.Dir, "its shards hold no tensor")
 	}
 	return nil
+}
+
+// withDownloadHint says what to do about a shard that is cut short, unless the error knows better.
+func withDownloadHint(err error) error {
+	var e *fault.Error
+	if errors.Is(err, fault.ErrIncomplete) && errors.As(err, &e) && e.Hint == "" {
+		return e.WithHint(`download it again, for example with "hf download"`)
+	}
+	return err
 }
 
 func (l *listing) readHeader(name string) (os.FileInfo, *safetensors.Header, error) {

@@ -72,7 +72,7 @@ func (d *Dir) begin(restart bool) (err error) {
 	}
 	if err == nil && left && !restart {
 		d.lock.Close()
-		return fault.New(nil, d.partial, "is what an interrupted run left").WithHint("--restart removes it and begins anew")
+		return fault.New(nil, d.partial, "was left by an interrupted run").WithHint("--restart removes it and begins anew")
 	}
 	if err == nil {
 		err = d.clear()

@@ -96,7 +96,7 @@ func TestDirRestart(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dst+".partial", name), []byte("a conversion by metalcast is in progress here, or was interrupted\n"), 0o644))
 	}
 	_, err := engine.CreateDir(dst, oneShard, false)
-	require.ErrorContains(t, err, "is what an interrupted run left")
+	require.ErrorContains(t, err, "was left by an interrupted run")
 	assert.FileExists(t, filepath.Join(dst+".partial", "old"))
 	d, err := engine.CreateDir(dst, oneShard, true)
 	require.NoError(t, err)

@@ -89,7 +89,7 @@ func (f *Family) Resolve(l Layout) (Layout, error) {
 	case l == "" || l == Auto:
 		return f.Auto, nil
 	case l == Stacked && f.Experts == nil && f.Known():
-		return "", fault.Unsupported("--layout stacked", "%s is a dense family, it has no experts to stack", f.ModelType)
+		return "", fault.Unsupported("--layout stacked", "%s is a dense family, it has no experts to stack", f.ModelType).WithHint("leave --layout out")
 	case l == Stacked && f.Experts == nil:
 		return "", fault.Unsupported("--layout stacked", "the model type is not one that metalcast knows how to stack")
 	case l == MLX:

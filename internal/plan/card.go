@@ -9,6 +9,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
@@ -71,7 +72,7 @@ func (p *Plan) card(text, tool string) []byte {
 	if front != "" {
 		fmt.Fprintf(&b, "---\n%s---\n", front)
 	}
-	fmt.Fprintf(&b, "> Converted from %s to %s, %s layout, by %s.%s\n", from, p.DType.ConfigName(), p.Layout, tool, below)
+	fmt.Fprintf(&b, "> Converted from %s to %s, %s layout, by %s.%s\n", from, p.DType.ConfigName(), p.LayoutName(), tool, below)
 	if body != "" {
 		b.WriteString("\n" + body)
 	}
@@ -101,23 +102,43 @@ func withBaseModel(front, repo string) string {
 	return strings.TrimRight(file.String(), "\n") + "\n"
 }
 
-// note says what a person should know and no error stops.
+// note says what a person should know and no error stops: about the source, then about the output.
 func (p *Plan) note() {
 	c := p.Source.Config
-	p.Notes = append(p.Notes, p.Source.Notes...)
+	p.SourceNotes = append(p.SourceNotes, p.Source.Notes...)
+	if !p.Family.Known() {
+		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("model_type %q is not a family that metalcast knows: FP8 weights are dequantized in place under their own names; check that your runtime loads the result", c.ModelType()))
+	} else if t := c.ModelType(); t != p.Family.ModelType {
+		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("mlx-lm does not know model_type %q; for mlx-lm set it to %q in a copy of config.json (mlx-vlm and transformers need it as it is)", t, p.Family.ModelType))
+	}
+	p.Notes = append(p.Notes, p.SourceNotes...)
 	if len(p.Source.LeftOut) > 0 {
 		p.Notes = append(p.Notes, "not copied: "+strings.Join(p.Source.LeftOut, ", "))
 	}
-	if !p.Family.Known() {
-		p.Notes = append(p.Notes, fmt.Sprintf("model_type %q is not a family that metalcast knows: FP8 weights are dequantized in place under their own names; check that your runtime loads the result", c.ModelType()))
-		return
+	if n := c.TextSetting("mtp_num_hidden_layers"); n.Int() > 0 && p.Family.Known() && !p.keepsMTP() {
+		p.Notes = append(p.Notes, fmt.Sprintf("config.json still says mtp_num_hidden_layers %d; the output has no multi-token prediction head (--keep-mtp keeps the source's)", n.Int()))
 	}
-	if n := c.TextSetting("mtp_num_hidden_layers"); n.Int() > 0 && !p.keepsMTP() {
-		p.Notes = append(p.Notes, fmt.Sprintf("config.json keeps mtp_num_hidden_layers %d; the output has no multi-token prediction head", n.Int()))
+}
+
+// LayoutName is the layout in words that fit models without experts too.
+func (p *Plan) LayoutName() string {
+	if p.Family.Experts == nil {
+		return "unchanged"
 	}
-	if t := c.ModelType(); t != p.Family.ModelType {
-		p.Notes = append(p.Notes, fmt.Sprintf("mlx-lm does not know model_type %q; for mlx-lm set it to %q in a copy of config.json (mlx-vlm and transformers need it as it is)", t, p.Family.ModelType))
+	return string(p.Layout)
+}
+
+// MLXProblem tells why mlx-lm does not load the output, or "" where it does.
+func (p *Plan) MLXProblem() string {
+	switch t := p.Source.Config.ModelType(); {
+	case !p.Family.Known():
+		return fmt.Sprintf("model_type %q is not a family that metalcast knows; it may", t)
+	case t != p.Family.ModelType:
+		return fmt.Sprintf("it knows model_type %q, not %q", p.Family.ModelType, t)
+	case p.Family.Experts != nil && p.Layout != family.Stacked && !p.Form.MLX:
+		return "it wants this family's experts stacked; convert without --layout"
 	}
+	return ""
 }
 
 func (p *Plan) keepsMTP() bool {

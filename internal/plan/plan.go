@@ -40,18 +40,19 @@ func (o Options) asked() bool {
 
 // Plan is the output, to the byte, and where it comes from.
 type Plan struct {
-	Source  *checkpoint.Inventory
-	Family  *family.Family
-	Form    family.Form // of the source
-	Layout  family.Layout
-	DType   dtype.DType // what FP8 weights become
-	Tensors []Tensor    // by shard, then offset
-	Shards  []Shard
-	Pieces  []Piece // in the source's order: by shard, then offset
-	Dropped []Dropped
-	Files   []checkpoint.File // copied byte for byte
-	Texts   []Text            // files that the plan writes itself; config.json and the index come last
-	Notes   []string
+	Source      *checkpoint.Inventory
+	Family      *family.Family
+	Form        family.Form // of the source
+	Layout      family.Layout
+	DType       dtype.DType // what FP8 weights become
+	Tensors     []Tensor    // by shard, then offset
+	Shards      []Shard
+	Pieces      []Piece // in the source's order: by shard, then offset
+	Dropped     []Dropped
+	Files       []checkpoint.File // copied byte for byte
+	Texts       []Text            // files that the plan writes itself; config.json and the index come last
+	Notes       []string          // what a person should know
+	SourceNotes []string          // those that hold for the source as it is
 
 	scaleBytes int64 // data of the scales that are used up
 }

@@ -332,7 +332,7 @@ func TestMTPIsDroppedOrKept(t *testing.T) {
 	p, err := planOf(t, withHead(), plan.Options{})
 	require.NoError(t, err)
 	assert.Len(t, p.Dropped, 6)
-	assert.Contains(t, strings.Join(p.Notes, "\n"), "config.json keeps mtp_num_hidden_layers 1")
+	assert.Contains(t, strings.Join(p.Notes, "\n"), "config.json still says mtp_num_hidden_layers 1")
 	p, err = planOf(t, withHead(), plan.Options{KeepMTP: true})
 	require.NoError(t, err)
 	assert.Empty(t, p.Dropped)

@@ -1,0 +1,6 @@
+//go:build !metallib
+
+package shaders
+
+// Metallib is empty: the text is compiled at run time.
+var Metallib []byte
