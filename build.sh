@@ -56,7 +56,7 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	local build=(emulator/fake/build.sh) packages=(./emulator/... ./cgo/... ./metal/...)
 	export CGO_ENABLED=1 CC="$PWD/emulator/fake/cc" GODEBUG="${GODEBUG:-clobberfree=1}"
 	gotest() { # -count=1: the go command does not see the library change
-		go test -tags fakemetal -count=1 "$@" "${packages[@]}"
+		go test -tags fakemetal -count=1 "$@" "${packages[@]}" || return # errexit does not hold inside "a && b && c"
 		case " $* " in *" -run "*) ;; *) go test -tags fakemetal -count=1 -run FakeMetal "$@" ./cmd/... ;; esac
 	}
 	case $what in
