@@ -100,6 +100,13 @@ func (g *gpu) newQueue() error {
 	return nil
 }
 
+// commandBuffer begins a command buffer on the queue of the moment, which it keeps alive; or a nil object.
+func (g *gpu) commandBuffer() metal.CommandBufferObject {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return mtl.CommandBuffer(g.queue)
+}
+
 // pipeline gives a kernel's pipeline and whether it is new. It needs a pool around it.
 func (g *gpu) pipeline(kernel string) (p pipeline, isNew bool, err error) {
 	g.mu.Lock()
@@ -137,10 +144,7 @@ func (g *gpu) close() {
 // submit runs a laid out window and waits for it. It gives the GPU's seconds.
 func (g *gpu) submit(s *slot) (seconds float64, err error) {
 	objc.WithAutoreleasePool(func() {
-		g.mu.Lock()
-		queue := g.queue
-		cb := mtl.CommandBuffer(queue)
-		g.mu.Unlock()
+		cb := g.commandBuffer()
 		if cb.IsNil() {
 			err = fault.New(nil, g.name, "no command buffer")
 			return

@@ -296,3 +296,18 @@ func TestStress(t *testing.T) {
 	close(done)
 	assert.Empty(t, r.warnings)
 }
+
+func TestCopy(t *testing.T) {
+	r := newRig(t, true)
+	for _, n := range []int{16, 100, 4096, 70_001} {
+		s := r.slot(n, n)
+		for i := range s.In() {
+			s.In()[i] = byte(i * 7)
+		}
+		_, err := r.b.(*metal.Backend).Copy(s)
+		require.NoError(t, err)
+		whole := n / 16 * 16
+		assert.Equal(t, s.In()[:whole], s.Out()[:whole])
+		assert.Equal(t, make([]byte, n-whole), s.Out()[whole:], "what is no multiple of 16 stays")
+	}
+}
