@@ -4,11 +4,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -37,7 +35,7 @@ func execute(ctx context.Context, u *ui, root *cobra.Command, args []string) int
 	root.SetArgs(args)
 	root.SetOut(u.out)
 	root.SetErr(u.err)
-	err := recovered(func() error { return root.ExecuteContext(ctx) })
+	err := fault.Recovered(func() error { return root.ExecuteContext(ctx) })
 	u.endProgress()
 	code := exitOK
 	if err != nil && (u.out.err == nil || !errors.Is(err, u.out.err)) {
@@ -51,26 +49,6 @@ func execute(ctx context.Context, u *ui, root *cobra.Command, args []string) int
 		}
 	}
 	return code
-}
-
-// panicError is a fault of metalcast's own.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string {
-	return fmt.Sprintf("internal error: %v; please report this", e.value)
-}
-
-// recovered turns a panic of f into an error: left alone it would exit with the status of a usage error.
-func recovered(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicError{v, debug.Stack()}
-		}
-	}()
-	return f()
 }
 
 func newRoot(u *ui) *cobra.Command {

@@ -108,9 +108,9 @@ func (u *ui) warningf(format string, args ...any) { u.messagef("warning: "+forma
 
 // report tells why the program ends without its result.
 func (u *ui) report(err error, code int) {
-	var bug *panicError
+	var bug *fault.Panic
 	if errors.As(err, &bug) {
-		defer fmt.Fprintf(u.err, "%s", bug.stack)
+		defer fmt.Fprintf(u.err, "%s", bug.Stack)
 	}
 	if u.json && u.printJSONError(err, code) == nil {
 		return

@@ -75,7 +75,8 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 		free <- sl
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
+	start := func(stage func() error) { g.Go(func() error { return fault.Recovered(stage) }) }
+	start(func() error {
 		defer close(toRun)
 		for w := range s.Windows() {
 			sl, err := take(ctx, free)
@@ -90,7 +91,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 		}
 		return nil
 	})
-	g.Go(func() error { // windows are computed side by side and go on in their order
+	start(func() error { // windows are computed side by side and go on in their order
 		defer close(toWrite)
 		return drain(ctx, toRun, func(sl *slot) error {
 			select {
@@ -98,7 +99,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			g.Go(func() error {
+			start(func() error {
 				defer func() { <-running }()
 				if err := r.compute(ctx, sl); err != nil {
 					return err
@@ -110,7 +111,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 			return nil
 		})
 	})
-	g.Go(func() error {
+	start(func() error {
 		return drain(ctx, toWrite, func(sl *slot) error {
 			select {
 			case <-sl.computed:

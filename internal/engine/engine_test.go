@@ -370,6 +370,18 @@ func TestErrorsEndTheRun(t *testing.T) {
 	require.ErrorContains(t, err, "no space")
 }
 
+// A bug in a stage is an error like others: the run ends, and its caller can clean up.
+func TestPanicEndsTheRun(t *testing.T) {
+	c, _ := ragged([2]int{128, 128}, 5)
+	p, src := open(t, c, plan.Options{})
+	s := engine.NewSchedule(p, engine.MinMemory(p))
+	_, err := runEngine(t, context.Background(), p, s, src, newDisk(p), engine.Options{Progress: func(int64) { panic("oh") }})
+	var bug *fault.Panic
+	require.ErrorAs(t, err, &bug)
+	assert.EqualError(t, err, "internal error: oh; please report this")
+	assert.Contains(t, string(bug.Stack), "TestPanicEndsTheRun")
+}
+
 func TestCancelEndsTheRun(t *testing.T) {
 	c, _ := ragged([2]int{128, 128}, 5)
 	p, src := open(t, c, plan.Options{})
