@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -13,6 +14,10 @@ import (
 func TestFakeMetal(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "fakemetal"),
+		Setup: func(e *testscript.Env) error { // scripts start from an empty environment; the sanitizer's suppressions go along
+			e.Setenv("LSAN_OPTIONS", os.Getenv("LSAN_OPTIONS"))
+			return nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": status, "samedir": sameDir,
 		},
