@@ -120,7 +120,7 @@ shaders() { # what MSL forbids and C++ allows, in the kernels' text
 	go run emulator/check/check.go emulator/check/planted.txt shaders/*.metal
 }
 
-mutants() { # one-line errors planted in shaders, metal and cgo, one at a time: the tests under fakemetal must see each. mutants [name]
+mutants() { # one-line errors planted in shaders, metal, cgo and plan, one at a time: the tests under fakemetal must see each. mutants [name]
 	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping mutants"; return; }
 	go run emulator/mutants/mutants.go emulator/mutants/mutants.txt "$@"
 }

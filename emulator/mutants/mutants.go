@@ -156,7 +156,7 @@ func (t *tree) try(m mutant) (seen string, err error) {
 }
 
 func (t *tree) compiles(file string) error {
-	what := []string{"go", "build", "-tags", "fakemetal", "./cgo/...", "./metal/..."}
+	what := []string{"go", "build", "-tags", "fakemetal", "./cgo/...", "./metal/...", "./internal/plan/..."}
 	if filepath.Ext(file) == ".metal" {
 		what = []string{"emulator/msl/msl-compile", file, filepath.Join(t.dir, "modules")}
 	}
@@ -166,7 +166,11 @@ func (t *tree) compiles(file string) error {
 	return nil
 }
 
+// test runs the tests of the planner, which need no device, then those of the backend.
 func (t *tree) test() ([]byte, error) {
+	if out, err := t.command("env", "CGO_ENABLED=0", "go", "test", "-count=1", "./internal/plan/..."); err != nil {
+		return out, err
+	}
 	return t.command("go", "test", "-tags", "fakemetal", "-count=1", "-short", "-failfast", "-timeout=2m", "./metal/...")
 }
 
