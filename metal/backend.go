@@ -126,7 +126,7 @@ func (b *Backend) dispatch(s *slot, batches []kernel.Batch) error {
 	if err := s.lay(); err != nil {
 		return err
 	}
-	seconds, err := b.g.submit(s)
+	seconds, err := b.g.submit(s.kernels(), s.encode)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package metal
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/progrium/darwinkit/macos/metal"
@@ -107,24 +108,24 @@ func (g *gpu) commandBuffer() metal.CommandBufferObject {
 	return mtl.CommandBuffer(g.queue)
 }
 
-// pipeline gives a kernel's pipeline and whether it is new. It needs a pool around it.
-func (g *gpu) pipeline(kernel string) (p pipeline, isNew bool, err error) {
+// pipeline gives a kernel's pipeline, made once. It needs a pool around it.
+func (g *gpu) pipeline(kernel string) (p pipeline, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if p, ok := g.pipelines[kernel]; ok {
-		return p, false, nil
+		return p, nil
 	}
 	p.state, err = mtl.NewPipeline(g.dev, g.lib, kernel)
 	if err != nil {
-		return p, false, fault.New(nil, g.name, "kernel %s: %v", kernel, err)
+		return p, fault.New(nil, g.name, "kernel %s: %v", kernel, err)
 	}
 	p.threads = min(256, mtl.MaxThreads(p.state)&^31)
 	if p.threads == 0 {
 		p.state.Release()
-		return p, false, fault.New(nil, g.name, "kernel %s: a threadgroup cannot have 32 threads", kernel)
+		return p, fault.New(nil, g.name, "kernel %s: a threadgroup cannot have 32 threads", kernel)
 	}
 	g.pipelines[kernel] = p
-	return p, true, nil
+	return p, nil
 }
 
 // close releases everything but the device.
@@ -141,37 +142,37 @@ func (g *gpu) close() {
 	g.pipelines, g.queue, g.lib = nil, metal.CommandQueueObject{}, metal.LibraryObject{}
 }
 
-// submit runs a laid out window and waits for it. It gives the GPU's seconds.
-func (g *gpu) submit(s *slot) (seconds float64, err error) {
+// submit runs kernels in one compute pass and waits for it; encode gets the pipelines of the kernels in their order. It gives the GPU's seconds.
+func (g *gpu) submit(kernels []string, encode func(e metal.ComputeCommandEncoderObject, pipes []pipeline)) (seconds float64, err error) {
 	objc.WithAutoreleasePool(func() {
 		cb := g.commandBuffer()
 		if cb.IsNil() {
 			err = fault.New(nil, g.name, "no command buffer")
 			return
 		}
-		if err = g.encode(cb, s); err != nil {
+		pipes := make([]pipeline, len(kernels))
+		for i := range kernels { // before the encoder, which must not be left open
+			if pipes[i], err = g.pipeline(kernels[i]); err != nil {
+				return
+			}
+		}
+		e := mtl.Encoder(cb)
+		if e.IsNil() {
+			err = fault.New(nil, g.name, "no command encoder")
 			return
 		}
+		encode(e, pipes)
+		mtl.EndEncoding(e)
 		mtl.Commit(cb)
 		if seconds, err = mtl.Wait(cb); err != nil {
-			err = fault.New(nil, g.name, "kernel %s: %v", s.kernelNames(), err)
+			err = fault.New(nil, g.name, "kernel %s: %v", strings.Join(kernels, ", "), err)
 		}
 	})
 	return seconds, err
 }
 
-func (g *gpu) encode(cb metal.CommandBufferObject, s *slot) error {
-	pipes := make([]pipeline, len(s.dispatches))
-	for i := range s.dispatches { // before the encoder, which must not be left open
-		var err error
-		if pipes[i], _, err = g.pipeline(s.dispatches[i].kernel); err != nil {
-			return err
-		}
-	}
-	e := mtl.Encoder(cb)
-	if e.IsNil() {
-		return fault.New(nil, g.name, "no command encoder")
-	}
+// encode dispatches a laid out window.
+func (s *slot) encode(e metal.ComputeCommandEncoderObject, pipes []pipeline) {
 	for i := range s.dispatches {
 		d := &s.dispatches[i]
 		mtl.SetPipeline(e, pipes[i].state)
@@ -182,8 +183,6 @@ func (g *gpu) encode(cb metal.CommandBufferObject, s *slot) error {
 		mtl.SetBuffer(e, s.nans.buffer, uint(d.first)*4, 4)
 		mtl.DispatchThreadgroups(e, uint(d.count), pipes[i].threads)
 	}
-	mtl.EndEncoding(e)
-	return nil
 }
 
 // String names the device in messages.

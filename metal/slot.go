@@ -155,11 +155,10 @@ func (s *slot) statusOf() ([]status, []uint32) {
 	return unsafe.Slice((*status)(unsafe.Pointer(unsafe.SliceData(s.statuses.mem))), n), unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(s.nans.mem))), n)
 }
 
-// kernelNames lists the kernels of the window for messages.
-func (s *slot) kernelNames() string {
-	var names []string
+// kernels is the kernel of each dispatch.
+func (s *slot) kernels() (names []string) {
 	for i := range s.dispatches {
 		names = append(names, s.dispatches[i].kernel)
 	}
-	return strings.Join(names, ", ")
+	return names
 }

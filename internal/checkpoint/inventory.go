@@ -65,7 +65,8 @@ type Inventory struct {
 	LeftOut  []string // files that a converted checkpoint must not carry: other weights, stale quantization settings
 	Notes    []string // harmless oddities, such as an index that places a tensor elsewhere
 
-	byName map[string]*Tensor
+	byName  map[string]*Tensor
+	listing *listing // through which all of its files are opened
 }
 
 // Lookup finds a tensor by name, over all shards; nil if there is none.
@@ -96,6 +97,7 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.listing = listing
 	v.Repo, v.Revision = hubIdentity(listing.dir)
 	text, err := listing.read(ConfigName, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -141,20 +141,12 @@ func cause(err error) error {
 
 // ReadFile reads one of the checkpoint's files whole, up to limit bytes.
 func (v *Inventory) ReadFile(name string, limit int64) ([]byte, error) {
-	l, err := list(v.Dir)
-	if err != nil {
-		return nil, err
-	}
-	return l.read(name, limit)
+	return v.listing.read(name, limit)
 }
 
 // OpenFile opens one of the checkpoint's files, with the same checks as ever.
 func (v *Inventory) OpenFile(name string) (*os.File, error) {
-	l, err := list(v.Dir)
-	if err != nil {
-		return nil, err
-	}
-	f, _, err := l.open(name)
+	f, _, err := v.listing.open(name)
 	if err != nil {
 		return nil, fault.In(name, err)
 	}

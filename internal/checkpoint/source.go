@@ -17,13 +17,9 @@ type Source struct {
 
 // OpenSource opens the shards that the inventory lists. They must still be what their headers were read from.
 func (v *Inventory) OpenSource() (*Source, error) {
-	l, err := list(v.Dir)
-	if err != nil {
-		return nil, err
-	}
 	s := &Source{shards: v.Shards}
 	for i := range v.Shards {
-		f, _, err := l.open(v.Shards[i].Name)
+		f, _, err := v.listing.open(v.Shards[i].Name)
 		if err != nil {
 			s.Close()
 			return nil, fault.In(v.Shards[i].Name, err)

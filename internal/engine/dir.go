@@ -82,8 +82,10 @@ func (d *Dir) begin(restart bool) (err error) {
 	}
 	if err != nil {
 		d.lock.Close()
-		os.Remove(marker)
-		os.Remove(d.partial) // if it is empty
+		if !left { // what is left of a run keeps its marker
+			os.Remove(marker)
+			os.Remove(d.partial) // if it is empty
+		}
 		return newdir.Explain(d.partial, err)
 	}
 	return nil

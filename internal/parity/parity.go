@@ -156,7 +156,7 @@ func (s *Suite) cases() (list []*compute) {
 			}
 			list = append(list, &compute{params: p, input: input, fill: tables(p, scales)})
 			p.BlockRows, p.BlockCols = 1, 16
-			list = append(list, &compute{params: p, input: "thin blocks, edge scales", fill: tables(p, repeat(edgeF32(true), st))})
+			list = append(list, &compute{params: p, input: "thin blocks, edge scales", fill: tables(p, repeat(edgeF32(true)))})
 			for _, t := range []bool{false, true} {
 				p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: st, BlockRows: 128, BlockCols: 128, Transposed: t}
 				input := "ragged shapes, strides, odd offsets"
@@ -223,7 +223,7 @@ func sample(s []uint32, step int) (out []uint32) {
 }
 
 // repeat makes the number of scales a multiple of 16, which a row of thin blocks takes.
-func repeat(s []uint32, _ dtype.DType) []uint32 {
+func repeat(s []uint32) []uint32 {
 	for i := 0; len(s)%16 != 0; i++ {
 		s = append(s, s[i])
 	}
