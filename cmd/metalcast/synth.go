@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,21 +12,27 @@ import (
 
 func newSynth(u *ui) *cobra.Command {
 	var o synth.Options
-	scales := "bfloat16"
+	var scales string
 	c := &cobra.Command{
 		Use:   "synth DST",
 		Short: "make a small checkpoint with a family's true structure, to try things on",
 		Long: `synth writes a checkpoint of random weights into the new directory DST. By default it has the names, types,
-shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-lm rejects, in small dimensions.`,
+shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-lm rejects, in small dimensions.
+
+Other families come as their labs publish them (names, config, how weights are scaled, prediction head, vision tower),
+with a few layers and experts:
+
+` + lines(synth.Families()),
 		Example: `  metalcast synth qwen-fp8
+  metalcast synth deepseek-fp8 --family deepseek_v3
   metalcast synth big --size 8GB`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, ok := dtype.ByConfigName(scales)
-			if !ok || t == dtype.F16 {
+			if t, ok := dtype.ByConfigName(scales); ok && t != dtype.F16 {
+				o.ScaleType = t
+			} else if cmd.Flags().Changed("scale-type") {
 				return usageError{fmt.Errorf("--scale-type: %q is neither bfloat16 nor float32", scales)}
 			}
-			o.ScaleType = t
 			for _, name := range []string{"layers", "experts", "hidden", "intermediate", "shards", "block-size", "vocab"} {
 				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "0" {
 					return usageError{fmt.Errorf("--%s: 0, at least 1 was expected", name)}
@@ -46,17 +53,17 @@ shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.Family, "family", "qwen3_5_moe", "qwen3_5_moe or qwen3_5")
-	f.IntVar(&o.Layers, "layers", 0, "layers (default 40)")
-	f.IntVar(&o.Experts, "experts", 0, "experts in a layer (default 256)")
-	f.IntVar(&o.Hidden, "hidden", 0, "hidden size (default 64)")
-	f.IntVar(&o.Intermediate, "intermediate", 0, "intermediate size of an expert, or of the dense MLP (default 16)")
+	f.StringVar(&o.Family, "family", synth.MoE, "one of those above")
+	f.IntVar(&o.Layers, "layers", 0, "layers (default 40; in other families a few)")
+	f.IntVar(&o.Experts, "experts", 0, "experts in a layer (default 256; in other families 4)")
+	f.IntVar(&o.Hidden, "hidden", 0, "hidden size (default 64; in other families 256)")
+	f.IntVar(&o.Intermediate, "intermediate", 0, "intermediate size of an expert, or of the dense MLP (default 16; in other families 128)")
 	f.Var(sizeFlag{&o.Size}, "size", "make it about this large, with the release's dimensions")
 	f.IntVar(&o.Shards, "shards", 0, "shards (default 4)")
 	f.Var(sizeFlag{&o.ShardSize}, "shard-size", "data in a shard, instead of --shards")
 	f.IntVar(&o.BlockSize, "block-size", 0, "rows and columns of a scale block (default 128)")
 	f.IntVar(&o.Vocab, "vocab", 0, "size of the vocabulary (default 512)")
-	f.StringVar(&scales, "scale-type", scales, "bfloat16 or float32")
+	f.StringVar(&scales, "scale-type", "", "bfloat16 or float32 (default as the family's release)")
 	f.BoolVar(&o.MTP, "mtp", false, "with a multi-token prediction head")
 	f.BoolVar(&o.Vision, "vision", false, "with a vision tower")
 	f.BoolVar(&o.Flat, "flat", false, "with a flat config, as text-only derivatives have it")
@@ -64,5 +71,30 @@ shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-
 	f.BoolVar(&o.Stacked, "stacked", false, "bf16 with stacked experts: nothing to convert")
 	f.BoolVar(&o.ActivationScales, "activation-scales", false, "with activation scales, as static quantization leaves them")
 	f.Uint64Var(&o.Seed, "seed", 0, "of the random weights")
+	for flag, values := range map[string][]string{"family": synth.Families(), "scale-type": {"bfloat16", "float32"}} {
+		if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // there is no such flag
+		}
+	}
 	return c
+}
+
+// lines lists words for a help text.
+func lines(words []string) string {
+	var b strings.Builder
+	width := 0
+	for i, w := range words {
+		switch {
+		case i == 0:
+			b.WriteString("    ")
+		case width+len(w) > 90:
+			b.WriteString(",\n    ")
+			width = 0
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString(w)
+		width += len(w) + 2
+	}
+	return b.String()
 }

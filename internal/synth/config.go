@@ -1,7 +1,9 @@
 package synth
 
 import (
+	"bytes"
 	"encoding/json"
+	"maps"
 	"strings"
 )
 
@@ -22,145 +24,94 @@ const (
 // transformersVersion is the one that the releases name.
 const transformersVersion = "4.57.1"
 
-// config is config.json, as complete as mlx-lm, mlx-vlm and transformers need it.
-func (m *model) config() object {
-	class := map[string]string{MoE: "Qwen3_5Moe", Dense: "Qwen3_5"}[m.Family]
-	text := m.textConfig()
-	c := object{
-		"architectures":         []string{class + "ForConditionalGeneration"},
-		"dtype":                 "bfloat16",
-		"image_token_id":        imagePad,
-		"model_type":            m.Family,
-		"text_config":           text,
-		"tie_word_embeddings":   false,
-		"transformers_version":  transformersVersion,
-		"video_token_id":        videoPad,
-		"vision_end_token_id":   visionEnd,
-		"vision_start_token_id": visionStart,
+// configJSON is config.json, as complete as mlx-lm, mlx-vlm and transformers need it.
+func (m *model) configJSON() (object, error) {
+	if m.family.config != nil {
+		return m.family.config(m), nil
 	}
-	if m.Flat {
-		c = text
-		c["architectures"] = []string{class + "ForCausalLM"}
-		c["transformers_version"] = transformersVersion
+	c, err := m.filled(m.family.name + ".json")
+	if err == nil && !m.isFP8() {
+		delete(c, "quantization_config")
 	}
-	if m.Vision {
-		c["vision_config"] = m.visionConfig()
-	}
-	if !m.PerExpertBF16 && !m.Stacked {
-		c["quantization_config"] = m.quantizationConfig()
-	}
-	return c
+	return c, err
 }
 
-func (m *model) textConfig() object {
-	layerTypes := make([]string, m.layers)
-	for l := range layerTypes {
-		layerTypes[l] = "linear_attention"
-		if isFull(l) {
-			layerTypes[l] = "full_attention"
+// filled is a template of files/config: JSON in which a string "$name" stands for a value.
+func (m *model) filled(name string) (object, error) {
+	text, err := files.ReadFile("files/config/" + name)
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber() // 1e-06 stays as it is written
+	var c object
+	if err := d.Decode(&c); err != nil {
+		return nil, err
+	}
+	replace(c, m.values())
+	return c, nil
+}
+
+// replace puts values in the place of their names.
+func replace(c map[string]any, values map[string]any) {
+	for key, v := range c {
+		switch v := v.(type) {
+		case map[string]any:
+			replace(v, values)
+		case string:
+			if name, ok := strings.CutPrefix(v, "$"); ok {
+				value, known := values[name]
+				if !known {
+					panic("synth: internal error: no value for " + v)
+				}
+				c[key] = value
+			}
 		}
 	}
-	mtpLayers := 0
-	if m.MTP {
-		mtpLayers = 1
-	}
-	c := object{
-		"attention_bias":               false,
-		"attention_dropout":            json.Number("0.0"),
-		"attn_output_gate":             true,
-		"dtype":                        "bfloat16",
-		"eos_token_id":                 endOfText,
-		"full_attention_interval":      fullAttentionEvery,
-		"head_dim":                     m.headDim,
-		"hidden_act":                   "silu",
-		"hidden_size":                  m.hidden,
-		"initializer_range":            json.Number("0.02"),
-		"layer_types":                  layerTypes,
-		"linear_conv_kernel_dim":       m.conv,
-		"linear_key_head_dim":          m.linKeyDim,
-		"linear_num_key_heads":         m.linKeyHeads,
-		"linear_num_value_heads":       m.linValueHeads,
-		"linear_value_head_dim":        m.linValueDim,
-		"mamba_ssm_dtype":              "float32",
-		"max_position_embeddings":      262144,
-		"mlp_only_layers":              []int{},
-		"model_type":                   m.Family + "_text",
-		"mtp_num_hidden_layers":        mtpLayers,
-		"mtp_use_dedicated_embeddings": false,
-		"num_attention_heads":          m.heads,
-		"num_hidden_layers":            m.layers,
-		"num_key_value_heads":          m.kvHeads,
-		"partial_rotary_factor":        json.Number("0.25"),
-		"rms_norm_eps":                 json.Number("1e-06"),
-		"rope_parameters":              m.ropeParameters(),
-		"tie_word_embeddings":          false,
-		"use_cache":                    true,
-		"vocab_size":                   m.vocab,
-	}
-	if m.experts == 0 {
-		c["intermediate_size"] = m.intermediate
-		return c
-	}
-	c["moe_intermediate_size"] = m.intermediate
-	c["num_experts"] = m.experts
-	c["num_experts_per_tok"] = m.topK
-	c["output_router_logits"] = false
-	c["router_aux_loss_coef"] = json.Number("0.001")
-	c["shared_expert_intermediate_size"] = m.intermediate
-	return c
 }
 
-// ropeParameters rotates a quarter of each head. Its frequencies are dealt to time, height and width: 11, 11 and 10 of 32 in the releases.
-func (m *model) ropeParameters() object {
-	frequencies := m.headDim / 8
-	time := (frequencies + 2) / 3
-	height := (frequencies - time + 1) / 2
-	return object{
-		"mrope_interleaved":     true,
-		"mrope_section":         []int{time, height, frequencies - time - height},
-		"partial_rotary_factor": json.Number("0.25"),
-		"rope_theta":            10_000_000,
-		"rope_type":             "default",
-	}
-}
-
-func (m *model) visionConfig() object {
-	v := vision
-	return object{
-		"deepstack_visual_indexes": []int{},
-		"depth":                    v.depth,
-		"hidden_act":               "gelu_pytorch_tanh",
-		"hidden_size":              v.hidden,
-		"in_channels":              v.channels,
-		"initializer_range":        json.Number("0.02"),
-		"intermediate_size":        v.intermediate,
-		"model_type":               m.Family,
-		"num_heads":                v.heads,
-		"num_position_embeddings":  v.positions,
-		"out_hidden_size":          m.hidden,
-		"patch_size":               v.patch,
-		"spatial_merge_size":       v.merge,
-		"temporal_patch_size":      v.frames,
-	}
-}
-
-func (m *model) quantizationConfig() object {
-	scheme := "dynamic"
+// values is what templates name: sizes, and what follows from them.
+func (m *model) values() map[string]any {
+	d, scheme := m.dims, "dynamic"
 	if m.ActivationScales {
 		scheme = "static"
 	}
-	left := []string{} // the modules whose matrices stay in BF16
+	v := map[string]any{
+		"layers": d.layers, "experts": d.experts, "top_k": d.topK,
+		"hidden": d.hidden, "intermediate": d.intermediate, "vocab": d.vocab,
+		"dense": d.dense, "first_dense": d.firstDense, "shared": d.shared,
+		"heads": d.heads, "kv_heads": d.kvHeads, "head_dim": d.head(),
+		"q_lora": d.qLora, "kv_lora": d.kvLora, "nope": d.nope, "rope": d.rope, "value_dim": d.valueDim,
+		"qk_head_dim": d.nope + d.rope, "index_heads": d.indexHeads, "index_dim": d.indexDim,
+		"conv": d.conv, "lin_key_heads": d.linKeyHeads, "lin_value_heads": d.linValueHeads,
+		"lin_key_dim": d.linKeyDim, "lin_value_dim": d.linValueDim,
+		"mamba_heads": d.mambaHeads, "mamba_dim": d.mambaDim, "state": d.state, "groups": d.groups,
+		"scheme": scheme, "block": []int{m.BlockSize, m.BlockSize}, "unquantized": m.unquantized(),
+		"end": endOfText, "image": imagePad, "video": videoPad, "vision_start": visionStart, "vision_end": visionEnd,
+		"vision": m.visionConfig(),
+	}
+	if m.family.values != nil {
+		maps.Copy(v, m.family.values(m))
+	}
+	return v
+}
+
+// unquantized lists the modules whose matrices stay as they are.
+func (m *model) unquantized() []string {
+	left := []string{}
 	for i := range m.tensors {
-		t := &m.tensors[i]
-		if t.kind == matrix || t.kind == kernel {
+		if t := &m.tensors[i]; t.kind == matrix || t.kind == kernel || t.kind == router {
 			left = append(left, strings.TrimSuffix(t.Name, ".weight"))
 		}
 	}
-	return object{
-		"activation_scheme":      scheme,
-		"fmt":                    "e4m3",
-		"modules_to_not_convert": left,
-		"quant_method":           "fp8",
-		"weight_block_size":      []int{m.BlockSize, m.BlockSize},
+	return left
+}
+
+// times is a list of n times the value.
+func times[T any](n int, value T) []T {
+	list := make([]T, n)
+	for i := range list {
+		list[i] = value
 	}
+	return list
 }

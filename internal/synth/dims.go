@@ -10,42 +10,22 @@ import (
 // dims are the sizes of a model.
 type dims struct {
 	layers, experts, topK                              int // no experts: a dense model
-	hidden, intermediate, vocab                        int
-	heads, kvHeads, headDim                            int // of the full attention in every fourth layer
-	linKeyHeads, linValueHeads, linKeyDim, linValueDim int // of the linear attention in the others
-	conv                                               int // its convolution's width
+	hidden, intermediate, vocab                        int // intermediate is an expert's, or a dense model's
+	dense, firstDense, shared                          int // the size of a dense MLP beside experts, how many layers begin with one, how many experts are shared
+	heads, kvHeads, headDim                            int // of the attention; no headDim: the hidden size over the heads
+	qLora, kvLora, nope, rope, valueDim                int // of multi-head latent attention
+	indexHeads, indexDim                               int // of sparse attention's indexer
+	linKeyHeads, linValueHeads, linKeyDim, linValueDim int // of linear attention
+	conv                                               int // its convolution's width, or a Mamba layer's
+	mambaHeads, mambaDim, state, groups                int // of a Mamba layer
 }
 
-// fullAttentionEvery is the distance of layers with full attention: layers 3, 7, 11 and so on.
-const fullAttentionEvery = 4
-
-// release are the published dimensions.
-var release = map[string]dims{
-	MoE: {
-		layers: 40, experts: 256, topK: 8, hidden: 2048, intermediate: 512, vocab: 248320,
-		heads: 16, kvHeads: 2, headDim: 256, linKeyHeads: 16, linValueHeads: 32, linKeyDim: 128, linValueDim: 128, conv: 4,
-	},
-	Dense: {
-		layers: 64, hidden: 5120, intermediate: 17408, vocab: 248320,
-		heads: 24, kvHeads: 4, headDim: 256, linKeyHeads: 16, linValueHeads: 48, linKeyDim: 128, linValueDim: 128, conv: 4,
-	},
-}
-
-// reduced have as many layers and experts as the release, and small matrices.
-var reduced = map[string]dims{
-	MoE: {
-		layers: 40, experts: 256, topK: 8, hidden: 64, intermediate: 16, vocab: 512,
-		heads: 4, kvHeads: 2, headDim: 32, linKeyHeads: 2, linValueHeads: 4, linKeyDim: 16, linValueDim: 16, conv: 4,
-	},
-	Dense: {
-		layers: 64, hidden: 64, intermediate: 192, vocab: 512,
-		heads: 4, kvHeads: 2, headDim: 32, linKeyHeads: 2, linValueHeads: 4, linKeyDim: 16, linValueDim: 16, conv: 4,
-	},
-}
-
-// vision are the dimensions of the small vision tower.
-var vision = struct{ depth, hidden, intermediate, heads, channels, patch, frames, positions, merge int }{
-	depth: 2, hidden: 64, intermediate: 128, heads: 4, channels: 3, patch: 16, frames: 2, positions: 16, merge: 2,
+// head is the size of an attention head.
+func (d dims) head() int {
+	if d.headDim > 0 {
+		return d.headDim
+	}
+	return d.hidden / d.heads
 }
 
 const (
@@ -65,12 +45,11 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Family == "" {
 		o.Family = MoE
 	}
-	if o.ScaleType == dtype.Invalid {
-		o.ScaleType = dtype.BF16
+	f, known := familyOf(o.Family)
+	if !known {
+		return o, usage("--family", "%q is none of %s", o.Family, listed())
 	}
-	if o.BlockSize == 0 {
-		o.BlockSize = 128
-	}
+	o.Family, o.family = f.name, f
 	for _, n := range []struct {
 		flag  string
 		value int
@@ -82,40 +61,68 @@ func (o Options) withDefaults() (Options, error) {
 			return o, usage(n.flag, "%d, a number from 1 to %d was expected", n.value, maxDim)
 		}
 	}
-	_, known := release[o.Family]
-	fp8 := !o.PerExpertBF16 && !o.Stacked
-	switch {
-	case !known:
-		return o, usage("--family", "%q is none of %s, %s", o.Family, MoE, Dense)
-	case o.ScaleType != dtype.BF16 && o.ScaleType != dtype.F32:
-		return o, usage("--scale-type", "%s, BF16 or F32 was expected", o.ScaleType)
-	case o.Vocab != 0 && o.Vocab < minVocab:
-		return o, usage("--vocab", "%d, at least %d was expected: the tokenizer needs them", o.Vocab, minVocab)
-	case o.Size < 0 || o.Size > maxBytes:
-		return o, usage("--size", "%d bytes, a number from 1 to 2^50 was expected", o.Size)
-	case o.ShardSize < 0:
-		return o, usage("--shard-size", "%d bytes, a positive number was expected", o.ShardSize)
-	case o.Shards > 0 && o.ShardSize > 0:
-		return o, usage("--shards", "excludes --shard-size")
-	case o.Family == Dense && o.Experts > 0:
-		return o, usage("--experts", "%s is a dense family, it has none", Dense)
-	case o.Family == Dense && o.Stacked:
-		return o, usage("--stacked", "%s is a dense family, it has no experts to stack", Dense)
-	case o.PerExpertBF16 && o.Stacked:
-		return o, usage("--stacked", "excludes --per-expert-bf16")
-	case o.ActivationScales && !fp8:
-		return o, usage("--activation-scales", "they go with FP8 weights, and none are asked for")
-	case o.Flat && o.Vision:
-		return o, usage("--vision", "excludes --flat: text-only checkpoints have no vision tower")
+	if err := o.contradiction(); err != nil {
+		return o, err
 	}
+	if o.ScaleType == dtype.Invalid {
+		o.ScaleType = f.dialect.dtype
+	}
+	if o.BlockSize == 0 {
+		o.BlockSize = 128
+	}
+	o.ActivationScales = o.ActivationScales || f.dialect.static
+	o.MTP = o.MTP || f.mtp == always
+	o.Vision = o.Vision || f.vision == always
 	return o, nil
+}
+
+// contradiction refuses options that exclude each other, and those that the family has no use for.
+func (o Options) contradiction() error {
+	f := o.family
+	switch {
+	case o.ScaleType != dtype.Invalid && o.ScaleType != dtype.BF16 && o.ScaleType != dtype.F32:
+		return usage("--scale-type", "%s, BF16 or F32 was expected", o.ScaleType)
+	case o.Vocab != 0 && o.Vocab < minVocab:
+		return usage("--vocab", "%d, at least %d was expected: the tokenizer needs them", o.Vocab, minVocab)
+	case o.Size < 0 || o.Size > maxBytes:
+		return usage("--size", "%d bytes, a number from 1 to 2^50 was expected", o.Size)
+	case o.ShardSize < 0:
+		return usage("--shard-size", "%d bytes, a positive number was expected", o.ShardSize)
+	case o.Shards > 0 && o.ShardSize > 0:
+		return usage("--shards", "excludes --shard-size")
+	case f.full.experts == 0 && o.Experts > 0:
+		return usage("--experts", "%s is a dense family, it has none", f.name)
+	case f.full.experts == 0 && o.Stacked:
+		return usage("--stacked", "%s is a dense family, it has no experts to stack", f.name)
+	case o.Stacked && f.name != MoE:
+		return usage("--stacked", "is for %s, no consumer of %s loads the form that needs no conversion", MoE, f.name)
+	case o.PerExpertBF16 && f.stacked:
+		return usage("--per-expert-bf16", "the experts of %s are published stacked", f.name)
+	case o.PerExpertBF16 && o.Stacked:
+		return usage("--stacked", "excludes --per-expert-bf16")
+	case o.ActivationScales && !o.isFP8():
+		return usage("--activation-scales", "they go with FP8 weights, and none are asked for")
+	case o.ActivationScales && f.dialect.activation == "":
+		return usage("--activation-scales", "%s scales activations when they come, nothing is stored", f.name)
+	case o.BlockSize > 0 && f.dialect.form != blocks:
+		return usage("--block-size", "%s has one scale for a row or a matrix, not for a block", f.name)
+	case o.MTP && f.mtp == never:
+		return usage("--mtp", "%s is published without a multi-token prediction head", f.name)
+	case o.Vision && f.vision == never:
+		return usage("--vision", "%s is a family of text-only models", f.name)
+	case o.Flat && f.mtp != onDemand:
+		return usage("--flat", "is for %s and %s, whose derivatives are published so", MoE, Dense)
+	case o.Flat && o.Vision:
+		return usage("--vision", "excludes --flat: text-only checkpoints have no vision tower")
+	}
+	return nil
 }
 
 // choose gives the model's sizes. The options have their defaults.
 func (o Options) choose() (dims, error) {
-	d := reduced[o.Family]
+	d := o.family.reduced
 	if o.Size > 0 {
-		d = release[o.Family]
+		d = o.family.full
 	}
 	for _, n := range []struct {
 		to    *int
@@ -131,6 +138,10 @@ func (o Options) choose() (dims, error) {
 		}
 	}
 	d.topK = min(d.topK, d.experts)
+	if d.headDim == 0 && d.qLora == 0 && d.hidden%d.heads != 0 {
+		return d, usage("--hidden", "%d, a multiple of the %d attention heads of %s was expected", d.hidden, d.heads, o.family.name)
+	}
+	d.firstDense = min(d.firstDense, d.layers)
 	switch n, b := o.measure(d); {
 	case n > maxTensors:
 		return d, usage("--layers", "%d layers would need %d tensors, at most %d are written; take fewer layers or experts", d.layers, n, maxTensors)

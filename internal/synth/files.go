@@ -18,9 +18,6 @@ var files embed.FS
 
 var card = template.Must(template.ParseFS(files, "files/README.md"))
 
-// releases are what the structure is that of.
-var releases = map[string]string{MoE: "Qwen/Qwen3.6-35B-A3B-FP8", Dense: "Qwen/Qwen3.6-27B-FP8"}
-
 // writeFiles writes everything but the shards; config.json comes last, for a directory that has one counts as a model.
 func writeFiles(dir string, m *model, shards []shard) error {
 	write := func(name string, text []byte) error {
@@ -39,15 +36,15 @@ func writeFiles(dir string, m *model, shards []shard) error {
 		}
 	}
 	var readme bytes.Buffer
-	err := card.Execute(&readme, map[string]any{"Family": m.Family, "Release": releases[m.Family], "Dims": m.dims.String(), "Seed": m.Seed})
+	err := card.Execute(&readme, map[string]any{"Family": m.Family, "Release": m.family.release, "Dims": m.dims.String(), "Seed": m.Seed})
 	if err != nil {
 		return err
 	}
 	if err := write("README.md", readme.Bytes()); err != nil {
 		return err
 	}
-	if m.Vision {
-		if err := write("preprocessor_config.json", jsonText(preprocessorConfig())); err != nil {
+	if m.Vision && m.family.images != nil {
+		if err := write("preprocessor_config.json", jsonText(m.family.images())); err != nil {
 			return err
 		}
 	}
@@ -56,7 +53,23 @@ func writeFiles(dir string, m *model, shards []shard) error {
 			return err
 		}
 	}
-	return write("config.json", jsonText(m.config()))
+	for name, template := range m.family.sides {
+		if !m.isFP8() {
+			continue
+		}
+		side, err := m.filled(template)
+		if err != nil {
+			return err
+		}
+		if err := write(name, jsonText(side)); err != nil {
+			return err
+		}
+	}
+	config, err := m.configJSON()
+	if err != nil {
+		return err
+	}
+	return write("config.json", jsonText(config))
 }
 
 // index maps every tensor to its shard.
@@ -70,7 +83,7 @@ func index(m *model, shards []shard) object {
 	return object{"metadata": object{"total_size": m.bytes()}, "weight_map": where}
 }
 
-func preprocessorConfig() object {
+func qwenImages() object {
 	v := vision
 	half := []json.Number{"0.5", "0.5", "0.5"}
 	return object{

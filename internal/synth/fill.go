@@ -14,13 +14,17 @@ type content struct {
 	rng          rand.PCG
 	dtype        dtype.DType
 	mean, spread float32
+	mask         uint32 // of the bits of a float32 that are kept
 }
 
 func newContent(seed uint64, t *tensor) *content {
 	h := fnv.New64a()
 	h.Write([]byte(t.Name))
 	k := kinds[t.kind]
-	c := &content{dtype: t.DType, mean: k.mean, spread: k.spread}
+	c := &content{dtype: t.DType, mean: k.mean, spread: k.spread, mask: ^uint32(0)}
+	if t.kind == powerOfTwo {
+		c.mask = 0xFF800000 // sign and exponent
+	}
 	c.rng.Seed(seed, h.Sum64())
 	return c
 }
@@ -36,8 +40,8 @@ func (c *content) fill(p []byte) {
 	case dtype.F32:
 		for ; len(whole) >= 8; whole = whole[8:] {
 			r := c.rng.Uint64()
-			binary.LittleEndian.PutUint32(whole, math.Float32bits(c.value(float32(int32(r))*(1.0/(1<<31)))))
-			binary.LittleEndian.PutUint32(whole[4:], math.Float32bits(c.value(float32(int32(r>>32))*(1.0/(1<<31)))))
+			binary.LittleEndian.PutUint32(whole, c.bits(float32(int32(r))*(1.0/(1<<31))))
+			binary.LittleEndian.PutUint32(whole[4:], c.bits(float32(int32(r>>32))*(1.0/(1<<31))))
 		}
 	default:
 		for ; len(whole) >= 8; whole = whole[8:] {
@@ -52,12 +56,14 @@ func (c *content) fill(p []byte) {
 	}
 }
 
-// value maps -1..1 to the tensor's range. The conversion keeps the compiler from fusing, which would round differently on arm64.
-func (c *content) value(x float32) float32 { return c.mean + float32(c.spread*x) }
+// bits maps -1..1 to the tensor's range. The conversion keeps the compiler from fusing, which would round differently on arm64.
+func (c *content) bits(x float32) uint32 {
+	return math.Float32bits(c.mean+float32(c.spread*x)) & c.mask
+}
 
 // bf16 maps 16 random bits to a value, rounded to nearest, ties to even.
 func (c *content) bf16(r uint64) uint64 {
-	b := math.Float32bits(c.value(float32(int16(r)) * (1.0 / (1 << 15))))
+	b := c.bits(float32(int16(r)) * (1.0 / (1 << 15)))
 	return uint64((b + 0x7FFF + b>>16&1) >> 16)
 }
 

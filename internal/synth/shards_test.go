@@ -107,8 +107,8 @@ func TestSizes(t *testing.T) {
 	require.NoError(t, err)
 	d, err := o.choose()
 	require.NoError(t, err)
-	assert.Equal(t, release[MoE].layers, d.layers)
-	assert.InDelta(t, release[MoE].experts, d.experts, 4)
+	assert.Equal(t, o.family.full.layers, d.layers)
+	assert.InDelta(t, o.family.full.experts, d.experts, 4)
 }
 
 func TestSize200MB(t *testing.T) {

@@ -13,17 +13,17 @@ type knob struct {
 
 func (o Options) knob(d *dims) knob {
 	if d.experts > 0 {
-		return knob{&d.experts, 1, release[o.Family].experts, o.Experts == 0}
+		return knob{&d.experts, 1, o.family.full.experts, o.Experts == 0}
 	}
-	return knob{&d.intermediate, o.BlockSize, max(release[o.Family].intermediate/o.BlockSize, 1), o.Intermediate == 0}
+	return knob{&d.intermediate, o.BlockSize, max(o.family.full.intermediate/o.BlockSize, 1), o.Intermediate == 0}
 }
 
 // fit chooses the layers, the knob and the vocabulary of d so that the data is near o.Size. What the options give stays.
 func (o Options) fit(d *dims) error {
 	if o.Vocab == 0 {
 		// In proportion, so that what only moves has the share of the bytes that it has in the release.
-		_, whole := o.measure(release[o.Family])
-		share := float64(release[o.Family].vocab) * min(float64(o.Size)/float64(whole), 1)
+		_, whole := o.measure(o.family.full)
+		share := float64(o.family.full.vocab) * min(float64(o.Size)/float64(whole), 1)
 		d.vocab = max(int(share)/256*256, minVocab)
 	}
 	k := o.knob(d)
@@ -101,9 +101,9 @@ func (o Options) tooSmall(d *dims, k knob) error {
 
 // measure counts the tensors of a model and their bytes without naming them. Beyond maxBytes it gives maxBytes + 1.
 func (o Options) measure(d dims) (tensors int, bytes int64) {
-	add := func(times int, specs []spec) {
-		for _, s := range specs {
-			n := times * s.times()
+	for _, p := range o.family.parts(o, d) {
+		for _, s := range p.rows {
+			n := p.times() * s.times()
 			for _, t := range o.derive(s) {
 				tensors += n
 				if b := t.bytes(); n > 0 && b > (maxBytes-bytes)/int64(n) {
@@ -113,16 +113,6 @@ func (o Options) measure(d dims) (tensors int, bytes int64) {
 				}
 			}
 		}
-	}
-	full := d.layers / fullAttentionEvery
-	add(1, o.frame(d))
-	add(full, o.layer(d, true))
-	add(d.layers-full, o.layer(d, false))
-	if o.MTP {
-		add(1, o.mtp(d))
-	}
-	if o.Vision {
-		add(1, tower(d))
 	}
 	return tensors, bytes
 }

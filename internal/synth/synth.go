@@ -1,7 +1,8 @@
-// Package synth writes small checkpoints with the true structure of a family's FP8 release: names, shapes' relations, dtypes, scale grids,
+// Package synth writes small checkpoints with the true structure of a family's FP8 release: names, shapes' relations, dtypes, scales,
 // the order inside shards, config and side files. Only the numbers are random. They serve to try things on, to test and to measure.
 //
-// The way there: Options -> dims (what sizes) -> specs (which tensors, tensors.go) -> shards (where, shards.go) -> bytes (fill.go).
+// The way there: Options -> dims (what sizes) -> parts (which tensors, a table for each family) -> shards (where, shards.go) -> bytes (fill.go).
+// A family is an entry of family.go's table, in a file with its kin, and a template for its config.json.
 package synth
 
 import (
@@ -12,7 +13,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// The families.
+// The families that have more options than the others; Families lists all.
 const (
 	MoE   = "qwen3_5_moe" // as Qwen/Qwen3.6-35B-A3B-FP8
 	Dense = "qwen3_5"     // as Qwen/Qwen3.6-27B-FP8
@@ -21,11 +22,11 @@ const (
 // Options are the choices of a checkpoint. The zero value gives the structure of the Qwen3.6-35B-A3B-FP8 release, all of its layers and
 // experts, with matrices so small that the whole is about 40 MB.
 type Options struct {
-	Family       string // MoE or Dense; "" is MoE
+	Family       string // one of Families; "" is MoE
 	Layers       int    // 0 here and below: the family's default
 	Experts      int    // in each layer
 	Hidden       int    // hidden_size
-	Intermediate int    // moe_intermediate_size, which the shared expert has too, or a dense family's intermediate_size
+	Intermediate int    // of an expert, shared ones included, or of a dense family's MLP
 	Vocab        int    // rows of embed_tokens and lm_head
 
 	// Size is how many bytes of tensor data are wanted; 0 does not ask. With it matrices have the release's true shapes, and the number of layers
@@ -34,11 +35,11 @@ type Options struct {
 
 	Shards    int         // 0 is 4, or as many as ShardSize needs; 1 is a single model.safetensors without an index
 	ShardSize int64       // bytes of tensor data in a shard, at most; a larger tensor has a shard to itself
-	ScaleType dtype.DType // of the weight scales: BF16, the default, or F32
+	ScaleType dtype.DType // of the scales: BF16 or F32; the default is the family's
 	BlockSize int         // rows and columns of a scale block; 0 is 128
 
-	MTP              bool // with a multi-token prediction head
-	Vision           bool // with a vision tower, a small one whatever Size says
+	MTP              bool // with a multi-token prediction head; families but MoE and Dense have theirs anyway
+	Vision           bool // with a vision tower, a small one whatever Size says; the same
 	Flat             bool // a text-only derivative: model_type ends in _text, no text_config, names without "language_model."
 	PerExpertBF16    bool // no FP8, and one tensor for each expert's projection
 	Stacked          bool // no FP8, and experts stacked: what needs no conversion
@@ -46,6 +47,8 @@ type Options struct {
 
 	Seed     uint64
 	Progress func(done, total int64) // if not nil: called now and then, never twice at a time, with bytes of tensor data
+
+	family *family
 }
 
 // Summary is what was written.

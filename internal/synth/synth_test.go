@@ -252,6 +252,15 @@ func TestOptionsAreRefused(t *testing.T) {
 		"--size: -1":                {Size: -1},
 		"--size: 1000 bytes is too": {Size: 1000},
 		"--size: nothing is left":   {Size: 1e9, Layers: 3, Experts: 4},
+		"--experts: ministral3":     {Family: "ministral3", Experts: 4},
+		"--stacked: is for":         {Family: "qwen3_moe", Stacked: true},
+		"--per-expert-bf16: the":    {Family: "mistral4", PerExpertBF16: true},
+		"--activation-scales: glm4": {Family: "glm4_moe", ActivationScales: true},
+		"--block-size: nemotron_h":  {Family: "nemotron_h", BlockSize: 64},
+		"--mtp: kimi_k2":            {Family: "kimi_k2", MTP: true},
+		"--vision: step3p5":         {Family: "step3p5", Vision: true},
+		"--flat: is for":            {Family: "qwen3", Flat: true},
+		"--hidden: 270":             {Family: "hunyuan", Hidden: 270},
 	} {
 		dst := filepath.Join(t.TempDir(), "made")
 		_, err := Write(t.Context(), dst, o)

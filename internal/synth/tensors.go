@@ -2,7 +2,6 @@ package synth
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,17 +16,22 @@ type kind uint8
 const (
 	projection      kind = iota // a matrix that the release quantizes; here too, unless no FP8 is asked for
 	expert                      // the same, of one expert
-	stack                       // all experts' projections in one tensor
+	stack                       // the same, of all experts in one tensor
 	matrix                      // a matrix that is never quantized
 	kernel                      // the weights of a convolution, never quantized
 	norm                        // the model adds 1 to these
 	gatedNorm                   // used as it is; F32 in the Qwen3.5 releases, BF16 in the Qwen3.6 ones
-	layerNorm                   // of the vision tower, used as it is
-	bias                        // of the vision tower
+	layerNorm                   // used as it is
+	bias                        // any other vector
 	decay                       // A_log: log of a decay between about 0.5 and 15; F32 as gatedNorm
 	timeStep                    // dt_bias: softplus of it is a time step between about 0.001 and 0.2
-	scale                       // of a weight's blocks
+	scale                       // of a weight, or of its blocks
 	activationScale             // a scalar
+	powerOfTwo                  // a scale that is one
+	cacheScale                  // a scalar, of the keys or values in a cache
+	router                      // a matrix that chooses experts, in F32
+	correction                  // a bias in F32
+	shortDecay                  // decay in BF16
 )
 
 // kinds gives each its dtype and range: mean - spread to mean + spread, evenly. FP8 codes take all values but NaN; their standard deviation
@@ -36,25 +40,26 @@ var kinds = [...]struct {
 	dtype        dtype.DType
 	mean, spread float32
 }{
-	projection: {dtype.F8E4M3, 0, 0.06}, expert: {dtype.F8E4M3, 0, 0.06}, // the range is the one in BF16
-	stack: {dtype.BF16, 0, 0.06}, matrix: {dtype.BF16, 0, 0.06}, kernel: {dtype.BF16, 0, 0.5},
+	projection: {dtype.F8E4M3, 0, 0.06}, expert: {dtype.F8E4M3, 0, 0.06}, stack: {dtype.F8E4M3, 0, 0.06}, // the range is the one in BF16
+	matrix: {dtype.BF16, 0, 0.06}, kernel: {dtype.BF16, 0, 0.5},
 	norm: {dtype.BF16, 0, 0.1}, gatedNorm: {dtype.F32, 1, 0.1}, layerNorm: {dtype.BF16, 1, 0.1}, bias: {dtype.BF16, 0, 0.05},
 	decay: {dtype.F32, 1, 1.7}, timeStep: {dtype.BF16, -4, 2.5},
 	scale: {dtype.BF16, 3.5e-4, 1.5e-4}, activationScale: {dtype.BF16, 0.02, 0.01},
+	powerOfTwo: {dtype.F32, 6e-4, 5e-4}, cacheScale: {dtype.F32, 0.05, 0.03},
+	router: {dtype.F32, 0, 0.06}, correction: {dtype.F32, 0, 0.05}, shortDecay: {dtype.BF16, 1, 1.7},
 }
 
-// prefix is what the language model's names begin with.
-func (o Options) prefix() string {
-	if o.Flat {
-		return "model."
-	}
-	return "model.language_model."
+func (k kind) isQuantized() bool { return kinds[k].dtype == dtype.F8E4M3 }
+
+func (k kind) isScale() bool {
+	return k == scale || k == powerOfTwo || k == activationScale || k == cacheScale
 }
 
 // tensor is an entry of a shard.
 type tensor struct {
 	safetensors.Tensor
 	kind kind
+	mtp  bool // of a multi-token prediction head
 }
 
 func (t *tensor) bytes() int64 {
@@ -62,24 +67,28 @@ func (t *tensor) bytes() int64 {
 	return n
 }
 
+func (o Options) isFP8() bool { return !o.PerExpertBF16 && !o.Stacked }
+
 // derive gives the tensors of a row: one, or a weight in FP8 and its scales.
 func (o Options) derive(s spec) []tensor {
 	entry := func(name string, k kind, t dtype.DType, shape []int64) tensor {
-		return tensor{safetensors.Tensor{Name: name, DType: t, Shape: shape}, k}
+		return tensor{Tensor: safetensors.Tensor{Name: name, DType: t, Shape: shape}, kind: k}
 	}
-	if s.kind != projection && s.kind != expert {
+	switch {
+	case s.kind == cacheScale && !o.isFP8():
+		return nil
+	case !s.kind.isQuantized():
 		return []tensor{entry(s.name, s.kind, kinds[s.kind].dtype, s.shape)}
-	}
-	if o.PerExpertBF16 || o.Stacked {
+	case !o.isFP8():
 		return []tensor{entry(s.name, s.kind, dtype.BF16, s.shape)}
 	}
-	b := int64(o.BlockSize)
+	d := o.family.dialect
 	list := []tensor{
 		entry(s.name, s.kind, dtype.F8E4M3, s.shape),
-		entry(s.name+"_scale_inv", scale, o.ScaleType, []int64{(s.shape[0] + b - 1) / b, (s.shape[1] + b - 1) / b}),
+		entry(s.name+d.suffix, d.scales, o.ScaleType, d.shape(s.shape, int64(o.BlockSize))),
 	}
 	if o.ActivationScales {
-		list = append(list, entry(strings.TrimSuffix(s.name, "weight")+"activation_scale", activationScale, o.ScaleType, []int64{}))
+		list = append(list, entry(d.activationName(s.name), activationScale, o.ScaleType, s.shape[:len(s.shape)-2]))
 	}
 	return list
 }
@@ -101,28 +110,27 @@ func newModel(o Options) (*model, error) {
 		return nil, err
 	}
 	m := &model{Options: o, dims: d}
-	m.add("", o.frame(d))
-	for l := range d.layers {
-		m.add(fmt.Sprintf("%slayers.%d.", o.prefix(), l), o.layer(d, isFull(l)))
-	}
-	if o.MTP {
-		m.add("", o.mtp(d))
-	}
-	if o.Vision {
-		m.add("", tower(d))
+	for _, p := range o.family.parts(o, d) {
+		if !p.layered {
+			m.add(p.prefix, p)
+		}
+		for _, l := range p.layers {
+			m.add(strings.Replace(p.prefix, "@", strconv.Itoa(l), 1), p)
+		}
 	}
 	slices.SortFunc(m.tensors, func(a, b tensor) int { return cmp.Compare(a.Name, b.Name) })
 	return m, nil
 }
 
-func isFull(layer int) bool { return (layer+1)%fullAttentionEvery == 0 }
-
-func (m *model) add(prefix string, specs []spec) {
-	for _, s := range specs {
+func (m *model) add(prefix string, p part) {
+	for _, s := range p.rows {
 		for e := range s.times() {
 			one := s
 			one.name = prefix + strings.Replace(s.name, "#", strconv.Itoa(e), 1)
-			m.tensors = append(m.tensors, m.derive(one)...)
+			for _, t := range m.derive(one) {
+				t.mtp = p.mtp
+				m.tensors = append(m.tensors, t)
+			}
 		}
 	}
 }
@@ -134,13 +142,31 @@ func (m *model) bytes() (n int64) {
 	return n
 }
 
-// mlxRejects counts what mlx-lm has no place for: scales, and experts that are not stacked. It drops the multi-token prediction head itself.
+// mlxRejects counts what mlx-lm has no place for.
 func (m *model) mlxRejects() (n int) {
 	for i := range m.tensors {
-		t := &m.tensors[i]
-		if (t.kind == expert || t.kind == scale || t.kind == activationScale) && !strings.HasPrefix(t.Name, "mtp.") {
+		if m.family.rejects(m, &m.tensors[i]) {
 			n++
 		}
 	}
 	return n
 }
+
+// What of an FP8 checkpoint mlx-lm 0.32.2 has no place for. The rule is a family's own.
+
+// rejectsScales is the rule of most families: mlx-lm stacks the experts itself and drops the multi-token prediction head.
+func rejectsScales(_ *model, t *tensor) bool { return t.kind.isScale() && !t.mtp }
+
+// rejectsExperts is the rule of families whose experts it knows only stacked.
+func rejectsExperts(_ *model, t *tensor) bool {
+	return (t.kind.isScale() || t.kind == expert) && !t.mtp
+}
+
+// rejectsMTP is the rule where it dequantizes, and drops layer 61 whatever the number of layers is.
+func rejectsMTP(m *model, t *tensor) bool { return t.mtp && !t.kind.isScale() && m.layers != 61 }
+
+// rejectsBoth is the rule where it neither dequantizes nor drops.
+func rejectsBoth(_ *model, t *tensor) bool { return t.mtp || t.kind.isScale() }
+
+// rejectsNothing is the rule where it dequantizes.
+func rejectsNothing(*model, *tensor) bool { return false }
