@@ -1,0 +1,44 @@
+// Package mlxquant quantizes rows to the formats of MLX, bit for bit as mlx.core.quantize of MLX 0.32.4 does, and so as
+// mlx_lm.convert -q. It reads and writes memory, knows nothing of files, and is safe for use by many goroutines at once.
+//
+// A row is cut into groups of 16 to 128 consecutive elements that share a scale and, in affine formats, a bias. A group's elements
+// become codes of a few bits, packed as one little-endian stream, least significant bit first: element i of a row has the stream's bits
+// i*Bits to (i+1)*Bits. The bytes are those of MLX's array of uint32.
+//
+// # Profiles
+//
+// MLX's backends disagree on halves, on the sign of zero and on groups of zeros. Users of a Mac get what its GPU computes: Profile
+// Metal follows the kernels affine_quantize and fp_quantize (mlx/backend/metal/kernels/quantized.h, fp_quantized.h, fp4.h, fp8.h).
+// Profile CPU follows quantize in mlx/backend/cpu/quantized.cpp and the fallback of fp_quantize in mlx/ops.cpp, as compiled for x86-64.
+// MLX builds its kernels with -fno-fast-math, so their divisions are IEEE's. What a GPU does with subnormal operands is its own
+// matter; this package keeps them. They need elements below 1e-36.
+//
+// # What decides a bit
+//
+// All arithmetic is float32, to nearest with ties to even, each operation rounded by itself, never fused. T is the source type:
+// narrowing is one such rounding to T. lo and hi are a group's extremes, exact; amax its greatest magnitude, exact.
+//
+//	affine  Metal starts hi at +0, CPU at -infinity. n = 2^Bits-1
+//	        s = (hi-lo)/n, at least 1e-7f; s = -s unless |lo| > |hi|; edge = lo if |lo| > |hi|, else hi
+//	        q = R(edge/s); if q is not 0: s = edge/q, b = edge; else b = +0
+//	        code = min(R((x-b)/s), n), with the s that is not narrowed; scale = narrow(s), bias = b
+//	        1 bit: s = hi-lo, at least 1e-7f, b = lo with its sign of zero
+//	        R: Metal rounds halves away from zero, CPU to even
+//	mx      r = amax/M, M 6 (fp4) or 448 (fp8); CPU narrows it. e = least with 2^e >= r; scale = e+127
+//	        Metal: e at least -127, of which r = 0 is a case; v = x * 2^-e
+//	        CPU: e = 0 where r = 0; scale wraps to 8 bits; v = narrow(x / 2^e)
+//	nvfp4   r = amax/6; CPU narrows it. scale = E4M3(r), to nearest even, at most 448; d its value
+//	        Metal: i = 1/d, 0 where d = 0; v = x*i
+//	        CPU: v = narrow(x/d), code 0 where d = 0
+//	fp8     code = E4M3(v), to nearest even, at most 448, the sign kept
+//	fp4     Metal: halves to the even code, the sign kept. CPU: halves to the lesser magnitude, no negative zero
+//
+// The CPU's fp4 is an argmin over |v-value| in float32, which from 2^22 on no longer tells the values apart: those come out as that
+// argmin has them. Only nvfp4 groups beyond 1e9 get there.
+//
+// Every division is a division: x*(1/s) has other bits. The division of affine elements is by s/2, which doubles the quotient
+// exactly, and rounding away is (trunc(2v)+1)/2 in integers; adding 0.5 first would round twice.
+//
+// Go may fuse x*y+z on some machines (arm64 among them), unless the product is converted explicitly: every product here is, as
+// float32(x*y), and none is added to as it is.
+package mlxquant

@@ -1,0 +1,66 @@
+package mlxquant
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMetalKernels compares with the text of MLX's Metal kernels, compiled as C++.
+func TestMetalKernels(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), python(t), "-c", "import mlx.core; print(mlx.__path__[0])").Output()
+	require.NoError(t, err)
+	gxx, err := exec.LookPath("g++")
+	if err != nil {
+		skip(t, "no g++")
+	}
+	dir := t.TempDir()
+	headers := filepath.Join(strings.TrimSpace(string(out)), "include/mlx/backend/metal/kernels")
+	text := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(headers, name))
+		require.NoError(t, err)
+		return string(b)
+	}
+	save := func(name string, parts ...string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(strings.Join(parts, "\n")), 0o600))
+	}
+	cut := func(text, pattern string) string {
+		s := regexp.MustCompile(`(?ms)^template[^\n]*\n[^\n]*\b` + pattern + `.*?^\}[^\n]*\n`).FindString(text)
+		require.NotEmpty(t, s, pattern)
+		return s
+	}
+	q, fp := text("quantized.h"), text("fp_quantized.h")
+	save("mlx_affine.h", cut(q, `get_pack_factor`), cut(q, `get_bytes_per_pack`), cut(q, `affine_quantize\(`))
+	plain := func(s string) string { return strings.ReplaceAll(s, "#pragma once", "") }
+	save("mlx_fp.h", plain(text("fp4.h")), plain(text("fp8.h")), cut(fp, `struct Quantize\b`), cut(fp, `struct Dequantize\b`),
+		cut(fp, `fp_quantize\(`), cut(fp, `fp_dequantize\(`))
+	program := filepath.Join(dir, "kernels")
+	b, err := exec.CommandContext(t.Context(), gxx, "-std=c++20", "-O1", "-w", "-ffp-contract=off", "-I", dir, "-o", program, "testdata/kernels.cpp").CombinedOutput()
+	require.NoError(t, err, "%s", b)
+
+	r := rand.New(rand.NewPCG(3, 4))
+	jobs := mixed(r, 408)
+	for _, from := range []dtype.DType{dtype.BF16, dtype.F16} {
+		jobs = append(jobs, newJob("sweep", from, sweep(r, from), fpFormats()))
+	}
+	inputs := writeInputs(t, jobs)
+	var list strings.Builder
+	for _, j := range jobs {
+		for _, f := range j.formats {
+			fmt.Fprintln(&list, j.Input, j.DType, f.Mode, f.Bits, f.GroupSize)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), program, inputs)
+	cmd.Stdin = strings.NewReader(list.String())
+	b, err = cmd.CombinedOutput()
+	require.NoError(t, err, "%s", b)
+	compareAll(t, inputs, "metal.", Metal, jobs)
+}
