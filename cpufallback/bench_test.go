@@ -38,10 +38,36 @@ func BenchmarkDequant(b *testing.B) {
 		p.BlockRows, p.BlockCols = block[0], block[1]
 		b.Run(fmt.Sprintf("%dx%d/cols=4096", block[0], block[1]), func(b *testing.B) { benchJob(b, p, 4096, 1) })
 	}
-	p.BlockRows, p.BlockCols = 128, 128
 	for _, to := range []dtype.DType{dtype.F16, dtype.F32} {
-		p.To = to
+		p.To, p.BlockRows, p.BlockCols = to, 128, 128
 		b.Run(fmt.Sprintf("128x128/cols=7168/%s", to), func(b *testing.B) { benchJob(b, p, 7168, 1) })
+	}
+}
+
+// BenchmarkScales compares the dialects of scales on rows of 2048: blocks, one for each row, one for the matrix.
+func BenchmarkScales(b *testing.B) {
+	const cols = 2048
+	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3}
+	for _, to := range []dtype.DType{dtype.BF16, dtype.F16} {
+		for _, st := range []dtype.DType{dtype.BF16, dtype.F8E8M0} {
+			for _, turned := range []bool{false, true} {
+				for name, block := range map[string][2]int{"block": {128, 128}, "row": {1, cols}, "matrix": {benchCodes / cols, cols}} {
+					p.To, p.ScaleType, p.Transposed, p.BlockRows, p.BlockCols = to, st, turned, block[0], block[1]
+					b.Run(fmt.Sprintf("%s/%s/transposed=%t/%s", to, st, turned, name), func(b *testing.B) { benchJob(b, p, cols, 1) })
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkTransposed(b *testing.B) {
+	for _, p := range []kernel.Params{
+		{Op: kernel.Copy, From: dtype.BF16, To: dtype.BF16}, {Op: kernel.Copy, From: dtype.F32, To: dtype.F32}, {Op: kernel.Cast, From: dtype.F32, To: dtype.BF16},
+	} {
+		for _, turned := range []bool{false, true} {
+			p.Transposed = turned
+			b.Run(p.String(), func(b *testing.B) { benchJob(b, p, 4096, 1) })
+		}
 	}
 }
 
@@ -61,6 +87,9 @@ func benchJob(b *testing.B, p kernel.Params, cols, workers int) {
 	defer func() { _ = be.Close() }()
 	rows := benchCodes / cols / int(p.From.Size())
 	j := kernel.Job{Rows: rows, Cols: cols, SrcStride: cols, DstStride: cols, Scale: rows * cols * int(p.From.Size())}
+	if p.Transposed {
+		j.DstStride = rows
+	}
 	scales := 0
 	if p.Op == kernel.Dequant {
 		down, across := p.Blocks(&j)
@@ -77,7 +106,11 @@ func benchJob(b *testing.B, p kernel.Params, cols, workers int) {
 		little.PutUint64(s.In()[i:], rng.Uint64()&^0x0101010101010101)
 	}
 	for i := range scales {
-		little.PutUint16(s.In()[j.Scale+2*i:], uint16(0x38C0+rng.IntN(64)))
+		if p.ScaleType == dtype.F8E8M0 {
+			s.In()[j.Scale+i] = byte(113 + rng.IntN(3))
+		} else {
+			little.PutUint16(s.In()[j.Scale+2*i:], uint16(0x38C0+rng.IntN(64)))
+		}
 	}
 	batches, tallies := []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, make([]kernel.Tally, 1)
 	b.SetBytes(int64(j.Scale + out))

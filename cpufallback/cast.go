@@ -1,23 +1,57 @@
 package cpufallback
 
 import (
+	"math"
+
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// cast converts a tile row by row.
-func (r *run) cast(w *work, t tile) (found kernel.Tally) {
-	from, to := int(w.From.Size()), int(w.To.Size())
+// cast converts a tile row by row. Where it adds one before, line holds the sums; then the result is not turned.
+func (r *run) cast(w *work, t tile, line []byte) (found kernel.Tally) {
+	sheet := r.sheet(w, t, line)
 	for row := t.r0; row < t.r1; row++ {
-		at := w.Src + (row*w.SrcStride+t.c0)*from
-		src := r.in[at : at+(t.c1-t.c0)*from]
-		at = w.Dst + (row*w.DstStride+t.c0)*to
-		dst := r.out[at : at+(t.c1-t.c0)*to]
-		if castRow(dst, src, w.From, w.To) {
+		src := r.operands(w, row, t)
+		if w.Op == kernel.AddOne {
+			src = addOne(line[:len(src)], src, w.From)
+		}
+		if castRow(sheet.results(row, t.c0, t.c1-t.c0), src, w.From, w.To) {
 			countCast(&found.Overflow, src, w.From, w.To, row, t.c0)
 		}
+		sheet.end(row)
 	}
 	return found
+}
+
+// copy moves a tile row by row.
+func (r *run) copy(w *work, t tile, line []byte) {
+	sheet := r.sheet(w, t, line)
+	for row := t.r0; row < t.r1; row++ {
+		copy(sheet.results(row, t.c0, t.c1-t.c0), r.operands(w, row, t))
+		sheet.end(row)
+	}
+}
+
+// operands is the elements of a row that a tile has.
+func (r *run) operands(w *work, row int, t tile) []byte {
+	size := int(w.From.Size())
+	at := w.Src + (row*w.SrcStride+t.c0)*size
+	return r.in[at : at+(t.c1-t.c0)*size]
+}
+
+// addOne gives the elements plus 1, rounded to their own type. None of the types has a finite element that becomes infinite.
+func addOne(sums, src []byte, t dtype.DType) []byte {
+	size := int(t.Size())
+	for i := range len(src) / size {
+		sum := math.Float32frombits(widen(src, i, t)) + 1
+		v := roundTo(t, canonical(math.Float32bits(sum)))
+		if size == 2 {
+			little.PutUint16(sums[2*i:], uint16(v))
+		} else {
+			little.PutUint32(sums[4*i:], v)
+		}
+	}
+	return sums
 }
 
 // castRow converts elements. It tells whether an infinity was made of a finite value.

@@ -6,7 +6,8 @@ import "github.com/metalcast/metalcast/internal/kernel"
 type scratch struct {
 	tables16 tables[uint16]
 	tables32 tables[uint32]
-	line     [4 * tileCols]byte // a row of results on its way to a column
+	packer   packer
+	line     [4 * tileCols]byte // results on their way to columns, sums on theirs to a cast
 }
 
 // tables are those of the blocks of one band that a tile touches.
@@ -18,7 +19,7 @@ type tables[T result] struct {
 // dequant computes a tile through tables: for each band of rows under one row of scales it fills the tables of the band's blocks,
 // then sweeps the rows.
 func dequant[T result](r *run, w *work, t tile, line []byte, s *tables[T], row rowFunc[T]) (found kernel.Tally) {
-	size := int(w.To.Size())
+	sheet := r.sheet(w, t, line)
 	first, head := w.ColPhase+t.c0, w.BlockCols // head: columns of the tile in its first block
 	first, head = first/w.BlockCols, head-first%w.BlockCols
 	n := (w.ColPhase+t.c1-1)/w.BlockCols - first + 1
@@ -37,46 +38,16 @@ func dequant[T result](r *run, w *work, t tile, line []byte, s *tables[T], row r
 		for ; r0 < r1; r0++ {
 			at := w.Src + r0*w.SrcStride + t.c0
 			src := r.in[at : at+t.c1-t.c0]
-			dst := r.results(w, line, r0, t.c0, len(src)*size)
-			if row(dst, src, s.table[:n], head, w.BlockCols) {
+			if row(sheet.results(r0, t.c0, len(src)), src, s.table[:n], head, w.BlockCols) {
 				countNaN(&found.NaN, src, r0, t.c0)
 			}
-			r.turn(w, dst, r0, t.c0)
+			sheet.end(r0)
 			if overflows {
 				countOverflow(&found.Overflow, src, r0, t.c0, s.least[:n], head, w.BlockCols)
 			}
 		}
 	}
 	return found
-}
-
-// results is where a row's results from a column on are computed, n bytes: in place, or in line where they are turned.
-func (r *run) results(w *work, line []byte, row, col, n int) []byte {
-	if w.Transposed {
-		return line[:n]
-	}
-	at := w.Dst + w.OutAt(&w.Job, row, col)*int(w.To.Size())
-	return r.out[at : at+n]
-}
-
-// turn sends a row of results to the column that it is in a transposed destination.
-func (r *run) turn(w *work, line []byte, row, col int) {
-	if !w.Transposed {
-		return
-	}
-	size := int(w.To.Size())
-	at, step := w.Dst+w.OutAt(&w.Job, row, col)*size, w.DstStride*size
-	if size == 2 {
-		for i := 0; i+2 <= len(line); i += 2 {
-			copy(r.out[at:at+2], line[i:i+2])
-			at += step
-		}
-		return
-	}
-	for i := 0; i+4 <= len(line); i += 4 {
-		copy(r.out[at:at+4], line[i:i+4])
-		at += step
-	}
 }
 
 // owns tells whether the tile, at row r0, holds the first element of a block: of all the tiles that share a scale, one counts it.

@@ -9,14 +9,20 @@
 // sweep, which readies the tables of a whole band of blocks (the rows under one row of scales) and then walks its rows from end to
 // end. Wide bands are cut into columns of blocks whose tables stay in the first cache levels.
 //
-// Where the scale's exponent is far from both ends of the output's range, no normal code has a subnormal or infinite result and
+// Where the scale's exponent is far from both ends of float32's range, no normal code has a subnormal or infinite product and
 // equal mantissas give equal mantissas: 8 products for the subnormal codes and 8 for the others suffice, the rest steps the
-// exponent field. Elsewhere a table takes 127 products; the sign is mirrored in any case. Blocks too small to repay a table are
-// multiplied element by element.
+// exponent field. (Results in float16 are rounded one by one all the same.) Elsewhere a table takes 127 products; the sign is mirrored
+// in any case. So a table for each row of a matrix, where rows have scales of their own, costs little beside the row. Blocks too
+// small to repay a table are multiplied element by element.
+//
+// # Transposition
+//
+// A transposed result is computed in a worker's memory, 32 rows of a few hundred columns at a time, and leaves it in runs of 32 elements:
+// written one by one each would be a cache line, and columns a power of two apart evict each other.
 //
 // # Tallies
 //
-// NaN codes are found eight at a time: adding 1 to the seven low bits of each byte carries into the eighth only from 0x7F. Only a
+// Copies meet nothing. NaN codes are found eight at a time: adding 1 to the seven low bits of each byte carries into the eighth only from 0x7F. Only a
 // row that holds one is searched for the place. Overflow needs a look at elements only in blocks whose table holds an infinity.
 //
 // # Work

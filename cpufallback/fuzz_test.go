@@ -22,17 +22,15 @@ func FuzzDequant(f *testing.F) {
 		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, BlockRows: 1 + int(blockRows), BlockCols: 1 + int(blockCols)}
 		p.To = []dtype.DType{dtype.BF16, dtype.F16, dtype.F32}[types%3]
 		p.Transposed = types >= 128
-		p.ScaleType = []dtype.DType{dtype.BF16, dtype.F32}[types/3%2]
+		p.ScaleType = []dtype.DType{dtype.BF16, dtype.F32, dtype.F16, dtype.F8E8M0}[types/3%4]
 		l := kerneltest.Layout{
 			Rows: 1 + int(rows%512), Cols: 1 + int(cols%512), RowPhase: int(rowPhase) % p.BlockRows, ColPhase: int(colPhase) % p.BlockCols,
 			Shift: int(types / 6 % 8), SrcGap: int(types % 5), DstGap: int(types % 7), ScaleGap: int(types % 2), Codes: raw,
 		}
 		for n := int(p.ScaleType.Size()); len(raw) >= n; raw = raw[n:] {
-			bits := uint32(little.Uint16(raw))
-			if n == 4 {
-				bits = little.Uint32(raw)
-			}
-			l.Scales = append(l.Scales, bits)
+			var word [4]byte
+			copy(word[:], raw[:n])
+			l.Scales = append(l.Scales, little.Uint32(word[:]))
 		}
 		w := kerneltest.NewWindow(uint64(types))
 		w.Add(p, l)

@@ -7,7 +7,7 @@ import (
 
 // multiply computes a tile element by element, for blocks too small for tables.
 func (r *run) multiply(w *work, t tile, line []byte) (found kernel.Tally) {
-	size := int(w.To.Size())
+	sheet := r.sheet(w, t, line)
 	for row := t.r0; row < t.r1; row++ {
 		band := (w.RowPhase + row) / w.BlockRows
 		for col := t.c0; col < t.c1; {
@@ -19,9 +19,7 @@ func (r *run) multiply(w *work, t tile, line []byte) (found kernel.Tally) {
 			}
 			at := w.Src + row*w.SrcStride
 			src := r.in[at+col : at+end]
-			dst := r.results(w, line, row, col, len(src)*size)
-			inf, nan := multiplyBlock(dst, src, scale, w.To)
-			r.turn(w, dst, row, col)
+			inf, nan := multiplyBlock(sheet.results(row, col, len(src)), src, scale, w.To)
 			if nan {
 				countNaN(&found.NaN, src, row, col)
 			}
@@ -30,6 +28,7 @@ func (r *run) multiply(w *work, t tile, line []byte) (found kernel.Tally) {
 			}
 			col = end
 		}
+		sheet.end(row)
 	}
 	return found
 }

@@ -46,6 +46,16 @@ func TestTiles(t *testing.T) {
 	for range 20_000 {
 		p := kernel.Params{Op: kernel.Dequant, To: dtype.BF16, BlockRows: side(), BlockCols: side()}
 		j := kernel.Job{Rows: side(), Cols: side(), RowPhase: rng.IntN(p.BlockRows), ColPhase: rng.IntN(p.BlockCols)}
+		switch rng.IntN(8) {
+		case 0:
+			p = kernel.Params{Op: kernel.Cast, To: dtype.BF16}
+		case 1:
+			p = kernel.Params{Op: kernel.AddOne, To: dtype.BF16}
+		}
+		p.Transposed = p.Op != kernel.AddOne && rng.IntN(3) == 0
+		if p.Op != kernel.Dequant {
+			j.RowPhase, j.ColPhase = 0, 0
+		}
 		x := planTiles(&p, &j)
 		for _, c := range []struct {
 			cut
@@ -63,7 +73,10 @@ func TestTiles(t *testing.T) {
 				t.Fatalf("%+v %+v: parts end at %d", p, j, end)
 			}
 		}
-		if x.thin {
+		if width := x.across.step; (p.Transposed || p.Op == kernel.AddOne) && width > tileCols {
+			t.Fatalf("%+v %+v: a tile has %d columns, more than a worker's line", p, j, width)
+		}
+		if x.thin || p.Op != kernel.Dequant {
 			continue
 		}
 		for i := range x.across.parts {
@@ -84,13 +97,16 @@ func TestFill(t *testing.T) {
 			scale := math.Float32frombits(e<<23 | rng.Uint32()&0x807FFFFF)
 			var wide table[uint32]
 			fill(&wide, scale, dtype.F32)
-			var half table[uint16]
-			least := fill(&half, scale, dtype.BF16)
-			for c := range 256 {
-				w := product(byte(c), scale)
-				overflows := half[c]&0x7FFF == 0x7F80 && finite(scale)
-				if wide[c] != w || half[c] != roundBF16(w) || overflows != (byte(c&127) >= least && c&127 < 127) {
-					t.Fatalf("scale %x, code %#x: %#x, %#x, overflow from %#x", scale, c, wide[c], half[c], least)
+			for _, to := range []dtype.DType{dtype.BF16, dtype.F16} {
+				var half table[uint16]
+				least := fill(&half, scale, to)
+				for c := range 256 {
+					w := product(byte(c), scale)
+					v := uint16(roundTo(to, w))
+					overflows := uint32(v&0x7FFF) == roundTo(to, infinity) && finite(scale)
+					if wide[c] != w || half[c] != v || overflows != (byte(c&127) >= least && c&127 < 127) {
+						t.Fatalf("scale %x, code %#x: %#x, %#x, overflow from %#x", scale, c, wide[c], half[c], least)
+					}
 				}
 			}
 		}

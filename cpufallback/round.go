@@ -36,7 +36,21 @@ func roundTo(to dtype.DType, w uint32) uint32 {
 // roundBF16 may carry into the exponent, and from there into infinity, as it should; the canonical NaN stays what it is.
 func roundBF16(w uint32) uint16 { return uint16((w + 0x7FFF + w>>16&1) >> 16) }
 
-func roundF16(w uint32) uint16 { return float16.Fromfloat32(math.Float32frombits(w)).Bits() }
+// roundF16 carries likewise. In [2^-1, 1) float32 is spaced by 2^-24, float16's least subnormal, so adding 2^-1 rounds to a multiple of that.
+func roundF16(w uint32) uint16 {
+	sign, a := uint16(w>>16)&0x8000, w&0x7FFFFFFF
+	switch {
+	case a > infinity:
+		return 0x7E00
+	case a >= 0x47800000: // 65536
+		return sign | 0x7C00
+	case a <= 0x33000000: // 2^-25, a tie with zero
+		return sign
+	case a < 0x38800000: // 2^-14
+		return sign | uint16(math.Float32bits(math.Float32frombits(a)+0.5)-0x3F000000)
+	}
+	return sign | uint16((a-0x38000000+0xFFF+a>>13&1)>>13)
+}
 
 // widenF16 is exact; NaN becomes canonical.
 func widenF16(h uint16) uint32 { return canonical(math.Float32bits(float16.Frombits(h).Float32())) }
@@ -46,11 +60,22 @@ func widenBF16(h uint16) uint32 { return canonical(uint32(h) << 16) }
 // nanBits is the canonical NaN of a type.
 func nanBits(t dtype.DType) uint32 { return roundTo(t, 0x7FC00000) }
 
+// widenE8M0 is 2^(b-127): the exponent field alone, but for the least, which is subnormal, and NaN.
+func widenE8M0(b byte) uint32 {
+	switch b {
+	case 0:
+		return 0x00400000
+	case 0xFF:
+		return 0x7FC00000
+	}
+	return uint32(b) << 23
+}
+
 // loadScale reads the scale of a block, given by its place in the job's grid of blocks.
 func loadScale(in []byte, w *work, down, across int) float32 {
-	at := down*w.ScaleStride + across
-	if w.ScaleType == dtype.BF16 {
-		return math.Float32frombits(uint32(little.Uint16(in[w.Scale+2*at:])) << 16)
+	at := w.Scale + (down*w.ScaleStride+across)*int(w.ScaleType.Size())
+	if w.ScaleType == dtype.F8E8M0 {
+		return math.Float32frombits(widenE8M0(in[at]))
 	}
-	return math.Float32frombits(little.Uint32(in[w.Scale+4*at:]))
+	return math.Float32frombits(widen(in[at:], 0, w.ScaleType))
 }

@@ -30,8 +30,17 @@ type plan struct {
 
 // planTiles chooses the tiles of a job.
 func planTiles(p *kernel.Params, j *kernel.Job) plan {
-	if p.Op == kernel.Cast {
-		across := divide(j.Cols, 0, 1, tileSize)
+	if p.Op == kernel.Quantize {
+		return planPacked(p, j)
+	}
+	if p.Op != kernel.Dequant {
+		most := tileSize
+		if p.Transposed {
+			most = turnCols
+		} else if p.Op == kernel.AddOne {
+			most = tileCols // which a worker's line holds
+		}
+		across := divide(j.Cols, 0, 1, most)
 		return plan{down: divide(j.Rows, 0, 1, max(1, tileSize/across.step)), across: across}
 	}
 	blockRows, blockCols := min(p.BlockRows, j.Rows), min(p.BlockCols, j.Cols)

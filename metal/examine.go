@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
@@ -151,7 +152,7 @@ func (b *Backend) count(ctx context.Context, s *slot, batches []kernel.Batch, ta
 // recount runs a job on the CPU, a rectangle at a time, for its tally. Scales are counted here, for a block may lie in several rectangles.
 func (b *Backend) recount(ctx context.Context, s *slot, p *kernel.Params, j *kernel.Job, t *kernel.Tally) (err error) {
 	v := view{s.in, s.scratch}
-	rectangles(j, len(s.scratch)/int(p.To.Size()), func(r, c, rows, cols int) {
+	rectangles(j, p.Transposed, len(s.scratch)/int(p.To.Size()), func(r, c, rows, cols int) {
 		if err != nil {
 			return
 		}
@@ -176,10 +177,22 @@ func countScales(in []byte, p *kernel.Params, j *kernel.Job, spot *kernel.Spot) 
 	size := int(p.ScaleType.Size())
 	for r := range down {
 		for c := range across {
-			at := j.Scale + (r*j.ScaleStride+c)*size + size // the exponent is in the last two bytes of either type
-			if binary.LittleEndian.Uint16(in[at-2:])&0x7F80 == 0x7F80 {
+			at := j.Scale + (r*j.ScaleStride+c)*size
+			if !finiteScale(in[at:at+size], p.ScaleType) {
 				spot.At(max(0, r*p.BlockRows-j.RowPhase), max(0, c*p.BlockCols-j.ColPhase), 1)
 			}
 		}
 	}
+}
+
+// finiteScale looks at the exponent, which is in the last two bytes; E8M0 has no more than that, and NaN instead of infinity.
+func finiteScale(b []byte, t dtype.DType) bool {
+	if t == dtype.F8E8M0 {
+		return b[0] != 0xFF
+	}
+	exponent := uint16(0x7F80)
+	if t == dtype.F16 {
+		exponent = 0x7C00
+	}
+	return binary.LittleEndian.Uint16(b[len(b)-2:])&exponent != exponent
 }

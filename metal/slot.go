@@ -126,7 +126,7 @@ func (s *slot) lay() (err error) {
 	if err != nil {
 		return err
 	}
-	table, thin, cast := s.table, s.thin, s.cast
+	table, thin, plain := s.table, s.thin, s.plain
 	for i := range s.dispatches {
 		d := &s.dispatches[i]
 		to := s.tiles.mem[d.offset:]
@@ -138,8 +138,8 @@ func (s *slot) lay() (err error) {
 			copy(to, bytesOf(thin[:d.count]))
 			thin = thin[d.count:]
 		default:
-			copy(to, bytesOf(cast[:d.count]))
-			cast = cast[d.count:]
+			copy(to, bytesOf(plain[:d.count]))
+			plain = plain[d.count:]
 		}
 	}
 	return nil

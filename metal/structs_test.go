@@ -14,7 +14,7 @@ import (
 
 // TestStructs holds the argument structs here and in the shader equal: the same fields in the same order, all of 32 bits.
 func TestStructs(t *testing.T) {
-	for name, ours := range map[string]any{"TableTile": tableTile{}, "ThinTile": thinTile{}, "CastTile": castTile{}, "Status": status{}} {
+	for name, ours := range map[string]any{"TableTile": tableTile{}, "ThinTile": thinTile{}, "PlainTile": plainTile{}, "Status": status{}} {
 		body := regexp.MustCompile(`(?s)struct ` + name + ` \{(.*?)\n\};`).FindStringSubmatch(shaders.Text)
 		require.NotNil(t, body, name)
 		var theirs []string

@@ -1,6 +1,7 @@
 package metal
 
 import (
+	"fmt"
 	"unsafe"
 
 	"github.com/metalcast/metalcast/internal/dtype"
@@ -12,7 +13,7 @@ import (
 // tableTile is TableTile there: a rectangle of codes that shares one scale.
 type tableTile struct {
 	src, scale, dst      uint32 // byte offsets in In and Out
-	rows, cols           uint32 // at most tileRows, tileCols
+	rows, cols           uint32 // at most tileRows and tileCols, or fewer rows of more columns
 	srcStride, dstStride uint32 // elements
 	transposed           uint32
 }
@@ -28,8 +29,13 @@ type thinTile struct {
 	rowPhase, colPhase   uint32
 }
 
-// castTile is CastTile there: a run of elements.
-type castTile struct{ src, dst, count uint32 }
+// plainTile is PlainTile there: a rectangle of elements without scales.
+type plainTile struct {
+	src, dst             uint32
+	rows, cols           uint32
+	srcStride, dstStride uint32
+	transposed           uint32
+}
 
 // status is Status there: what a threadgroup says of its tile.
 type status struct{ done, met uint32 }
@@ -51,7 +57,8 @@ const (
 	tileRows  = 128
 	tileCols  = 128
 	thinBlock = 256     // elements of a block below which a table costs more than it saves
-	runLength = 4 << 10 // elements of a thin or cast tile, at most
+	turnedRun = 32      // rows of a block below which that is so where the result is transposed: as many threads store a column
+	runLength = 4 << 10 // elements of a thin or plain tile, at most
 )
 
 // dispatch is the tiles of one batch that one kernel takes.
@@ -70,7 +77,7 @@ const align = 64
 type layout struct {
 	table      []tableTile
 	thin       []thinTile
-	cast       []castTile
+	plain      []plainTile
 	jobs       []int32 // by status index: the job, in the order of tallies; -1 between dispatches
 	dispatches []dispatch
 	bytes      int // of the tile buffer
@@ -78,13 +85,13 @@ type layout struct {
 
 // plan cuts the jobs of a window into tiles.
 func (l *layout) plan(batches []kernel.Batch) {
-	l.table, l.thin, l.cast = l.table[:0], l.thin[:0], l.cast[:0]
+	l.table, l.thin, l.plain = l.table[:0], l.thin[:0], l.plain[:0]
 	l.jobs, l.dispatches, l.bytes = l.jobs[:0], l.dispatches[:0], 0
 	job := int32(0)
 	for i := range batches {
 		b := &batches[i]
-		if b.Params.Op == kernel.Cast {
-			l.collect(i, b, job, func(*kernel.Job) bool { return true }, l.castTiles, "cast_"+suffix(b.Params.From)+"_to_"+suffix(b.Params.To))
+		if b.Params.Op != kernel.Dequant {
+			l.collect(i, b, job, func(*kernel.Job) bool { return true }, l.plainTiles, plainKernel(&b.Params))
 		} else {
 			names := "_" + suffix(b.Params.To) + "_scale_" + suffix(b.Params.ScaleType)
 			l.collect(i, b, job, func(j *kernel.Job) bool { return !isThin(&b.Params, j) }, l.tableTiles, "table"+names)
@@ -94,12 +101,24 @@ func (l *layout) plan(batches []kernel.Batch) {
 	}
 }
 
+// plainKernel names the kernel of an operation without scales.
+func plainKernel(p *kernel.Params) string {
+	switch p.Op {
+	case kernel.Copy:
+		return fmt.Sprintf("copy_%d_bytes", p.From.Size())
+	case kernel.AddOne:
+		return "add_one_" + suffix(p.From) + "_to_" + suffix(p.To)
+	}
+	return "cast_" + suffix(p.From) + "_to_" + suffix(p.To)
+}
+
 func suffix(t dtype.DType) string {
-	return map[dtype.DType]string{dtype.BF16: "bf16", dtype.F16: "f16", dtype.F32: "f32"}[t]
+	return map[dtype.DType]string{dtype.BF16: "bf16", dtype.F16: "f16", dtype.F32: "f32", dtype.F8E8M0: "e8m0"}[t]
 }
 
 func isThin(p *kernel.Params, j *kernel.Job) bool {
-	return min(p.BlockRows, j.Rows)*min(p.BlockCols, j.Cols) < thinBlock
+	rows := min(p.BlockRows, j.Rows)
+	return rows*min(p.BlockCols, j.Cols) < thinBlock || p.Transposed && rows < turnedRun
 }
 
 // collect makes one dispatch of the jobs that a kernel takes.
@@ -126,9 +145,14 @@ func (l *layout) collect(batch int, b *kernel.Batch, job int32, takes func(*kern
 	l.dispatches = append(l.dispatches, d)
 }
 
-// tableTiles cuts a job at its blocks, and blocks that are larger than a tile.
+// tableTiles cuts a job at its blocks, and blocks that are larger than a tile. Blocks of few rows make long tiles, so that a table serves as
+// many codes as there.
 func (l *layout) tableTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
 	before := len(l.table)
+	tileCols := tileCols
+	if !p.Transposed {
+		tileCols = tileRows * tileCols / min(tileRows, p.BlockRows, j.Rows) &^ 127
+	}
 	for r := 0; r < j.Rows; {
 		blockRow := (r + j.RowPhase) / p.BlockRows
 		end := min(j.Rows, (blockRow+1)*p.BlockRows-j.RowPhase, r+tileRows)
@@ -152,7 +176,7 @@ func (l *layout) tableTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
 // thinTiles cuts a job into rectangles of runLength elements.
 func (l *layout) thinTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
 	before := len(l.thin)
-	rectangles(j, runLength, func(r, c, rows, cols int) {
+	rectangles(j, p.Transposed, runLength, func(r, c, rows, cols int) {
 		scaleRow, scaleCol := (r+j.RowPhase)/p.BlockRows, (c+j.ColPhase)/p.BlockCols
 		l.thin = append(l.thin, thinTile{
 			src:   uint32(j.Src + r*j.SrcStride + c),
@@ -166,18 +190,18 @@ func (l *layout) thinTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
 	return len(l.thin) - before, int(unsafe.Sizeof(thinTile{}))
 }
 
-func (l *layout) castTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
-	before := len(l.cast)
-	for r := range j.Rows {
-		for c := 0; c < j.Cols; c += runLength {
-			l.cast = append(l.cast, castTile{
-				src:   uint32(j.Src + (r*j.SrcStride+c)*int(p.From.Size())),
-				dst:   uint32(j.Dst + p.OutAt(j, r, c)*int(p.To.Size())),
-				count: uint32(min(runLength, j.Cols-c)),
-			})
-		}
-	}
-	return len(l.cast) - before, int(unsafe.Sizeof(castTile{}))
+// plainTiles cuts a job into rectangles of runLength elements.
+func (l *layout) plainTiles(p *kernel.Params, j *kernel.Job) (added, size int) {
+	before := len(l.plain)
+	rectangles(j, p.Transposed, runLength, func(r, c, rows, cols int) {
+		l.plain = append(l.plain, plainTile{
+			src:  uint32(j.Src + (r*j.SrcStride+c)*int(p.From.Size())),
+			dst:  uint32(j.Dst + p.OutAt(j, r, c)*int(p.To.Size())),
+			rows: uint32(rows), cols: uint32(cols), srcStride: uint32(j.SrcStride), dstStride: uint32(j.DstStride),
+			transposed: transposed(p),
+		})
+	})
+	return len(l.plain) - before, int(unsafe.Sizeof(plainTile{}))
 }
 
 func transposed(p *kernel.Params) uint32 {
@@ -185,36 +209,4 @@ func transposed(p *kernel.Params) uint32 {
 		return 1
 	}
 	return 0
-}
-
-// rectangles cuts a job into whole rows, or runs of a row, of at most n elements.
-func rectangles(j *kernel.Job, n int, each func(r, c, rows, cols int)) {
-	if j.Cols > n {
-		for r := range j.Rows {
-			for c := 0; c < j.Cols; c += n {
-				each(r, c, 1, min(n, j.Cols-c))
-			}
-		}
-		return
-	}
-	step := n / j.Cols
-	for r := 0; r < j.Rows; r += step {
-		each(r, 0, min(step, j.Rows-r), j.Cols)
-	}
-}
-
-// part is a rectangle of a job as a job of its own, its results packed from dst on.
-func part(p *kernel.Params, j *kernel.Job, r, c, rows, cols, dst int) kernel.Job {
-	k := kernel.Job{
-		Rows: rows, Cols: cols, Src: j.Src + (r*j.SrcStride+c)*int(p.From.Size()), SrcStride: j.SrcStride, Dst: dst, DstStride: cols,
-	}
-	if p.Transposed {
-		k.DstStride = rows
-	}
-	if p.Op == kernel.Dequant {
-		k.Scale = j.Scale + ((r+j.RowPhase)/p.BlockRows*j.ScaleStride+(c+j.ColPhase)/p.BlockCols)*int(p.ScaleType.Size())
-		k.ScaleStride = j.ScaleStride
-		k.RowPhase, k.ColPhase = (r+j.RowPhase)%p.BlockRows, (c+j.ColPhase)%p.BlockCols
-	}
-	return k
 }

@@ -2,6 +2,7 @@ package metal
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -49,13 +50,16 @@ func covered(t *testing.T, l *layout, batches []kernel.Batch) map[int]operands {
 	}
 	for _, d := range l.dispatches {
 		p := &batches[d.batch].Params
-		if p.Op == kernel.Cast {
-			for _, x := range l.cast[:d.count] {
-				for i := range x.count {
-					put(x.dst+i*uint32(p.To.Size()), operands{src: int(x.src + i*uint32(p.From.Size()))})
+		if p.Op != kernel.Dequant {
+			for _, x := range l.plain[:d.count] {
+				assert.LessOrEqual(t, x.rows*x.cols, uint32(runLength))
+				for r := range x.rows {
+					for c := range x.cols {
+						put(place(p, x.dst, x.dstStride, x.transposed, r, c), operands{src: int(x.src + (r*x.srcStride+c)*uint32(p.From.Size()))})
+					}
 				}
 			}
-			l.cast = l.cast[d.count:]
+			l.plain = l.plain[d.count:]
 			continue
 		}
 		if d.kernel[:4] == "thin" {
@@ -72,7 +76,7 @@ func covered(t *testing.T, l *layout, batches []kernel.Batch) map[int]operands {
 		}
 		for _, x := range l.table[:d.count] {
 			assert.LessOrEqual(t, x.rows, uint32(tileRows))
-			assert.LessOrEqual(t, x.cols, uint32(tileCols))
+			assert.LessOrEqual(t, x.rows*x.cols, uint32(tileRows*tileCols))
 			for r := range x.rows {
 				for c := range x.cols {
 					put(place(p, x.dst, x.dstStride, x.transposed, r, c), operands{int(x.src + r*x.srcStride + c), int(x.scale)})
@@ -93,11 +97,18 @@ func TestTilesCoverEveryElementOnce(t *testing.T) {
 			want := map[int]operands{}
 			jobs, dst := 0, 0
 			for range 1 + rng.IntN(3) {
-				side := func() int { return []int{1, 3, 16, 32, 128, 200, 1 << 20}[rng.IntN(7)] }
+				side := func() int { return []int{1, 3, 16, 32, 128, 200, 1 << 20, math.MaxInt32}[rng.IntN(8)] }
 				b := kernel.Batch{Params: kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32,
 					BlockRows: side(), BlockCols: side(), Transposed: rng.IntN(3) == 0}}
-				if rng.IntN(4) == 0 {
-					b.Params = kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16}
+				switch turned := b.Params.Transposed; rng.IntN(8) {
+				case 0:
+					b.Params = kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16, Transposed: turned}
+				case 1:
+					b.Params = kernel.Params{Op: kernel.Copy, From: dtype.BF16, To: dtype.BF16, Transposed: turned}
+				case 2:
+					b.Params = kernel.Params{Op: kernel.AddOne, From: dtype.F16, To: dtype.F32}
+				case 3:
+					b.Params.ScaleType = dtype.F8E8M0
 				}
 				for range 1 + rng.IntN(4) {
 					j := kernel.Job{Rows: 1 + rng.IntN(1<<rng.IntN(9)), Cols: 1 + rng.IntN(1<<rng.IntN(9)), Src: rng.IntN(1000), Scale: rng.IntN(1000), Dst: dst}
@@ -132,12 +143,12 @@ func TestTilesCoverEveryElementOnce(t *testing.T) {
 
 // TestPartIsTheSameJob cuts jobs into rectangles and demands the operands of the whole.
 func TestPartIsTheSameJob(t *testing.T) {
-	for _, turned := range []bool{false, true} {
+	for turned, n := range map[bool]int{false: 20, true: 70} { // less than a row; three columns
 		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 5, BlockCols: 7, Transposed: turned}
 		j := kernel.Job{Rows: 23, Cols: 31, Src: 11, SrcStride: 33, Dst: 4, DstStride: 40, Scale: 3, ScaleStride: 9, RowPhase: 2, ColPhase: 6}
 		whole, parts := map[int]operands{}, map[int]operands{}
 		expected(&p, &j, whole)
-		rectangles(&j, 20, func(r, c, rows, cols int) { // less than a row
+		rectangles(&j, turned, n, func(r, c, rows, cols int) {
 			k := part(&p, &j, r, c, rows, cols, 0)
 			piece := map[int]operands{}
 			expected(&p, &k, piece)
@@ -157,4 +168,18 @@ func TestStatusTellsWhatHappened(t *testing.T) {
 	assert.False(t, status{done: kDone}.sawSomething(0))
 	assert.True(t, status{done: kDone, met: kMetOverflow}.sawSomething(0))
 	assert.True(t, status{done: kDone}.sawSomething(kMetNaN))
+}
+
+// Rows that each have a scale of their own make long tiles, not tables for 128 codes; and go to the thin kernel where they become columns.
+func TestScalesOfRows(t *testing.T) {
+	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32, BlockRows: 1, BlockCols: 2048}
+	job := kernel.Job{Rows: 100, Cols: 2048, SrcStride: 2048, DstStride: 2048, ScaleStride: 1}
+	var l layout
+	l.plan([]kernel.Batch{{Params: p, Jobs: []kernel.Job{job}}})
+	assert.Len(t, l.table, 100)
+	p.Transposed = true
+	job.DstStride = 100
+	l.plan([]kernel.Batch{{Params: p, Jobs: []kernel.Job{job}}})
+	assert.Empty(t, l.table)
+	assert.LessOrEqual(t, len(l.thin), 100*2048/runLength*2)
 }

@@ -20,11 +20,27 @@ var common = []kernel.Params{
 	{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32, BlockRows: 128, BlockCols: 128},
 }
 
-// edgeScales are float32 bits where rounding changes its course: subnormals, the ends of the exponent's range, ties, infinity, NaN, zeros.
-var edgeScales = []uint32{
-	0x3F800000, 0x00000001, 0x00000100, 0x007FFFFF, 0x00800000, 0x00FFFFFF, 0x01800000, 0x04000000, 0x05123456, 0x3FABCDEF,
-	0x7E000000, 0x7E924925, 0x7F000000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x80000000, 0x00000000, 0xBF124925, 0x3A088889,
-	0x3F808000, 0x3F818000, 0x33800000, 0x38000000, 0x38800000, 0x477FF000, 0x42FE0000, 0x43000000,
+// edges are the bits of scales and other operands where arithmetic changes its course: subnormals, the ends of the exponent's range, ties, infinity, NaN,
+// zeros; and what 1 cancels, or is the first to lose. bfloat16 gets the upper halves of float32's.
+var edges = map[dtype.DType][]uint32{
+	dtype.F32: {
+		0x3F800000, 0x00000001, 0x00000100, 0x007FFFFF, 0x00800000, 0x00FFFFFF, 0x01800000, 0x04000000, 0x05123456, 0x3FABCDEF,
+		0x7E000000, 0x7E924925, 0x7F000000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x80000000, 0x00000000, 0xBF124925, 0x3A088889,
+		0x3F808000, 0x3F818000, 0x33800000, 0x38000000, 0x38800000, 0x477FF000, 0x42FE0000, 0x43000000,
+		0xBF800000, 0xBF7FFFFF, 0xBF800001, 0x33800001, 0xB3000000, 0xB3000001, 0x34400000, 0x4B800000, 0xCB800001, 0xCC000000,
+		0x3B800000, 0x3BC00000, 0x3C400000, 0x3C400001, 0x43800000, 0x477FEF80, 0xFFC12345, 0x7F800001, 0xFF800000,
+	},
+	dtype.F16: {
+		0x3C00, 0x0001, 0x03FF, 0x0400, 0x0401, 0x7BFF, 0x7C00, 0xFC00, 0x7E00, 0xFC01, 0x8000, 0x0000, 0x5640, 0x1234,
+		0xBC00, 0xBBFF, 0xBC01, 0x1000, 0x1400, 0x1600, 0x9000, 0x8C00, 0x6800, 0x6801, 0xE800, 0x6BFF,
+	},
+	dtype.F8E8M0: {127, 0, 1, 254, 255, 113, 135, 7, 8, 128, 126, 245, 246, 100},
+}
+
+func init() {
+	for _, w := range edges[dtype.F32] {
+		edges[dtype.BF16] = append(edges[dtype.BF16], w>>16)
+	}
 }
 
 // try runs a kernel's self-test once. The verdict stays.
@@ -96,34 +112,32 @@ func (b *Backend) selfTest(p kernel.Params) (err error) {
 	return nil
 }
 
-// fillTest writes every code, or edge values and a spread of patterns to cast, and edge scales.
+// fillTest writes every code and edge scales, or edge operands and a spread of patterns.
 func fillTest(in []byte, b *kernel.Batch) {
 	for i := range in {
 		in[i] = byte(i * 167 >> 3)
 	}
 	for k := range b.Jobs {
 		j := &b.Jobs[k]
-		if b.Params.Op == kernel.Cast {
-			for i, w := range edgeScales {
-				if b.Params.From == dtype.F32 {
-					binary.LittleEndian.PutUint32(in[j.Src+4*i:], w)
-				} else {
-					binary.LittleEndian.PutUint16(in[j.Src+2*i:], uint16(w>>16))
-				}
-			}
+		if b.Params.Op != kernel.Dequant {
+			list := edges[b.Params.From]
+			putEdges(in[j.Src:], b.Params.From, min(len(list), j.Rows*j.Cols))
 			continue
 		}
 		for i := range j.Rows * j.Cols {
 			in[j.Src+i] = byte(i + i/256)
 		}
 		down, across := b.Params.Blocks(j)
-		for i := range down * across {
-			w := edgeScales[i%len(edgeScales)]
-			if b.Params.ScaleType == dtype.F32 {
-				binary.LittleEndian.PutUint32(in[j.Scale+4*i:], w)
-			} else {
-				binary.LittleEndian.PutUint16(in[j.Scale+2*i:], uint16(w>>16))
-			}
-		}
+		putEdges(in[j.Scale:], b.Params.ScaleType, down*across)
+	}
+}
+
+// putEdges writes n edge values of a type.
+func putEdges(to []byte, t dtype.DType, n int) {
+	var word [4]byte
+	size := int(t.Size())
+	for i := range n {
+		binary.LittleEndian.PutUint32(word[:], edges[t][i%len(edges[t])])
+		copy(to[i*size:], word[:size])
 	}
 }

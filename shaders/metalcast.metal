@@ -1,5 +1,5 @@
-// metalcast's compute kernels: block-scaled FP8 (E4M3FN) to bf16, f16 or f32, casts between these, and a plain copy. MSL 2.4 (macOS 12, M1)
-// or later.
+// metalcast's compute kernels: block-scaled FP8 (E4M3FN) to bf16, f16 or f32, and casts, copies and sums with 1 of these. MSL 2.4 (macOS 12,
+// M1) or later.
 //
 //     out = RNE_out( RNE_f32( f32(e4m3fn(code)) * f32(scale) ) )
 //
@@ -17,7 +17,7 @@ using namespace metal;
 // ------------------------------------------------------------------------------------------- arguments
 // These structs are read by package metal too; its tests hold sizes and offsets equal.
 
-// A rectangle of codes that shares one scale, at most 128 by 128.
+// A rectangle of codes that shares one scale: at most 128 rows by 128 columns, or fewer rows that are longer.
 struct TableTile {
     uint src;        // byte offset of the first code in the input, any alignment
     uint scale;      // byte offset of the scale in the input, any alignment
@@ -46,11 +46,15 @@ struct ThinTile {
     uint col_phase;    // columns of it that do
 };
 
-// A run of elements.
-struct CastTile {
-    uint src;   // byte offset, any alignment
-    uint dst;   // byte offset, a multiple of the result's size
-    uint count; // elements
+// A rectangle of elements without scales.
+struct PlainTile {
+    uint src;
+    uint dst;
+    uint rows;
+    uint cols;
+    uint src_stride;
+    uint dst_stride;
+    uint transposed;
 };
 
 // What a threadgroup says of its tile.
@@ -121,8 +125,6 @@ inline ushort f32_to_f16(uint u) {
 
 inline uint canonical(uint u) { return (u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC00000u : u; }
 
-inline uint bf16_to_f32(uint h) { return canonical(h << 16); }
-
 inline uint f16_to_f32(uint h) {
     uint sign = (h & 0x8000u) << 16;
     uint a = h & 0x7FFFu;
@@ -132,6 +134,34 @@ inline uint f16_to_f32(uint h) {
     if (a == 0u) return sign;
     uint z = clz(a); // 22..31; the value is a * 2^-24
     return sign | ((a << (z - 8u)) + ((133u - z) << 23)); // the leading bit adds 1 to the exponent field
+}
+
+inline uint e8m0_to_f32(uint b) { return b == 0xFFu ? 0x7FC00000u : b == 0u ? 0x00400000u : b << 23; }
+
+// Bits of RNE_f32(x + 1) for any x. Both mantissas stand with their leading bit at 2^30, the lesser one shifted to its place; what that drops leaves
+// its trace in the last bit, which is far below every tie where anything is dropped (the sum then begins at 2^29 or above).
+inline uint add_one(uint x) {
+    uint a = x & 0x7FFFFFFFu;
+    if (a > 0x7F800000u) return 0x7FC00000u;
+    if (a == 0x7F800000u) return x;
+    uint hi = max(a, 0x3F800000u);
+    uint lo = min(a, 0x3F800000u);
+    uint e = hi >> 23;
+    uint hm = ((hi & 0x7FFFFFu) | 0x800000u) << 7;
+    uint lm = (lo >> 23 != 0u ? ((lo & 0x7FFFFFu) | 0x800000u) : lo) << 7;
+    uint shift = min(e - max(lo >> 23, 1u), 31u);
+    uint low = lm >> shift;
+    if (low << shift != lm) low |= 1u;
+    bool negative = (x >> 31) != 0u;
+    uint sum = negative ? hm - low : hm + low;
+    if (sum == 0u) return 0u;
+    uint z = clz(sum);
+    uint n = sum << z; // 2^31 <= n, of biased exponent e + 1 - z: never subnormal, never beyond the range
+    uint q = n >> 8;
+    uint rest = n & 0xFFu;
+    uint up = (rest > 0x80u || (rest == 0x80u && (q & 1u) != 0u)) ? 1u : 0u;
+    uint sign = negative && a > 0x3F800000u ? 0x80000000u : 0u;
+    return sign | (((e - z) << 23) + q + up); // the leading bit adds 1 to the exponent field, and so does a carry
 }
 
 inline bool is_infinite(uint f32bits) { return (f32bits & 0x7FFFFFFFu) == 0x7F800000u; }
@@ -158,22 +188,49 @@ struct OutF32 {
 inline uint load16(device const uchar* p) { return uint(p[0]) | (uint(p[1]) << 8); }
 inline uint load32(device const uchar* p) { return uint(p[0]) | (uint(p[1]) << 8) | (uint(p[2]) << 16) | (uint(p[3]) << 24); }
 
+// NaN is widened to some NaN.
 struct InBF16 {
     static constant constexpr uint kSize = 2u;
-    static inline uint f32bits(device const uchar* p) { return load16(p) << 16; }
+    static inline uint bits(device const uchar* p) { return load16(p); }
+    static inline uint widen(uint v) { return v << 16; }
 };
 struct InF16 {
     static constant constexpr uint kSize = 2u;
-    static inline uint f32bits(device const uchar* p) { return f16_to_f32(load16(p)); }
+    static inline uint bits(device const uchar* p) { return load16(p); }
+    static inline uint widen(uint v) { return f16_to_f32(v); }
 };
 struct InF32 {
     static constant constexpr uint kSize = 4u;
-    static inline uint f32bits(device const uchar* p) { return load32(p); }
+    static inline uint bits(device const uchar* p) { return load32(p); }
+    static inline uint widen(uint v) { return v; }
+};
+struct InE8M0 {
+    static constant constexpr uint kSize = 1u;
+    static inline uint bits(device const uchar* p) { return uint(p[0]); }
+    static inline uint widen(uint v) { return e8m0_to_f32(v); }
 };
 
 // Four results in one store.
 inline void store4(device ushort* d, ushort a, ushort b, ushort c, ushort e) { *((device ushort4*)d) = ushort4(a, b, c, e); }
 inline void store4(device uint* d, uint a, uint b, uint c, uint e) { *((device uint4*)d) = uint4(a, b, c, e); }
+
+// Where the i-th thread's element of a tile lies, in elements from the first. Neighbours in the result are threads' neighbours.
+struct Place {
+    uint row;
+    uint col;
+    uint src;
+    uint dst;
+};
+
+template <typename Tile>
+inline Place place(uint i, device const Tile& t) {
+    uint length = t.transposed != 0u ? t.rows : t.cols; // of a line of the result
+    uint line = i / length;
+    uint k = i - line * length;
+    uint row = t.transposed != 0u ? k : line;
+    uint col = t.transposed != 0u ? line : k;
+    return Place{row, col, row * t.src_stride + col, line * t.dst_stride + k};
+}
 
 // Bit 7 of a byte is set where the code's magnitude is 0x7F.
 inline uint nan_codes(uint four) { return ((four & 0x7F7F7F7Fu) + 0x01010101u) & 0x80808080u; }
@@ -194,29 +251,30 @@ inline uint fill_table(threadgroup typename Out::T* table, uint scale, uint tid,
     return met;
 }
 
-// Rows of up to 128 codes, 32 threads a row, four codes a thread. It tells whether there was a NaN code.
+// Rows of up to 128 codes, 32 threads a row, or longer ones, all threads a row; four codes a thread. It tells whether there was a NaN code.
 template <typename Out>
 inline uint expand_rows(device const uchar* s, device typename Out::T* d, threadgroup const typename Out::T* table,
                         device const TableTile& t, uint tid, uint threads) {
-    uint c0 = (tid & 31u) * 4u;
-    uint step = max(1u, threads >> 5); // never 0: nothing bounds a kernel that loops
+    uint lanes = t.cols <= 128u ? 32u : threads;
+    uint step = max(1u, threads / lanes); // never 0: nothing bounds a kernel that loops
+    bool aligned = ((t.src | t.src_stride | t.dst_stride) & 3u) == 0u && (t.dst & (4u * sizeof(typename Out::T) - 1u)) == 0u;
     uint seen = 0u;
-    if (c0 >= t.cols) return 0u;
-    bool wide = c0 + 4u <= t.cols && ((t.src | t.src_stride | t.dst_stride) & 3u) == 0u && (t.dst & (4u * sizeof(typename Out::T) - 1u)) == 0u;
-    if (wide) {
-        for (uint r = tid >> 5; r < t.rows; r += step) {
-            uint v = *((device const uint*)(s + r * t.src_stride + c0));
-            seen |= nan_codes(v);
-            store4(d + r * t.dst_stride + c0, table[v & 0xFFu], table[(v >> 8) & 0xFFu], table[(v >> 16) & 0xFFu], table[v >> 24]);
+    for (uint c0 = tid % lanes * 4u; c0 < t.cols; c0 += lanes * 4u) {
+        if (aligned && c0 + 4u <= t.cols) {
+            for (uint r = tid / lanes; r < t.rows; r += step) {
+                uint v = *((device const uint*)(s + r * t.src_stride + c0));
+                seen |= nan_codes(v);
+                store4(d + r * t.dst_stride + c0, table[v & 0xFFu], table[(v >> 8) & 0xFFu], table[(v >> 16) & 0xFFu], table[v >> 24]);
+            }
+            continue;
         }
-        return seen;
-    }
-    uint c1 = min(c0 + 4u, t.cols);
-    for (uint r = tid >> 5; r < t.rows; r += step) {
-        for (uint c = c0; c < c1; c++) {
-            uint code = s[r * t.src_stride + c];
-            seen |= nan_codes(code);
-            d[r * t.dst_stride + c] = table[code];
+        uint c1 = min(c0 + 4u, t.cols);
+        for (uint r = tid / lanes; r < t.rows; r += step) {
+            for (uint c = c0; c < c1; c++) {
+                uint code = s[r * t.src_stride + c];
+                seen |= nan_codes(code);
+                d[r * t.dst_stride + c] = table[code];
+            }
         }
     }
     return seen;
@@ -240,7 +298,7 @@ inline uint expand_columns(device const uchar* s, device typename Out::T* d, thr
 template <typename Out, typename Scale>
 inline void table_tile(device const uchar* in, device uchar* out, device const TableTile& t, device Status& status, device uint& nans,
                        threadgroup typename Out::T* table, uint tid, uint threads) {
-    uint met = fill_table<Out>(table, Scale::f32bits(in + t.scale), tid, threads);
+    uint met = fill_table<Out>(table, Scale::widen(Scale::bits(in + t.scale)), tid, threads);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     device const uchar* s = in + t.src;
     device typename Out::T* d = (device typename Out::T*)(out + t.dst);
@@ -262,10 +320,16 @@ inline void table_tile(device const uchar* in, device uchar* out, device const T
 
 TABLE_KERNEL(table_bf16_scale_f32, OutBF16, InF32)
 TABLE_KERNEL(table_bf16_scale_bf16, OutBF16, InBF16)
+TABLE_KERNEL(table_bf16_scale_f16, OutBF16, InF16)
+TABLE_KERNEL(table_bf16_scale_e8m0, OutBF16, InE8M0)
 TABLE_KERNEL(table_f16_scale_f32, OutF16, InF32)
 TABLE_KERNEL(table_f16_scale_bf16, OutF16, InBF16)
+TABLE_KERNEL(table_f16_scale_f16, OutF16, InF16)
+TABLE_KERNEL(table_f16_scale_e8m0, OutF16, InE8M0)
 TABLE_KERNEL(table_f32_scale_f32, OutF32, InF32)
 TABLE_KERNEL(table_f32_scale_bf16, OutF32, InBF16)
+TABLE_KERNEL(table_f32_scale_f16, OutF32, InF16)
+TABLE_KERNEL(table_f32_scale_e8m0, OutF32, InE8M0)
 
 // ------------------------------------------------------------------------------------------- thin kernel
 // Every element is computed: for blocks so thin that a table of 256 costs more than they hold.
@@ -277,11 +341,10 @@ inline void thin_tile(device const uchar* in, device uchar* out, device const Th
     uint seen = 0u;
     device typename Out::T* d = (device typename Out::T*)(out + t.dst);
     for (uint i = tid; i < t.rows * t.cols; i += threads) {
-        uint r = i / t.cols;
-        uint c = i - r * t.cols;
-        uint block = (r + t.row_phase) / t.block_rows * t.scale_stride + (c + t.col_phase) / t.block_cols;
-        uint scale = Scale::f32bits(in + t.scale + block * Scale::kSize);
-        uint code = in[t.src + r * t.src_stride + c];
+        Place at = place(i, t);
+        uint block = (at.row + t.row_phase) / t.block_rows * t.scale_stride + (at.col + t.col_phase) / t.block_cols;
+        uint scale = Scale::widen(Scale::bits(in + t.scale + block * Scale::kSize));
+        uint code = in[t.src + at.src];
         typename Out::T v = Out::from(e4m3_times_f32(code, scale));
         seen |= nan_codes(code);
         if ((scale & 0x7F800000u) == 0x7F800000u) {
@@ -289,7 +352,7 @@ inline void thin_tile(device const uchar* in, device uchar* out, device const Th
         } else if (Out::infinite(v)) {
             met |= kMetOverflow;
         }
-        d[t.transposed != 0u ? c * t.dst_stride + r : r * t.dst_stride + c] = v;
+        d[at.dst] = v;
     }
     if (met != 0u) status.met = met;
     if (seen != 0u) nans = kMetNaN;
@@ -306,34 +369,69 @@ inline void thin_tile(device const uchar* in, device uchar* out, device const Th
 
 THIN_KERNEL(thin_bf16_scale_f32, OutBF16, InF32)
 THIN_KERNEL(thin_bf16_scale_bf16, OutBF16, InBF16)
+THIN_KERNEL(thin_bf16_scale_f16, OutBF16, InF16)
+THIN_KERNEL(thin_bf16_scale_e8m0, OutBF16, InE8M0)
 THIN_KERNEL(thin_f16_scale_f32, OutF16, InF32)
 THIN_KERNEL(thin_f16_scale_bf16, OutF16, InBF16)
+THIN_KERNEL(thin_f16_scale_f16, OutF16, InF16)
+THIN_KERNEL(thin_f16_scale_e8m0, OutF16, InE8M0)
 THIN_KERNEL(thin_f32_scale_f32, OutF32, InF32)
 THIN_KERNEL(thin_f32_scale_bf16, OutF32, InBF16)
+THIN_KERNEL(thin_f32_scale_f16, OutF32, InF16)
+THIN_KERNEL(thin_f32_scale_e8m0, OutF32, InE8M0)
 
-// ------------------------------------------------------------------------------------------- casts
+// ------------------------------------------------------------------------------------------- plain kernels
+// Elements without scales: casts, copies, sums with 1.
 
 template <typename Out, typename In>
-inline void cast_tile(device const uchar* in, device uchar* out, device const CastTile& t, device Status& status, uint tid, uint threads) {
+inline void cast_tile(device const uchar* in, device uchar* out, device const PlainTile& t, device Status& status, uint tid, uint threads) {
     uint met = 0u;
     device typename Out::T* d = (device typename Out::T*)(out + t.dst);
-    for (uint i = tid; i < t.count; i += threads) {
-        uint bits = In::f32bits(in + t.src + i * In::kSize);
-        typename Out::T v = Out::from(bits);
-        if (Out::infinite(v) && !is_infinite(bits)) met = kMetOverflow;
-        d[i] = v;
+    for (uint i = tid; i < t.rows * t.cols; i += threads) {
+        Place at = place(i, t);
+        uint x = In::widen(In::bits(in + t.src + at.src * In::kSize));
+        typename Out::T v = Out::from(x);
+        if (Out::infinite(v) && !is_infinite(x)) met = kMetOverflow;
+        d[at.dst] = v;
     }
     if (met != 0u) status.met = met;
     if (tid == 0u) status.done = kDone;
 }
 
-#define CAST_KERNEL(NAME, OUT, IN)                                                                                                 \
-    kernel void NAME(device const uchar* in [[buffer(0)]], device uchar* out [[buffer(1)]],                                        \
-                     device const CastTile* tiles [[buffer(2)]], device Status* status [[buffer(3)]],                              \
-                     uint tile [[threadgroup_position_in_grid]], uint tid [[thread_index_in_threadgroup]],                         \
-                     uint threads [[threads_per_threadgroup]]) {                                                                   \
-        cast_tile<OUT, IN>(in, out, tiles[tile], status[tile], tid, threads);                                                      \
+// Sum rounds the sum to the operand's own type.
+template <typename Out, typename In, typename Sum>
+inline void add_one_tile(device const uchar* in, device uchar* out, device const PlainTile& t, device Status& status, uint tid, uint threads) {
+    uint met = 0u;
+    device typename Out::T* d = (device typename Out::T*)(out + t.dst);
+    for (uint i = tid; i < t.rows * t.cols; i += threads) {
+        Place at = place(i, t);
+        uint x = In::widen(In::bits(in + t.src + at.src * In::kSize));
+        typename Out::T v = Out::from(In::widen(Sum::from(add_one(x))));
+        if (Out::infinite(v) && !is_infinite(x)) met = kMetOverflow;
+        d[at.dst] = v;
     }
+    if (met != 0u) status.met = met;
+    if (tid == 0u) status.done = kDone;
+}
+
+template <typename Out, typename In>
+inline void copy_tile(device const uchar* in, device uchar* out, device const PlainTile& t, device Status& status, uint tid, uint threads) {
+    device typename Out::T* d = (device typename Out::T*)(out + t.dst);
+    for (uint i = tid; i < t.rows * t.cols; i += threads) {
+        Place at = place(i, t);
+        d[at.dst] = typename Out::T(In::bits(in + t.src + at.src * In::kSize));
+    }
+    if (tid == 0u) status.done = kDone;
+}
+
+#define PLAIN_KERNEL(NAME)                                                                                                         \
+    kernel void NAME(device const uchar* in [[buffer(0)]], device uchar* out [[buffer(1)]],                                        \
+                     device const PlainTile* tiles [[buffer(2)]], device Status* status [[buffer(3)]],                             \
+                     uint tile [[threadgroup_position_in_grid]], uint tid [[thread_index_in_threadgroup]],                         \
+                     uint threads [[threads_per_threadgroup]])
+#define CAST_KERNEL(NAME, OUT, IN) PLAIN_KERNEL(NAME) { cast_tile<OUT, IN>(in, out, tiles[tile], status[tile], tid, threads); }
+#define ADD_ONE_KERNEL(NAME, OUT, IN, SUM) PLAIN_KERNEL(NAME) { add_one_tile<OUT, IN, SUM>(in, out, tiles[tile], status[tile], tid, threads); }
+#define COPY_KERNEL(NAME, OUT, IN) PLAIN_KERNEL(NAME) { copy_tile<OUT, IN>(in, out, tiles[tile], status[tile], tid, threads); }
 
 CAST_KERNEL(cast_bf16_to_bf16, OutBF16, InBF16)
 CAST_KERNEL(cast_bf16_to_f16, OutF16, InBF16)
@@ -345,8 +443,21 @@ CAST_KERNEL(cast_f32_to_bf16, OutBF16, InF32)
 CAST_KERNEL(cast_f32_to_f16, OutF16, InF32)
 CAST_KERNEL(cast_f32_to_f32, OutF32, InF32)
 
-// ------------------------------------------------------------------------------------------- copy
-// The yardstick of metalcast bench: 16 bytes a thread.
+ADD_ONE_KERNEL(add_one_bf16_to_bf16, OutBF16, InBF16, OutBF16)
+ADD_ONE_KERNEL(add_one_bf16_to_f16, OutF16, InBF16, OutBF16)
+ADD_ONE_KERNEL(add_one_bf16_to_f32, OutF32, InBF16, OutBF16)
+ADD_ONE_KERNEL(add_one_f16_to_bf16, OutBF16, InF16, OutF16)
+ADD_ONE_KERNEL(add_one_f16_to_f16, OutF16, InF16, OutF16)
+ADD_ONE_KERNEL(add_one_f16_to_f32, OutF32, InF16, OutF16)
+ADD_ONE_KERNEL(add_one_f32_to_bf16, OutBF16, InF32, OutF32)
+ADD_ONE_KERNEL(add_one_f32_to_f16, OutF16, InF32, OutF32)
+ADD_ONE_KERNEL(add_one_f32_to_f32, OutF32, InF32, OutF32)
+
+COPY_KERNEL(copy_2_bytes, OutBF16, InBF16)
+COPY_KERNEL(copy_4_bytes, OutF32, InF32)
+
+// ------------------------------------------------------------------------------------------- yardstick
+// What metalcast bench measures the others by: 16 bytes a thread.
 
 kernel void copy16(device const uint4* in [[buffer(0)]], device uint4* out [[buffer(1)]], constant uint& count [[buffer(2)]],
                    uint i [[thread_position_in_grid]]) {

@@ -31,20 +31,25 @@ func Check(in, out int, batches []Batch, tallies int) error {
 }
 
 func (p *Params) check() error {
+	there := p.To.IsFloat() // a kernel of these parameters
 	switch p.Op {
 	case Dequant:
-		if p.From == dtype.F8E4M3 && p.To.IsFloat() && (p.ScaleType == dtype.F32 || p.ScaleType == dtype.BF16) && size(p.BlockRows) && size(p.BlockCols) {
-			return nil
-		}
-	case Cast:
-		if p.From.IsFloat() && p.To.IsFloat() && p.ScaleType == dtype.Invalid && p.BlockRows == 0 && p.BlockCols == 0 && !p.Transposed {
-			return nil
-		}
+		there = there && p.From == dtype.F8E4M3 && isScale(p.ScaleType) && size(p.BlockRows) && size(p.BlockCols)
+	case Cast, Copy, AddOne:
+		there = there && p.From.IsFloat() && p.ScaleType == dtype.Invalid && p.BlockRows == 0 && p.BlockCols == 0 &&
+			(p.Op != Copy || p.From == p.To) && (p.Op != AddOne || !p.Transposed)
+	case Quantize:
+		return p.checkQuantize()
 	default:
 		return fmt.Errorf("kernel: unknown operation %d", p.Op)
 	}
-	return fmt.Errorf("kernel: there is no %s", p)
+	if !there {
+		return fmt.Errorf("kernel: there is no %s", p)
+	}
+	return nil
 }
+
+func isScale(t dtype.DType) bool { return t.IsFloat() || t == dtype.F8E8M0 }
 
 // size tells a count of rows, columns or elements that 32-bit indices hold.
 func size(n int) bool { return n >= 1 && n <= math.MaxInt32 }
@@ -61,6 +66,9 @@ func (j *Job) check(p *Params, in, out int64) error {
 	}
 	if j.Rows > 1 && j.SrcStride < j.Cols {
 		return fmt.Errorf("rows of %d columns overlap: source stride %d", j.Cols, j.SrcStride)
+	}
+	if p.Op == Quantize {
+		return j.checkQuantize(p, in, out)
 	}
 	lines, length := j.Rows, j.Cols // of the result
 	if p.Transposed {
@@ -81,6 +89,11 @@ func (j *Job) check(p *Params, in, out int64) error {
 	if p.Op != Dequant {
 		return nil
 	}
+	return j.checkScales(p, in)
+}
+
+// checkScales checks what the codes' scales need.
+func (j *Job) checkScales(p *Params, in int64) error {
 	if j.RowPhase < 0 || j.RowPhase >= p.BlockRows || j.ColPhase < 0 || j.ColPhase >= p.BlockCols {
 		return fmt.Errorf("phase (%d, %d) outside a block of %dx%d", j.RowPhase, j.ColPhase, p.BlockRows, p.BlockCols)
 	}

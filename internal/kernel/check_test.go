@@ -45,17 +45,60 @@ func TestCheck(t *testing.T) {
 		"row phase":                  func(p *kernel.Params, j *kernel.Job) { j.RowPhase = 4 },
 		"column phase":               func(p *kernel.Params, j *kernel.Job) { j.ColPhase = 7 },
 		"block":                      func(p *kernel.Params, j *kernel.Job) { p.BlockRows = 0 },
-		"scale type":                 func(p *kernel.Params, j *kernel.Job) { p.ScaleType = dtype.F16 },
+		"scale type":                 func(p *kernel.Params, j *kernel.Job) { p.ScaleType = dtype.F8E5M2 },
 		"from":                       func(p *kernel.Params, j *kernel.Job) { p.From = dtype.F8E5M2 },
 		"to":                         func(p *kernel.Params, j *kernel.Job) { p.To = dtype.I32 },
 		"operation":                  func(p *kernel.Params, j *kernel.Job) { p.Op = 0 },
 		"transposed result overlaps": func(p *kernel.Params, j *kernel.Job) { p.Transposed, j.DstStride = true, 4 },
 		"transposed result too long": func(p *kernel.Params, j *kernel.Job) { p.Transposed, j.DstStride = true, 7 },
-		"a transposed cast":          func(p *kernel.Params, j *kernel.Job) { p.Op, p.From, p.Transposed = kernel.Cast, dtype.F16, true },
-		"cast with blocks":           func(p *kernel.Params, j *kernel.Job) { p.Op, p.From = kernel.Cast, dtype.F16 },
+		"cast with blocks": func(p *kernel.Params, j *kernel.Job) {
+			p.Op, p.From, p.ScaleType = kernel.Cast, dtype.F16, dtype.Invalid
+		},
+		"cast with scales": func(p *kernel.Params, j *kernel.Job) {
+			*p = kernel.Params{Op: kernel.Cast, From: dtype.F16, To: dtype.BF16, ScaleType: dtype.F32}
+		},
 	} {
 		p, j := dequant, good
 		change(&p, &j)
 		require.Error(t, check(p, j), name)
+	}
+}
+
+// TestParams goes through what kernels there are. The job fits whatever they are.
+func TestParams(t *testing.T) {
+	check := func(p kernel.Params) error {
+		j := kernel.Job{Rows: 2, Cols: 2, SrcStride: 2, DstStride: 2, ScaleStride: 2}
+		return kernel.Check(64, 64, []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, 1)
+	}
+	floats := []dtype.DType{dtype.F16, dtype.BF16, dtype.F32}
+	for _, p := range []struct {
+		kernel.Params
+		name string // "" where there is no such kernel
+	}{
+		{kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16}, "cast F32 -> F16"},
+		{kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16, Transposed: true}, "cast F32 -> F16, transposed"},
+		{kernel.Params{Op: kernel.Copy, From: dtype.BF16, To: dtype.BF16}, "copy BF16"},
+		{kernel.Params{Op: kernel.Copy, From: dtype.F32, To: dtype.F32, Transposed: true}, "copy F32, transposed"},
+		{kernel.Params{Op: kernel.Copy, From: dtype.BF16, To: dtype.F16}, ""},
+		{kernel.Params{Op: kernel.Copy, From: dtype.I16, To: dtype.I16}, ""},
+		{kernel.Params{Op: kernel.AddOne, From: dtype.BF16, To: dtype.F32}, "add one BF16 -> F32"},
+		{kernel.Params{Op: kernel.AddOne, From: dtype.BF16, To: dtype.F32, Transposed: true}, ""},
+		{kernel.Params{Op: kernel.AddOne, From: dtype.F8E4M3, To: dtype.F32}, ""},
+		{kernel.Params{Op: 99, From: dtype.BF16, To: dtype.F32}, ""},
+	} {
+		err := check(p.Params)
+		if p.name == "" {
+			require.Error(t, err, "%+v", p.Params)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, p.name, p.String())
+	}
+	for _, st := range append(floats, dtype.F8E8M0) {
+		for _, to := range floats {
+			for _, block := range []int{1, math.MaxInt32} {
+				require.NoError(t, check(kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: st, BlockRows: block, BlockCols: block}))
+			}
+		}
 	}
 }

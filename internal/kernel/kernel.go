@@ -8,13 +8,26 @@
 //	out = RNE_to( RNE_f32( f32(e4m3fn(c)) * f32(s) ) )
 //
 // that is, the product rounded to float32 and then to the output type, each time to nearest with ties to even, subnormal results
-// included. A bf16 scale is widened exactly. The sign of zero is kept. Every NaN result is the canonical one: bf16 0x7FC0,
-// f16 0x7E00, f32 0x7FC00000. This is what DeepSeek's fp8_cast_bf16, compressed-tensors and MLX compute for finite input.
+// included. Scales of other types are widened to float32 exactly. The sign of zero is kept. Every NaN result is the canonical one:
+// bf16 0x7FC0, f16 0x7E00, f32 0x7FC00000. This is what DeepSeek's fp8_cast_bf16, compressed-tensors and MLX compute for finite input.
 //
 // E4M3FN (OCP 8-bit floating point specification, revision 1.0): sign, 4 exponent bits with bias 7, 3 mantissa bits; exponent 0
 // is subnormal, there is no infinity, 0x7F and 0xFF are NaN, the greatest value is 448.
 //
-// A cast widens exactly or rounds to nearest even, with the same canonical NaNs.
+// E8M0, a type of scales (OCP microscaling formats specification, version 1.0): the byte b is 2^(b-127), always positive, and 0xFF is
+// NaN. The least, 2^-127, is subnormal in float32 and counts in full.
+//
+// A cast widens exactly or rounds to nearest even, with the same canonical NaNs. A copy keeps every bit, those of NaNs included.
+//
+// Adding one gives, for an element x,
+//
+//	out = RNE_to( RNE_from( RNE_f32( f32(x) + 1 ) ) )
+//
+// which is v + 1.0 on an MLX array of type from, followed by a cast: there a Python scalar takes the array's type, and the sum is
+// rounded to it. -1 gives +0.
+//
+// Quantizing gives what mlx.core.quantize gives for the matrix in type To; package mlxquant has the arithmetic. Codes are first dequantized to bf16, and
+// what is not of type To is cast to it, as mlx_lm.convert does with a bf16 checkpoint.
 package kernel
 
 import (
@@ -22,6 +35,7 @@ import (
 	"fmt"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
 // Op is what a kernel does with an element.
@@ -32,26 +46,49 @@ const (
 	Dequant Op = iota + 1
 	// Cast converts between float16, bfloat16 and float32.
 	Cast
+	// Copy moves elements bit for bit.
+	Copy
+	// AddOne adds 1 to each element and then casts: norm weights, which MLX keeps as what they multiply by.
+	AddOne
+	// Quantize dequantizes or casts, and packs rows in one of MLX's formats.
+	Quantize
 )
 
 // Params selects a kernel. It is comparable: jobs of equal Params run in one dispatch.
 type Params struct {
 	Op        Op
-	From      dtype.DType // F8E4M3 for Dequant; F16, BF16 or F32 for Cast
-	To        dtype.DType // F16, BF16 or F32
-	ScaleType dtype.DType // F32 or BF16; Invalid for Cast
-	BlockRows int         // rows of a scale block, at least 1; 0 for Cast
+	From      dtype.DType // F8E4M3 for Dequant; else F16, BF16 or F32
+	To        dtype.DType // F16, BF16 or F32; that of From for Copy
+	ScaleType dtype.DType // F32, BF16, F16 or F8E8M0; Invalid but for Dequant
+	BlockRows int         // rows of a scale block, at least 1; 0 but for Dequant. A block may be larger than its matrix
 	BlockCols int         // columns of a scale block
-	// Transposed puts the element of row r and column c at Dst + (c*DstStride + r) elements. Dequant only.
+	// Transposed puts the element of row r and column c at Dst + (c*DstStride + r) elements. Not for AddOne. Quantize then packs columns.
 	Transposed bool
+	Format     mlxquant.Format  // of Quantize; else zero
+	Profile    mlxquant.Profile // whose bits Quantize gives
 }
+
+// Scaled tells that the source is codes with scales.
+func (p *Params) Scaled() bool { return p.Op == Dequant || p.Op == Quantize && p.From == dtype.F8E4M3 }
 
 // String names the kernel in messages: "dequant F8_E4M3 128x128 BF16 -> BF16".
 func (p Params) String() string {
-	if p.Op == Cast {
-		return fmt.Sprintf("cast %s -> %s", p.From, p.To)
+	s := ""
+	switch p.Op {
+	case Dequant:
+		s = fmt.Sprintf("dequant %s %dx%d %s -> %s", p.From, p.BlockRows, p.BlockCols, p.ScaleType, p.To)
+	case Copy:
+		s = fmt.Sprintf("copy %s", p.From)
+	case AddOne:
+		s = fmt.Sprintf("add one %s -> %s", p.From, p.To)
+	case Quantize:
+		s = fmt.Sprintf("quantize %s -> %s -> %s as %s", p.From, p.To, p.Format, p.Profile)
+		if p.Scaled() {
+			s = fmt.Sprintf("quantize %s %dx%d %s -> %s -> %s as %s", p.From, p.BlockRows, p.BlockCols, p.ScaleType, p.To, p.Format, p.Profile)
+		}
+	default:
+		s = fmt.Sprintf("cast %s -> %s", p.From, p.To)
 	}
-	s := fmt.Sprintf("dequant %s %dx%d %s -> %s", p.From, p.BlockRows, p.BlockCols, p.ScaleType, p.To)
 	if p.Transposed {
 		s += ", transposed"
 	}
@@ -78,6 +115,8 @@ type Job struct {
 	ScaleStride int // scales from one row of blocks to the next
 	RowPhase    int // rows of the first block that lie before this rectangle, below BlockRows
 	ColPhase    int // columns of the first block that lie before it, below BlockCols
+	DstScale    int // of Quantize: of the first scale, in the slot's Out; scales of successive rows follow each other
+	DstBias     int // and of the first bias, where the format has biases. Quantize has packed rows follow each other too: it has no DstStride
 }
 
 // Batch is the jobs of one window that share their Params.
@@ -94,9 +133,9 @@ type Spot struct {
 
 // Tally is what a job met that a sound checkpoint does not hold. Results are complete all the same.
 type Tally struct {
-	NaN      Spot // E4M3 codes 0x7F and 0xFF (Dequant)
-	Scale    Spot // NaN or infinite scales, by the row and column of the first element that uses them; N counts scales (Dequant)
-	Overflow Spot // finite values that became infinite: a finite code times a finite scale beyond the output's range, or a cast's operand
+	NaN      Spot // E4M3 codes 0x7F and 0xFF (Dequant, Quantize); elements of other types that are NaN or infinite (Quantize)
+	Scale    Spot // NaN or infinite scales, by the row and column of the first element that uses them; N counts scales (Dequant, Quantize)
+	Overflow Spot // finite values that became infinite: a finite code times a finite scale beyond the output's range (for Quantize: bf16's, then To's), or the operand of a cast or of AddOne
 }
 
 // Slot is the memory of one window in flight: pread lands in In, pwrite leaves from Out. Both are page aligned.

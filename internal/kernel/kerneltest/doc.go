@@ -12,7 +12,7 @@ import (
 )
 
 // Run tests a backend. open makes a fresh one for each part of the suite, which closes it. With -short the exhaustive parts take samples; with
-// METALCAST_NIGHTLY=1 all float32 patterns are cast.
+// METALCAST_NIGHTLY=1 all float32 patterns go through every operation on them.
 func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
 	for _, part := range []struct {
 		name string
@@ -21,10 +21,13 @@ func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
 		{"codes by scales", testTables},
 		{"shapes", testShapes},
 		{"phases", testPhases},
+		{"scales of rows and matrices", testDialects},
 		{"strides", testStrides},
 		{"one window, many jobs", testWindow},
 		{"tallies", testTallies},
 		{"casts", testCasts},
+		{"copies", testCopies},
+		{"adding one", testAddOne},
 		{"concurrency", testConcurrency},
 		{"cancellation", testCancellation},
 		{"refusals", testRefusals},

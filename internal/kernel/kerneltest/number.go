@@ -101,6 +101,22 @@ var codes = func() (t [256]float64) {
 	return t
 }()
 
+// e8m0 is the value of a scale of that type.
+func e8m0(b byte) float64 {
+	if b == 0xFF {
+		return math.NaN()
+	}
+	return power(1, int(b)-127)
+}
+
+// plusOne is the sum in type from, in type to. x has at most 24 significant bits: from 2^-29 to 2^53 its sum with 1 is exact in float64, and
+// elsewhere so far from a tie of float32 that rounding on the way there changes nothing. TestPlusOne has the exact sums.
+func plusOne(x float64, from, to format) uint32 {
+	single := formatOf(dtype.F32)
+	sum := single.value(single.round(x + 1))
+	return to.round(from.value(from.round(sum)))
+}
+
 // dequant is the result for one element, of a scale given by its value.
 func dequant(code byte, scale float64, to format) uint32 {
 	single := formatOf(dtype.F32)

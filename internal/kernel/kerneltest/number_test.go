@@ -70,3 +70,69 @@ func TestDoubleRounding(t *testing.T) {
 		require.Greater(t, n, 1000, to)
 	}
 }
+
+// TestPlusOne compares sums with exact ones, rounded once by math/big to float32, and with values that were worked out by hand.
+func TestPlusOne(t *testing.T) {
+	single := formatOf(dtype.F32)
+	for _, c := range []struct {
+		from, to dtype.DType
+		x        float64
+		want     uint32
+	}{
+		{dtype.BF16, dtype.BF16, -1, 0}, {dtype.BF16, dtype.BF16, math.Copysign(0, -1), 0x3F80}, {dtype.BF16, dtype.BF16, 0x1p-8, 0x3F80},
+		{dtype.BF16, dtype.F32, 0x1.8p-7, 0x3F820000}, // 1 + 3*2^-8: a tie of bfloat16, though float32 holds it
+		{dtype.BF16, dtype.F16, 0x1p-7, 0x3C08}, {dtype.BF16, dtype.BF16, 256, 0x4380}, {dtype.BF16, dtype.BF16, 258, 0x4382},
+		{dtype.F16, dtype.F16, 0x1p-24, 0x3C00}, {dtype.F16, dtype.F16, 0x1.8p-10, 0x3C02}, {dtype.F16, dtype.F32, 2049 - 1, 0x45000000}, {dtype.F16, dtype.F16, 65504, 0x7BFF},
+		{dtype.F32, dtype.F32, 0x1p-24, 0x3F800000}, {dtype.F32, dtype.F32, 0x1.8p-23, 0x3F800002}, {dtype.F32, dtype.F32, -0x1p-25, 0x3F800000},
+		{dtype.F32, dtype.F32, -0x1.000002p-25, 0x3F7FFFFF}, {dtype.F32, dtype.F32, -0x1p25, 0xCC000000}, {dtype.F32, dtype.F32, 0x1p24, 0x4B800000},
+		{dtype.F32, dtype.F16, 65519, 0x7C00}, {dtype.F32, dtype.BF16, math.Inf(-1), 0xFF80}, {dtype.BF16, dtype.F16, math.NaN(), 0x7E00},
+	} {
+		require.Equal(t, c.want, plusOne(c.x, formatOf(c.from), formatOf(c.to)), "%+v", c)
+	}
+	rng := rand.New(rand.NewPCG(5, 5))
+	list := append(nearOne(rng), castPatterns(rng, 50_000)...)
+	for _, w := range list {
+		x := single.value(w)
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			continue
+		}
+		sum := new(big.Float).SetPrec(400).SetFloat64(x)
+		want, _ := sum.Add(sum, big.NewFloat(1)).Float32()
+		require.Equal(t, math.Float32bits(want), plusOne(x, single, single), "%x", x)
+	}
+	for _, of := range []dtype.DType{dtype.BF16, dtype.F16} { // the exact sum, rounded once to the type
+		f := formatOf(of)
+		for w := range uint32(1 << 16) {
+			x := f.value(w)
+			if math.IsNaN(x) || math.IsInf(x, 0) {
+				continue
+			}
+			sum := new(big.Float).SetPrec(400).SetFloat64(x)
+			sum.Add(sum, big.NewFloat(1))
+			exact, accuracy := sum.Float64() // to odd, so that rounding it again is rounding once
+			if bits := math.Float64bits(exact); accuracy != big.Exact && bits&1 == 0 {
+				exact = math.Nextafter(exact, math.Inf(-int(accuracy)))
+			}
+			require.Equal(t, f.round(exact), plusOne(x, f, f), "%s %x", of, x)
+		}
+	}
+}
+
+// The corpus must hold what tells a sum that is rounded to its own type first from one that is not.
+func TestPlusOneRoundsTwice(t *testing.T) {
+	f16, bf16, f32 := formatOf(dtype.F16), formatOf(dtype.BF16), formatOf(dtype.F32)
+	n := 0
+	for w := range uint32(1 << 16) {
+		if x := bf16.value(w); plusOne(x, bf16, f16) != plusOne(x, f32, f16) {
+			n++
+		}
+	}
+	require.Greater(t, n, 1000)
+	n = 0
+	for _, w := range nearOne(rand.New(rand.NewPCG(5, 5))) { // and one that passes through float32
+		if x := f32.value(w); plusOne(x, f32, bf16) != bf16.round(x+1) {
+			n++
+		}
+	}
+	require.Greater(t, n, 500)
+}

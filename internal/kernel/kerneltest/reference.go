@@ -14,10 +14,10 @@ func Reference(in, out []byte, batches []kernel.Batch) (tallies []kernel.Tally) 
 	for i := range batches {
 		for k := range batches[i].Jobs {
 			p, j := &batches[i].Params, &batches[i].Jobs[k]
-			if p.Op == kernel.Cast {
-				tallies = append(tallies, castJob(in, out, p, j))
-			} else {
+			if p.Op == kernel.Dequant {
 				tallies = append(tallies, dequantJob(in, out, p, j, memo))
+			} else {
+				tallies = append(tallies, plainJob(in, out, p, j))
 			}
 		}
 	}
@@ -46,11 +46,7 @@ func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job, memo memo) (fou
 			}
 			code := in[j.Src+row*j.SrcStride+col]
 			v := recall(results, code, scale, to)
-			at := row*j.DstStride + col
-			if p.Transposed {
-				at = col*j.DstStride + row
-			}
-			store(out[j.Dst+size*at:], v, size)
+			store(out[place(p, j, row, col):], v, size)
 			if math.IsNaN(codes[code]) {
 				note(&found.NaN, row, col)
 			} else if to.isInf(v) && !math.IsInf(scale, 0) {
@@ -92,19 +88,38 @@ func recall(known *[256]entry, code byte, scale float64, to format) uint32 {
 	return known[code].bits
 }
 
-func castJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.Tally) {
-	to, size := formatOf(p.To), int(p.To.Size())
+// plainJob is a job without scales.
+func plainJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.Tally) {
+	from, to := formatOf(p.From), formatOf(p.To)
+	size := int(p.To.Size())
 	for row := range j.Rows {
 		for col := range j.Cols {
+			at := place(p, j, row, col)
+			if p.Op == kernel.Copy {
+				src := j.Src + size*(row*j.SrcStride+col)
+				copy(out[at:at+size], in[src:src+size])
+				continue
+			}
 			x := load(in, j.Src, row*j.SrcStride+col, p.From)
 			v := to.round(x)
-			store(out[j.Dst+size*(row*j.DstStride+col):], v, size)
+			if p.Op == kernel.AddOne {
+				v = plusOne(x, from, to)
+			}
+			store(out[at:], v, size)
 			if to.isInf(v) && !math.IsInf(x, 0) {
 				note(&found.Overflow, row, col)
 			}
 		}
 	}
 	return found
+}
+
+// place is where an element's result goes, in bytes.
+func place(p *kernel.Params, j *kernel.Job, row, col int) int {
+	if p.Transposed {
+		row, col = col, row
+	}
+	return j.Dst + int(p.To.Size())*(row*j.DstStride+col)
 }
 
 // note counts in row-major order, so the first place is the first noted.
@@ -117,16 +132,22 @@ func note(s *kernel.Spot, row, col int) {
 
 // load is the value of the i-th element at a byte offset.
 func load(b []byte, at, i int, t dtype.DType) float64 {
-	if t.Size() == 2 {
+	switch t.Size() {
+	case 1:
+		return e8m0(b[at+i])
+	case 2:
 		return formatOf(t).value(uint32(binary.LittleEndian.Uint16(b[at+2*i:])))
 	}
 	return formatOf(t).value(binary.LittleEndian.Uint32(b[at+4*i:]))
 }
 
 func store(b []byte, v uint32, size int) {
-	if size == 2 {
+	switch size {
+	case 1:
+		b[0] = byte(v)
+	case 2:
 		binary.LittleEndian.PutUint16(b, uint16(v))
-	} else {
+	default:
 		binary.LittleEndian.PutUint32(b, v)
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// allBF16 is every bfloat16 pattern, or with a step greater than 1 a sample that keeps both ends of each exponent.
-func allBF16(step uint32) (s []uint32) {
+// all16 is every pattern of a 16-bit type, or with a step greater than 1 a sample that keeps both ends of each exponent.
+func all16(t dtype.DType, step uint32) (s []uint32) {
+	top := uint32(1)<<formatOf(t).mantissa - 1
 	for w := range uint32(1 << 16) {
-		if m := w & 0x7F; w%step == 0 || m <= 1 || m >= 0x7E {
+		if m := w & top; w%step == 0 || m <= 1 || m >= top-1 {
 			s = append(s, w)
 		}
 	}
@@ -48,6 +49,14 @@ func twiceRounded(to dtype.DType) (s []uint32) {
 				}
 			}
 		}
+	}
+	return s
+}
+
+// allE8M0 is every scale of that type.
+func allE8M0() (s []uint32) {
+	for w := range uint32(256) {
+		s = append(s, w)
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -9,7 +10,7 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-var scaleTypes = []dtype.DType{dtype.BF16, dtype.F32}
+var scaleTypes = []dtype.DType{dtype.BF16, dtype.F32, dtype.F16, dtype.F8E8M0}
 
 // testShapes runs matrices around the sizes of blocks and words, in blocks of every dialect.
 func testShapes(t *testing.T, be kernel.Backend) {
@@ -24,7 +25,7 @@ func testShapes(t *testing.T, be kernel.Backend) {
 					if (testing.Short() || raceEnabled) && n%5 != 0 {
 						continue
 					}
-					p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[n/3%2], BlockRows: block[0], BlockCols: block[1]}
+					p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[n/3%4], BlockRows: block[0], BlockCols: block[1]}
 					p.Transposed = n%4 == 3
 					w := NewWindow(uint64(n))
 					w.Add(p, Layout{Rows: rows, Cols: cols, Shift: n % 8})
@@ -37,7 +38,7 @@ func testShapes(t *testing.T, be kernel.Backend) {
 		return
 	}
 	for i, block := range [][2]int{{128, 128}, {1, 7168}, {576, 7168}, {32, 32}, {1, 128}} { // DeepSeek's kv_a_proj_with_mqa
-		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: floats[i%3], ScaleType: scaleTypes[i%2], BlockRows: block[0], BlockCols: block[1]}
+		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: floats[i%3], ScaleType: scaleTypes[i%4], BlockRows: block[0], BlockCols: block[1]}
 		p.Transposed = i == 3
 		w := NewWindow(uint64(i))
 		w.Add(p, Layout{Rows: 576, Cols: 7168})
@@ -76,7 +77,7 @@ func testStrides(t *testing.T, be kernel.Backend) {
 	for i, to := range floats {
 		for _, turned := range []bool{false, true} {
 			for _, gaps := range [][2]int{{0, 16}, {16, 0}, {48, 16}} {
-				p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[i%2], BlockRows: 128, BlockCols: 128, Transposed: turned}
+				p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[i%4], BlockRows: 128, BlockCols: 128, Transposed: turned}
 				w := NewWindow(uint64(i))
 				for range 2 {
 					w.Add(p, Layout{Rows: 192, Cols: 256, SrcGap: gaps[0], DstGap: gaps[1]})
@@ -92,49 +93,28 @@ func testStrides(t *testing.T, be kernel.Backend) {
 
 // RandomJob draws a job of any operation, type and geometry, of up to some ten thousand elements.
 func RandomJob(rng *rand.Rand) (kernel.Params, Layout) {
-	p := kernel.Params{Op: kernel.Cast, From: floats[rng.IntN(3)], To: floats[rng.IntN(3)]}
+	p := kernel.Params{From: floats[rng.IntN(3)], To: floats[rng.IntN(3)], Transposed: rng.IntN(4) == 0}
 	l := Layout{
 		Rows: 1 + rng.IntN(1<<rng.IntN(9)), Cols: 1 + rng.IntN(1<<rng.IntN(9)), Shift: rng.IntN(9),
 		SrcGap: rng.IntN(4), DstGap: rng.IntN(4), ScaleGap: rng.IntN(3), NewBatch: rng.IntN(3) == 0,
 	}
-	if rng.IntN(6) == 0 {
+	switch rng.IntN(12) {
+	case 0:
+		p.Op = kernel.Cast
+		return p, l
+	case 1:
+		p.Op, p.To = kernel.Copy, p.From
+		return p, l
+	case 2:
+		p.Op, p.Transposed = kernel.AddOne, false
 		return p, l
 	}
-	side := func() int { return []int{1, 2, 3, 5, 16, 32, 64, 100, 128, 1000}[rng.IntN(10)] }
-	p.Op, p.From, p.ScaleType = kernel.Dequant, dtype.F8E4M3, scaleTypes[rng.IntN(2)]
+	side := func() int { return []int{1, 2, 3, 5, 16, 32, 64, 100, 128, 1000, math.MaxInt32}[rng.IntN(11)] }
+	p.Op, p.From, p.ScaleType = kernel.Dequant, dtype.F8E4M3, scaleTypes[rng.IntN(4)]
 	p.BlockRows, p.BlockCols = side(), side()
-	p.Transposed = rng.IntN(4) == 0
 	l.RowPhase, l.ColPhase = rng.IntN(p.BlockRows), rng.IntN(p.BlockCols)
 	for range rng.IntN(40) { // none: ordinary scales
-		s := rng.Uint32()
-		if p.ScaleType == dtype.BF16 {
-			s >>= 16
-		}
-		l.Scales = append(l.Scales, s)
+		l.Scales = append(l.Scales, rng.Uint32()>>(32-p.ScaleType.Bits()))
 	}
 	return p, l
-}
-
-// testWindow stacks experts and lays gate and up beside and below each other, as the plan of a family does.
-func testWindow(t *testing.T, be kernel.Backend) {
-	const experts, inter, hidden, gap = 3, 130, 200, 2
-	for i, to := range floats {
-		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[i%2], BlockRows: 128, BlockCols: 128}
-		size := int(to.Size())
-		below, beside, turned := NewWindow(1), NewWindow(2), NewWindow(3)
-		q := p
-		q.Transposed = true
-		for e := range experts {
-			for half := range 2 { // [experts, 2*inter, hidden], the rows a little apart; [experts, inter, 2*hidden]; [experts, hidden, 2*inter]
-				row := 2*e + half
-				below.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 1, Dst: size * row * inter * (hidden + gap), DstStride: hidden + gap})
-				beside.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 3, Dst: size * (e*inter*2*hidden + half*hidden), DstStride: 2 * hidden})
-				turned.Add(q, Layout{Rows: inter, Cols: hidden, Shift: 2, Dst: size * (e*hidden*2*inter + half*inter), DstStride: 2 * inter})
-			}
-		}
-		rig := NewRig(be)
-		rig.Check(t, below)
-		rig.Check(t, beside)
-		rig.Check(t, turned)
-	}
 }

@@ -13,9 +13,10 @@ import (
 func testTallies(t *testing.T, be kernel.Backend) {
 	spot := func(n int64, row, col int) kernel.Spot { return kernel.Spot{N: n, Row: row, Col: col} }
 	const rows, cols = 300, 1700
-	infinite := map[dtype.DType]uint32{dtype.BF16: 0x7F80, dtype.F32: 0x7F800000}
-	negativeNaN := map[dtype.DType]uint32{dtype.BF16: 0xFF81, dtype.F32: 0xFF800001}
-	large := map[dtype.DType]uint32{dtype.BF16: 0x4380, dtype.F32: 0x43800000} // 256: float16 overflows from code 0x78 (256) on
+	infinite := map[dtype.DType]uint32{dtype.BF16: 0x7F80, dtype.F32: 0x7F800000, dtype.F16: 0x7C00, dtype.F8E8M0: 0xFF} // or NaN
+	negativeNaN := map[dtype.DType]uint32{dtype.BF16: 0xFF81, dtype.F32: 0xFF800001, dtype.F16: 0xFC01, dtype.F8E8M0: 0xFF}
+	large := map[dtype.DType]uint32{dtype.BF16: 0x4380, dtype.F32: 0x43800000, dtype.F16: 0x5C00, dtype.F8E8M0: 135}  // 256: float16 overflows from code 0x78 (256) on
+	finite := map[dtype.DType]uint32{dtype.BF16: 0x7F7F, dtype.F32: 0x7F7FFFFF, dtype.F16: 0x7BFF, dtype.F8E8M0: 254} // the greatest
 
 	for _, st := range scaleTypes {
 		for _, block := range [][2]int{{128, 128}, {1, 30}, {rows + 7, cols + 9}, {1, cols + 9}} {
@@ -24,6 +25,8 @@ func testTallies(t *testing.T, be kernel.Backend) {
 			l := Layout{Rows: rows, Cols: cols, Codes: make([]byte, rows*cols), RowPhase: 5 % block[0], ColPhase: 7, Shift: 1}
 			w := NewWindow(1)
 			j := *w.Add(p, l)
+			require.Equal(t, kernel.Tally{}, run(t, be, w))
+			w.setScale(p, &j, 0, 0, finite[st])
 			require.Equal(t, kernel.Tally{}, run(t, be, w))
 
 			plant := func(row, col int, code byte) { w.In[j.Src+row*j.SrcStride+col] = code }
@@ -65,15 +68,26 @@ func testTallies(t *testing.T, be kernel.Backend) {
 	w.Add(p, Layout{Rows: 5, Cols: 300_000, Codes: make([]byte, 5*300_000), Scales: []uint32{0x7FC00000}})
 	require.Equal(t, kernel.Tally{Scale: spot(1, 0, 0)}, run(t, be, w))
 
-	p = kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16}
-	w = NewWindow(1)
-	j := *w.Add(p, Layout{Rows: rows, Cols: cols, Codes: make([]byte, 4*rows*cols)})
-	for i, bits := range []uint32{0x477FF000, 0xC77FF000, 0x477FEFFF, 0x7F800000, 0x7FC00000, 0x7F7FFFFF} { // 65520, -65520, just below, inf, NaN, max
-		store(w.In[j.Src+4*((200-i)*j.SrcStride+i):], bits, 4)
+	patterns := []uint32{0x477FF000, 0xC77FF000, 0x477FEFFF, 0x7F800000, 0x7FC00000, 0x7F7FFFFF} // 65520, -65520, just below, inf, NaN, max
+	for _, c := range []struct {
+		op       kernel.Op
+		turned   bool
+		to       dtype.DType
+		n        int64
+		row, col int
+	}{
+		{kernel.Cast, false, dtype.F16, 3, 195, 5}, {kernel.Cast, true, dtype.F16, 3, 195, 5}, {kernel.Cast, false, dtype.BF16, 1, 195, 5},
+		{kernel.AddOne, false, dtype.F16, 3, 195, 5}, // -65520 is none any more, what is just below 65520 is one
+		{kernel.AddOne, false, dtype.BF16, 1, 195, 5}, {kernel.AddOne, false, dtype.F32, 0, 0, 0},
+		{kernel.Copy, false, dtype.F32, 0, 0, 0}, {kernel.Copy, true, dtype.F32, 0, 0, 0},
+	} {
+		w = NewWindow(1)
+		j := *w.Add(kernel.Params{Op: c.op, From: dtype.F32, To: c.to, Transposed: c.turned}, Layout{Rows: rows, Cols: cols, Codes: make([]byte, 4*rows*cols)})
+		for i, bits := range patterns {
+			store(w.In[j.Src+4*((200-i)*j.SrcStride+i):], bits, 4)
+		}
+		require.Equal(t, kernel.Tally{Overflow: spot(c.n, c.row, c.col)}, run(t, be, w))
 	}
-	require.Equal(t, kernel.Tally{Overflow: spot(3, 195, 5)}, run(t, be, w))
-	w.Batches[0].Params.To = dtype.BF16
-	require.Equal(t, kernel.Tally{Overflow: spot(1, 195, 5)}, run(t, be, w))
 }
 
 // run checks a window of one job and gives its tally.

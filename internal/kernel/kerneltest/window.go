@@ -63,10 +63,7 @@ func (w *Window) addScales(p kernel.Params, l Layout, j *kernel.Job) {
 	j.Scale, j.ScaleStride = len(w.In), across+l.ScaleGap
 	w.pad(int(p.ScaleType.Size()) * ((down-1)*j.ScaleStride + across))
 	for i := range down * across {
-		bits := w.rng.Uint32()&0x807FFFFF | uint32(100+w.rng.IntN(30))<<23
-		if p.ScaleType == dtype.BF16 {
-			bits >>= 16
-		}
+		bits := w.smallScale(p.ScaleType)
 		if len(l.Scales) > 0 {
 			bits = l.Scales[i%len(l.Scales)]
 		}
@@ -74,13 +71,23 @@ func (w *Window) addScales(p kernel.Params, l Layout, j *kernel.Job) {
 	}
 }
 
-func (w *Window) setScale(p kernel.Params, j *kernel.Job, down, across int, bits uint32) {
-	at := j.Scale + int(p.ScaleType.Size())*(down*j.ScaleStride+across)
-	if p.ScaleType == dtype.BF16 {
-		binary.LittleEndian.PutUint16(w.In[at:], uint16(bits))
-	} else {
-		binary.LittleEndian.PutUint32(w.In[at:], bits)
+// smallScale draws a scale between 2^-27 and 8, of float16's normal numbers.
+func (w *Window) smallScale(t dtype.DType) uint32 {
+	r, e := w.rng.Uint32(), uint32(100+w.rng.IntN(30))
+	switch t {
+	case dtype.F8E8M0:
+		return e
+	case dtype.F16:
+		return r&0x83FF | (1+e%18)<<10
+	case dtype.BF16:
+		return r>>16&0x807F | e<<7
 	}
+	return r&0x807FFFFF | e<<23
+}
+
+func (w *Window) setScale(p kernel.Params, j *kernel.Job, down, across int, bits uint32) {
+	size := int(p.ScaleType.Size())
+	store(w.In[j.Scale+size*(down*j.ScaleStride+across):], bits, size)
 }
 
 // place gives a job its destination: the one that the layout names, or a new one after all others.

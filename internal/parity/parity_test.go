@@ -1,0 +1,57 @@
+package parity_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/metalcast/metalcast/cpufallback"
+	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/parity"
+)
+
+// wrong is a backend whose last result of every window is off by the least bit.
+type wrong struct{ kernel.Backend }
+
+func (w wrong) Run(ctx context.Context, s kernel.Slot, batches []kernel.Batch, tallies []kernel.Tally) error {
+	err := w.Backend.Run(ctx, s, batches, tallies)
+	b := &batches[len(batches)-1]
+	j := &b.Jobs[len(b.Jobs)-1]
+	s.Out()[j.Dst+b.Params.OutAt(j, j.Rows-1, j.Cols-1)*int(b.Params.To.Size())] ^= 1
+	return err
+}
+
+// A backend agrees with itself in every case, and in every case a wrong bit is found.
+func TestSuite(t *testing.T) {
+	for name, of := range map[string]func(kernel.Backend) kernel.Backend{
+		"itself": func(b kernel.Backend) kernel.Backend { return b }, "a wrong one": func(b kernel.Backend) kernel.Backend { return wrong{b} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cpu := cpufallback.New(2)
+			t.Cleanup(func() { require.NoError(t, cpu.Close()) })
+			told := 0
+			s := parity.Suite{Test: of(cpu), Reference: cpu, Quick: true, Each: func(parity.Row) { told++ }}
+			rows, err := s.Run(t.Context())
+			require.NoError(t, err)
+			assert.Len(t, rows, told)
+			seen := map[string]bool{}
+			for _, r := range rows {
+				seen[r.Kernel] = true
+				assert.Positive(t, r.Elements, r)
+				if name == "itself" {
+					assert.Zero(t, r.Differences, r)
+				} else {
+					assert.Positive(t, r.Differences, r)
+					assert.Contains(t, r.First, "element ", r)
+				}
+			}
+			for _, k := range []string{
+				"dequant F8_E4M3 128x128 F8_E8M0 -> F32, transposed", "dequant F8_E4M3 1x7168 F16 -> F16", "cast F32 -> BF16, transposed", "copy F16", "copy BF16, transposed", "add one BF16 -> F16",
+			} {
+				assert.True(t, seen[k], k)
+			}
+		})
+	}
+}
