@@ -132,6 +132,11 @@ consumers() { # mlx-lm and mlx-vlm on what metalcast writes; installs them into 
 	METALCAST="$PWD/bin/metalcast" METALCAST_REQUIRE="${METALCAST_REQUIRE:-consumers}" .venv/bin/python -m pytest -q consumers "$@"
 }
 
+compatibility() { # write docs/compatibility.md anew: what each runtime makes of each family; after "consumers"
+	build
+	METALCAST="$PWD/bin/metalcast" .venv/bin/python consumers/compatibility.py docs/compatibility.md
+}
+
 fuzz() { # every fuzz target for a while: fuzz [time each, 20s]
 	local each=${1:-20s} pkg name
 	for pkg in $(go list ./...); do
@@ -161,7 +166,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | demo | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | demo | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
 esac

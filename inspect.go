@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/plan"
 )
@@ -26,6 +28,8 @@ type Inspection struct {
 	DTypes    []DTypeCount `json:"dtypes"`
 	Scales    []ScaleCount `json:"scales,omitempty"`
 	Experts   []ExpertKind `json:"experts,omitempty"`
+	Layout    string       `json:"expert_layout,omitempty"` // "one tensor per expert", "stacked", "stacked, transposed"
+	Runtimes  []Verdict    `json:"runtimes,omitempty"`      // what they do with the checkpoint as it is
 	MTP       int          `json:"mtp_tensors"`
 	Vision    int          `json:"vision_tensors"`
 	// MLXRejects is how many tensors mlx-lm says are "not in model" when it loads the checkpoint as it is; -1 where the family is unknown.
@@ -34,6 +38,25 @@ type Inspection struct {
 	Problem    string   `json:"problem,omitempty"` // why it cannot be converted
 	Hint       string   `json:"hint,omitempty"`
 	Notes      []string `json:"notes,omitempty"`
+	// Scanned tells that every weight was read; Findings are then the FP8 tensors with NaN codes or scales that are not finite.
+	Scanned  bool      `json:"scanned,omitempty"`
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// InspectOptions are the choices of an inspection. The zero value reads headers alone.
+type InspectOptions struct {
+	// Revision chooses a branch, tag or commit where the source is a model id.
+	Revision string
+	// Scan reads every weight, to count NaN codes and non-finite scales.
+	Scan bool
+	// Progress is called as by Convert, during a scan.
+	Progress func(phase string, done, total int64)
+}
+
+// Verdict is what a runtime does with a checkpoint.
+type Verdict struct {
+	Runtime string `json:"runtime"` // "mlx-lm 0.32.2"
+	Does    string `json:"does"`    // "loads it"
 }
 
 // DTypeCount is the tensors of one element type.
@@ -56,48 +79,88 @@ type ExpertKind struct {
 }
 
 // Inspect tells what the checkpoint at src is. It fails only where src cannot be read at all; what stands in a conversion's way is a Problem.
-func Inspect(ctx context.Context, src, revision string) (*Inspection, error) {
-	v, err := openSource(ctx, src, revision)
+func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, error) {
+	v, err := openSource(ctx, src, o.Revision)
 	if err != nil {
 		return nil, err
 	}
 	f := family.Of(v.Config)
 	r := &Inspection{
 		Source: v.Dir, Repo: v.Repo, Revision: v.Revision, ModelType: v.Config.ModelType(), Family: f.Name(),
-		Shards: len(v.Shards), Tensors: len(v.Tensors), Bytes: v.Bytes(), MLXRejects: -1,
+		Shards: len(v.Shards), Tensors: len(v.Tensors), Bytes: v.Bytes(), MLXRejects: -1, Notes: v.Notes,
 	}
 	r.DTypes = dtypes(v)
+	layers := family.Layers(v.Config)
 	for i := range v.Tensors {
 		switch name := v.Tensors[i].Name; {
-		case f.IsMTP(name):
+		case f.IsMTP(name, layers):
 			r.MTP++
 		case f.IsVision(name):
 			r.Vision++
 		}
 	}
-	sites, err := f.Sites(v, false)
-	if err != nil {
-		r.Problem, r.Hint = err.Error(), Hint(err)
-		r.Notes = v.Notes
-		return r, nil
-	}
-	r.Form = f.FormOf(v, sites).String()
-	r.Scales = dialects(sites)
-	if f.Known() {
-		r.MLXRejects = mlxRejects(f, sites)
-	}
-	if groups, err := f.Groups(v, sites); err == nil {
-		r.Experts = expertKinds(f, groups)
-	}
-	switch p, err := plan.New(v, plan.Options{}); {
-	case errors.Is(err, ErrNothingToDo):
-		r.Usable, r.Notes = true, v.Notes
-	case err != nil:
-		r.Problem, r.Hint, r.Notes = err.Error(), Hint(err), v.Notes
+	p, planError := plan.New(v, plan.Options{})
+	switch {
+	case errors.Is(planError, ErrNothingToDo):
+		r.Usable = true
+	case planError != nil:
+		r.Problem, r.Hint = planError.Error(), Hint(planError)
 	default:
 		r.Notes = p.SourceNotes
 	}
-	return r, nil
+	sites, err := f.Sites(v, family.Options{})
+	if err != nil { // the plan met it too, or stopped before it
+		for i, x := range family.ForeignOf(v) {
+			if i > 0 {
+				r.Form += ", "
+			}
+			r.Form += x.String()
+		}
+		return r, nil
+	}
+	form := f.FormOf(v, sites)
+	r.Form = form.String()
+	r.Scales = dialects(sites)
+	if groups, err := f.Groups(v, sites); err == nil {
+		r.Experts = expertKinds(f, groups, sites)
+		r.Layout = f.ExpertLayout(sites)
+	}
+	if f.Known() {
+		r.MLXRejects = mlxRejects(f, v, sites)
+	}
+	r.Runtimes = verdicts(f, v, sites, form, r)
+	r.Notes = append(slices.Clone(r.Notes), skipListLies(v)...)
+	if o.Scan && p != nil && form.FP8 > 0 {
+		r.Scanned = true
+		r.Findings, err = scan(ctx, p, o)
+	}
+	return r, err
+}
+
+// scan runs a plan, writes nothing, and keeps what it finds.
+func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error) {
+	defer limitMemory(DefaultMaxMemory)()
+	be, err := openBackend(Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer be.Close()
+	schedule, err := budget(p, DefaultMaxMemory)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := engine.NewRing(schedule, be)
+	if err != nil {
+		return nil, err
+	}
+	source, err := p.Source.OpenSource()
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	j := job{plan: p, schedule: schedule, ring: ring, source: source, opts: Options{KeepNaN: true, AllowOverflow: true, Progress: o.Progress}}
+	result, err := j.pass(ctx, "scanning", engine.Discard{})
+	return findings(result), err
 }
 
 func dtypes(v *checkpoint.Inventory) (list []DTypeCount) {
@@ -117,14 +180,15 @@ func dtypes(v *checkpoint.Inventory) (list []DTypeCount) {
 
 func dialects(sites []family.Site) (list []ScaleCount) {
 	for i := range sites {
-		s := &sites[i]
-		if s.Scale == nil {
+		x := sites[i].Scales
+		if x == nil {
 			continue
 		}
-		name := fmt.Sprintf("weight_scale_inv, %s, blocks of %dx%d", s.Scale.DType, s.Block.Rows, s.Block.Cols)
-		if len(s.Scale.Shape) < 2 {
-			name = fmt.Sprintf("weight_scale_inv, %s, one for each tensor", s.Scale.DType)
+		suffix := x.Tensor.Name[strings.LastIndexByte(x.Tensor.Name, '.')+1:]
+		if !strings.HasPrefix(suffix, "weight_scale") && suffix != "scale" { // experts.gate_up_proj_scale_inv
+			_, suffix, _ = strings.Cut(suffix, "proj_")
 		}
+		name := fmt.Sprintf("%s, %s, %s", suffix, x.Tensor.DType, x.Form)
 		k := slices.IndexFunc(list, func(c ScaleCount) bool { return c.Dialect == name })
 		if k < 0 {
 			k = len(list)
@@ -132,13 +196,13 @@ func dialects(sites []family.Site) (list []ScaleCount) {
 		}
 		list[k].Weights++
 	}
-	slices.SortFunc(list, func(a, b ScaleCount) int { return cmp.Compare(b.Weights, a.Weights) })
+	slices.SortStableFunc(list, func(a, b ScaleCount) int { return cmp.Compare(b.Weights, a.Weights) })
 	return list
 }
 
-func expertKinds(f *family.Family, groups []*family.Group) (list []ExpertKind) {
-	for _, g := range groups {
-		n := len(g.Sites[f.Experts.Gate])
+// expertKinds counts layers by their number of experts, whether they are apart or stacked.
+func expertKinds(f *family.Family, groups []*family.Group, sites []family.Site) (list []ExpertKind) {
+	add := func(n int) {
 		k := slices.IndexFunc(list, func(c ExpertKind) bool { return c.Experts == n })
 		if k < 0 {
 			k = len(list)
@@ -146,19 +210,13 @@ func expertKinds(f *family.Family, groups []*family.Group) (list []ExpertKind) {
 		}
 		list[k].Layers++
 	}
-	return list
-}
-
-// mlxRejects counts what mlx-lm has no place for: scales of every kind, and experts that are not stacked. It drops mtp and vision tensors itself.
-func mlxRejects(f *family.Family, sites []family.Site) (n int) {
+	for _, g := range groups {
+		add(len(g.Sites[f.Experts.Up]))
+	}
 	for i := range sites {
-		s := &sites[i]
-		if f.IsMTP(s.Tensor.Name) || f.IsVision(s.Tensor.Name) {
-			continue
-		}
-		if s.Role == family.Scale || s.Role == family.Expert || s.Role == family.Drop {
-			n++
+		if sites[i].Role != family.Drop && f.IsStack(&sites[i]) {
+			add(int(sites[i].Tensor.Shape[0]))
 		}
 	}
-	return n
+	return list
 }

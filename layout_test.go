@@ -22,19 +22,20 @@ var imports = map[string][]string{
 	"shaders":                            {},
 	"cgo":                                {},
 	"internal/safetensors":               {"internal/dtype"},
-	"internal/kernel":                    {"internal/dtype"},
-	"internal/kernel/kerneltest":         {"internal/kernel", "internal/dtype"},
+	"internal/kernel":                    {"internal/mlxquant", "internal/dtype"},
+	"internal/kernel/kerneltest":         {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/checkpoint":                {"internal/safetensors", "internal/dtype"},
 	"internal/checkpoint/checkpointtest": {},
 	"internal/family":                    {"internal/checkpoint", "internal/dtype"},
-	"internal/plan":                      {"internal/family", "internal/kernel", "internal/checkpoint", "internal/safetensors", "internal/dtype"},
-	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/dtype", "internal/newdir"}, // never checkpoint: Source and Sink are its own
+	"internal/plan":                      {"internal/family", "internal/kernel", "internal/mlxquant", "internal/checkpoint", "internal/safetensors", "internal/dtype"},
+	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/mlxquant", "internal/dtype", "internal/newdir"}, // never checkpoint: Source and Sink are its own
 	"internal/synth":                     {"internal/safetensors", "internal/dtype", "internal/newdir"},
-	"cpufallback":                        {"internal/kernel", "internal/dtype"}, // never metal
-	"metal":                              {"internal/kernel", "internal/dtype", "shaders", "cgo"},
-	"internal/parity":                    {"internal/kernel", "internal/dtype"},
+	"internal/mlxquant":                  {"internal/dtype"},
+	"cpufallback":                        {"internal/kernel", "internal/mlxquant", "internal/dtype"}, // never metal
+	"metal":                              {"internal/kernel", "internal/mlxquant", "internal/dtype", "shaders", "cgo"},
+	"internal/parity":                    {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
-	"": {"internal/parity", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/dtype",
+	"": {"internal/parity", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
 		"internal/newdir", "internal/safetensors", "cpufallback", "metal"},
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/dtype", "metal"},
 }

@@ -56,6 +56,9 @@ type Report struct {
 	PeakMemory   int64     `json:"peak_memory_bytes"` // resident, of the whole process; 0 where the system does not tell
 	Verified     bool      `json:"verified"`
 	Findings     []Finding `json:"findings,omitempty"`
+	NVFP4Groups  int64     `json:"nvfp4_groups,omitempty"`
+	NVFP4Zeroed  int64     `json:"nvfp4_zeroed_groups,omitempty"` // whose scale is zero, and so every weight
+	NVFP4Coarse  int64     `json:"nvfp4_coarse_groups,omitempty"` // whose scale is subnormal and so has fewer than four significant bits
 }
 
 // Finding is a source tensor with values that a sound checkpoint does not hold.
@@ -121,10 +124,16 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if gpu, ok := be.(interface{ GPUSeconds() float64 }); ok {
 		r.GPUSeconds = gpu.GPUSeconds()
 	}
-	for _, f := range result.Findings {
-		r.Findings = append(r.Findings, Finding{f.Tensor, f.Tally.NaN.N, f.Tally.Scale.N, f.Tally.Overflow.N})
-	}
+	r.Findings = findings(result)
+	r.NVFP4Groups, r.NVFP4Zeroed, r.NVFP4Coarse = result.NVFP4.All, result.NVFP4.Zeroed, result.NVFP4.Coarse
 	return r, nil
+}
+
+func findings(r engine.Result) (list []Finding) {
+	for _, f := range r.Findings {
+		list = append(list, Finding{f.Tensor, f.Tally.NaN.N, f.Tally.Scale.N, f.Tally.Overflow.N})
+	}
+	return list
 }
 
 // newPlan finds the source and plans its conversion.

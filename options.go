@@ -20,6 +20,10 @@ type Options struct {
 	DType string
 	// KeepMTP keeps the multi-token prediction head in the output.
 	KeepMTP bool
+	// TrustScales reads scales whose meaning is in doubt as plain rows of blocks: MiMo-V2's K and V, and grids with more rows than the weight has blocks.
+	TrustScales bool
+	// Quantize asks for quantized weights, in MLX-native layout; nil for none.
+	Quantize *Quantize
 	// MaxShardSize bounds the data of an output shard, in bytes; 0 means 5 GiB. A larger tensor has a shard of its own.
 	MaxShardSize int64
 
@@ -46,11 +50,17 @@ type Options struct {
 }
 
 func (o Options) planOptions() (plan.Options, error) {
-	p := plan.Options{Layout: family.Layout(o.Layout), KeepMTP: o.KeepMTP, ShardSize: o.MaxShardSize, Tool: "metalcast " + Version}
+	p := plan.Options{Layout: family.Layout(o.Layout), Roles: family.Options{KeepMTP: o.KeepMTP, TrustScales: o.TrustScales}, ShardSize: o.MaxShardSize, Tool: "metalcast " + Version}
 	if o.DType != "" {
 		var ok bool
 		if p.DType, ok = dtype.ByConfigName(o.DType); !ok {
 			return p, fault.New(ErrUsage, "--dtype", "%q is none of bfloat16, float16, float32", o.DType)
+		}
+	}
+	if o.Quantize != nil {
+		var err error
+		if p.Quantize, err = o.Quantize.planned(); err != nil {
+			return p, err
 		}
 	}
 	if o.MaxShardSize < 0 || o.MaxMemory < 0 {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"slices"
 
+	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -29,6 +31,9 @@ type Preview struct {
 	MemoryBytes   int64           `json:"memory_bytes"` // of the windows in flight
 	Notes         []string        `json:"notes,omitempty"`
 	MLXProblem    string          `json:"mlx_lm_problem,omitempty"` // why mlx-lm does not load the output, or cannot be known to
+	Quantization  *Quantization   `json:"quantization,omitempty"`
+	BitsPerWeight float64         `json:"bits_per_weight"`        // of all tensors, scales included
+	LeastMac      int             `json:"least_mac_gb,omitempty"` // the least memory of a Mac, of 16, 32, 64 and 128 GB, that the weights fit; 0: none
 }
 
 // PlannedTensor is a tensor of the output and how many source tensors it is made of.
@@ -39,7 +44,7 @@ type PlannedTensor struct {
 	Bytes   int64   `json:"bytes"`
 	Shard   string  `json:"shard"`
 	Sources int     `json:"sources"`
-	Action  string  `json:"action"` // copied, cast, dequantized, stacked
+	Action  string  `json:"action"` // copied, cast, dequantized, transposed, increased by 1, stacked, quantized, made (scales and biases)
 }
 
 // PlannedShard is a file of the output.
@@ -80,6 +85,13 @@ func preview(p *plan.Plan, s *engine.Schedule) Preview {
 		Dropped: droppedGroups(p.Dropped),
 	}
 	v.Tensors, v.ScalesUsed = plannedTensors(p)
+	v.Quantization = quantization(p.Quantized)
+	var weights, params int64
+	for i := range p.Tensors {
+		weights += p.Tensors[i].Size
+		params += p.Tensors[i].Params
+	}
+	v.BitsPerWeight, v.LeastMac = float64(8*weights)/float64(max(params, 1)), leastMac(weights)
 	for i := range p.Shards {
 		v.Shards = append(v.Shards, PlannedShard{Name: p.Shards[i].Name, Bytes: p.Shards[i].Size})
 	}
@@ -102,23 +114,36 @@ func plannedTensors(p *plan.Plan) (list []PlannedTensor, scales int) {
 		t := &p.Tensors[i]
 		list[i] = PlannedTensor{Name: t.Name, DType: t.DType.String(), Shape: t.Shape, Bytes: t.Size, Shard: p.Shards[t.Shard].Name, Action: "copied"}
 	}
+	last := make([]*checkpoint.Tensor, len(list)) // pieces of one source tensor follow each other
+	used := map[*checkpoint.Tensor]bool{}
 	for i := range p.Pieces {
 		q := &p.Pieces[i]
 		t := &list[q.Target]
-		if q.Matrix == 0 {
-			t.Sources++
-			if q.Scale != nil {
-				scales++
+		if q.Packed != nil {
+			list[q.Packed.Scales].Action = "made"
+			if q.Packed.Biases >= 0 {
+				list[q.Packed.Biases].Action = "made"
 			}
 		}
-		if t.Sources > 1 {
+		if last[q.Target] != q.Source {
+			last[q.Target] = q.Source
+			t.Sources++
+		}
+		if q.Scale != nil {
+			used[q.Scale] = true
+		}
+		if q.Packed != nil {
+			t.Action = "quantized"
+		} else if t.Sources > 1 {
 			t.Action = "stacked"
 		} else if q.Params.Op != 0 {
-			t.Action = map[bool]string{true: "dequantized", false: "cast"}[q.Scale != nil]
+			t.Action = actions[q.Params.Op]
 		}
 	}
-	return list, scales
+	return list, len(used)
 }
+
+var actions = map[kernel.Op]string{kernel.Dequant: "dequantized", kernel.Cast: "cast", kernel.Copy: "transposed", kernel.AddOne: "increased by 1"}
 
 func droppedGroups(list []plan.Dropped) (groups []DroppedGroup) {
 	at := map[string]int{}

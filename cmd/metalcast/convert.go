@@ -14,9 +14,6 @@ import (
 // mlxFlags are those of mlx_lm.convert, so that its command lines work here.
 type mlxFlags struct {
 	hfPath, model, mlxPath string
-	quantize               bool
-	bits, group            int
-	mode, predicate        string
 	dequantize, trust      bool
 	uploadRepo             string
 }
@@ -24,6 +21,7 @@ type mlxFlags struct {
 func newConvert(u *ui) *cobra.Command {
 	var o metalcast.Options
 	var m mlxFlags
+	var q quantFlags
 	var nan string
 	var dryRun bool
 	c := &cobra.Command{
@@ -31,13 +29,15 @@ func newConvert(u *ui) *cobra.Command {
 		Short: "convert a checkpoint into a new directory",
 		Long: `convert writes the converted checkpoint of SRC, a directory or the id of a model in the local hub cache, into
 the new directory DST. FP8 weights become bfloat16, experts are laid out as the family's runtimes expect them,
-everything else passes as it is. DST appears complete or not at all.
+everything else passes as it is. With -q weights are quantized on the way, as mlx_lm.convert -q does, bit for
+bit. DST appears complete or not at all.
 
 The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 
 ` + exitStatuses,
 		Example: `  metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
   metalcast convert Qwen/Qwen3.6-35B-A3B-FP8 out --max-memory 256MiB --verify
+  metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-4bit -q
   metalcast convert Qwen3.6-35B-A3B-FP8 --dry-run`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,8 +45,11 @@ The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 			if err != nil {
 				return err
 			}
-			if err := m.refuse(src, dst); err != nil {
+			if o.Quantize, err = q.options(); err != nil {
 				return err
+			}
+			if o.Quantize != nil && m.dequantize {
+				return usageError{errors.New("-q and -d exclude each other")}
 			}
 			if strings.HasPrefix(m.uploadRepo, "-") {
 				return usageError{fmt.Errorf("--upload-repo: %q is no repository id", m.uploadRepo)}
@@ -77,6 +80,7 @@ The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 	f.BoolVar(&o.Verify, "verify", false, "read everything back and compare it with a second computation before DST appears")
 	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing; DST may be left out")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
+	q.register(c)
 	m.register(c)
 	return c
 }
@@ -86,11 +90,6 @@ func (m *mlxFlags) register(c *cobra.Command) {
 	f.StringVar(&m.hfPath, "hf-path", "", "SRC, as mlx_lm.convert calls it")
 	f.StringVar(&m.model, "model", "", "the same as --hf-path")
 	f.StringVar(&m.mlxPath, "mlx-path", "", "DST, as mlx_lm.convert calls it (default mlx_model where SRC is given by --hf-path)")
-	f.BoolVarP(&m.quantize, "quantize", "q", false, "not in this version: the way to a quantized model is printed")
-	f.IntVar(&m.bits, "q-bits", 0, "goes with -q")
-	f.IntVar(&m.group, "q-group-size", 0, "goes with -q")
-	f.StringVar(&m.mode, "q-mode", "", "goes with -q")
-	f.StringVar(&m.predicate, "quant-predicate", "", "goes with -q")
 	f.BoolVarP(&m.dequantize, "dequantize", "d", false, "accepted: dequantizing is what convert does")
 	f.BoolVar(&m.trust, "trust-remote-code", false, "accepted: no code of a checkpoint is ever run")
 	f.StringVar(&m.uploadRepo, "upload-repo", "", "print the command that uploads DST to this repository")
@@ -127,35 +126,6 @@ func (m *mlxFlags) paths(args []string, dryRun bool) (src, dst string, err error
 	return flagged, dst, nil
 }
 
-// refuse names the commands that do today what this version does not.
-func (m *mlxFlags) refuse(src, dst string) error {
-	if !m.quantize {
-		if m.bits != 0 || m.group != 0 || m.mode != "" || m.predicate != "" {
-			return usageError{errors.New("--q-bits, --q-group-size, --q-mode and --quant-predicate go with -q")}
-		}
-		return nil
-	}
-	if m.dequantize {
-		return usageError{errors.New("-q and -d exclude each other")}
-	}
-	bf16 := beside(dst, "-bf16")
-	second := []string{"mlx_lm.convert", "--hf-path", path(bf16), "--mlx-path", path(dst), "-q"}
-	for _, x := range []struct {
-		flag  string
-		value any
-		set   bool
-	}{
-		{"--q-bits", m.bits, m.bits != 0}, {"--q-group-size", m.group, m.group != 0},
-		{"--q-mode", m.mode, m.mode != ""}, {"--quant-predicate", m.predicate, m.predicate != ""},
-	} {
-		if x.set {
-			second = append(second, fmt.Sprintf("%s=%v", x.flag, x.value))
-		}
-	}
-	return metalcast.Unsupported("-q", "quantizing is not in this version",
-		fmt.Sprintf("in two steps: %s && %s", command("metalcast", "convert", path(src), path(bf16)), command(second...)))
-}
-
 func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, upload string) error {
 	r, err := metalcast.Convert(cmd.Context(), src, dst, o)
 	u.endProgress()
@@ -181,6 +151,10 @@ func showReport(u *ui, r *metalcast.Report) {
 		}
 		u.warningf("tensor %q: %d NaN codes, %d non-finite scales, %d values became infinite", f.Tensor, f.NaNCodes, f.BadScales, f.Overflows)
 	}
+	if r.NVFP4Groups > 0 && 50*r.NVFP4Coarse > r.NVFP4Groups || r.NVFP4Zeroed > 0 {
+		u.warningf("nvfp4 without a scale for the whole tensor: %.2f %% of the groups became zero and %.1f %% have a coarse scale, for their weights are small; affine or mxfp4 keep them",
+			100*float64(r.NVFP4Zeroed)/float64(r.NVFP4Groups), 100*float64(r.NVFP4Coarse)/float64(r.NVFP4Groups))
+	}
 	verified := ""
 	if r.Verified {
 		verified = ", verified byte by byte"
@@ -195,7 +169,6 @@ func nextSteps(u *ui, r *metalcast.Report, dst, upload string) {
 	if r.MLXProblem == "" {
 		u.messagef("next:")
 		u.messagef("  %s", command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello"))
-		u.messagef("  %s", command("mlx_lm.convert", "--hf-path", path(dst), "--mlx-path", path(beside(dst, "-4bit")), "-q"))
 	} else {
 		u.messagef("mlx-lm does not load this: %s", r.MLXProblem)
 	}

@@ -7,13 +7,19 @@ import (
 )
 
 func newInspect(u *ui) *cobra.Command {
-	var revision string
+	var o metalcast.InspectOptions
 	c := &cobra.Command{
 		Use:   "inspect SRC",
 		Short: "tell what a checkpoint is, from headers alone",
-		Args:  cobra.ExactArgs(1),
+		Long: "Inspect tells a checkpoint's family, how its weights are scaled, how its experts lie, what is odd about it, and what the runtimes say\n" +
+			"to it as it is. It reads headers; --scan reads every weight.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := metalcast.Inspect(cmd.Context(), args[0], revision)
+			if !u.json {
+				o.Progress = u.progress
+			}
+			r, err := metalcast.Inspect(cmd.Context(), args[0], o)
+			u.endProgress()
 			if err != nil {
 				return err
 			}
@@ -24,7 +30,8 @@ func newInspect(u *ui) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&revision, "revision", "", "branch, tag or commit, where SRC is a model id")
+	c.Flags().BoolVar(&o.Scan, "scan", false, "read every weight too, and count NaN codes and non-finite scales")
+	c.Flags().StringVar(&o.Revision, "revision", "", "branch, tag or commit, where SRC is a model id")
 	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document")
 	return c
 }
@@ -46,6 +53,9 @@ func showInspection(u *ui, r *metalcast.Inspection) {
 	for i, s := range r.Scales {
 		w.fact(first(i, "scales"), "%s: %s", s.Dialect, count(s.Weights, "weight"))
 	}
+	if r.Layout != "" {
+		w.fact("layout", "%s", r.Layout)
+	}
 	for i, e := range r.Experts {
 		w.fact(first(i, "experts"), "%d in each of %s", e.Experts, count(e.Layers, "layer"))
 	}
@@ -55,11 +65,18 @@ func showInspection(u *ui, r *metalcast.Inspection) {
 	if r.Vision > 0 {
 		w.fact("vision", "%s", count(r.Vision, "tensor"))
 	}
-	switch {
-	case r.MLXRejects > 0:
-		w.fact("mlx-lm", "would reject %s as they are", count(r.MLXRejects, "tensor"))
-	case r.MLXRejects == 0:
-		w.fact("mlx-lm", "knows every tensor")
+	for _, x := range r.Runtimes {
+		w.fact(x.Runtime, "%s", x.Does)
+	}
+	if r.Scanned && len(r.Findings) == 0 {
+		w.fact("scan", "no NaN code, every scale finite")
+	}
+	for i, f := range r.Findings {
+		if i == 10 {
+			w.fact("", "and %s more", count(len(r.Findings)-i, "tensor"))
+			break
+		}
+		w.fact(first(i, "scan"), "%s: %d NaN codes, %d non-finite scales", f.Tensor, f.NaNCodes, f.BadScales)
 	}
 	switch {
 	case r.Problem != "":

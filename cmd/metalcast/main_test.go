@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 			"samedir":  sameDir,
 			"truncate": truncate,
 			"poke":     poke,
+			"lastbyte": lastByte,
 		},
 	})
 }
@@ -99,6 +100,16 @@ func truncate(ts *testscript.TestScript, _ bool, args []string) {
 	st, err := os.Stat(path)
 	ts.Check(err)
 	ts.Check(os.Truncate(path, st.Size()-n))
+}
+
+// lastByte FILE HEX: the file ends with that byte now.
+func lastByte(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	last, err := hex.DecodeString(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, append(b[:len(b)-1], last[0]), 0o644))
 }
 
 // poke FILE FROM TO: the first FROM in the file becomes TO, of the same length.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -31,12 +33,59 @@ func (f sizeFlag) Set(s string) error {
 
 func (sizeFlag) Type() string { return "size" }
 
+// quantFlags are those of quantizing, called as in mlx_lm.convert where it has them.
+type quantFlags struct {
+	on bool
+	q  metalcast.Quantize
+}
+
+func (x *quantFlags) register(c *cobra.Command) {
+	f := c.Flags()
+	f.BoolVarP(&x.on, "quantize", "q", false, "quantize, as mlx_lm.convert -q does, into MLX-native layout")
+	f.StringVar(&x.q.Mode, "q-mode", "", "affine (default), mxfp4, mxfp8 or nvfp4")
+	f.IntVar(&x.q.Bits, "q-bits", 0, "bits of a weight: 2, 3, 4, 5, 6 or 8 (default the mode's: 4, of mxfp8 8)")
+	f.IntVar(&x.q.GroupSize, "q-group-size", 0, "weights that share a scale: 32, 64 or 128 (default the mode's: 64, mxfp4 and mxfp8 32, nvfp4 16)")
+	f.StringVar(&x.q.Predicate, "quant-predicate", "", "a mixed recipe: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6")
+	f.StringArrayVar(&x.q.Overrides, "q-override", nil, "PATTERN=bits[:group[:mode]] or PATTERN=none for modules that fit, * being anything; repeatable; @FILE has one a line")
+	f.StringVar(&x.q.Profile, "q-profile", "", "whose bits: metal (default), what mlx_lm writes on a Mac, or cpu, on Linux")
+}
+
+// options gives what was asked for, nil without -q.
+func (x *quantFlags) options() (*metalcast.Quantize, error) {
+	q := x.q
+	if !x.on {
+		if q.Mode != "" || q.Bits != 0 || q.GroupSize != 0 || q.Predicate != "" || q.Profile != "" || len(q.Overrides) > 0 {
+			return nil, usageError{errors.New("the --q-... flags and --quant-predicate go with -q")}
+		}
+		return nil, nil
+	}
+	q.Overrides = nil
+	for _, text := range x.q.Overrides {
+		name, isFile := strings.CutPrefix(text, "@")
+		if !isFile {
+			q.Overrides = append(q.Overrides, text)
+			continue
+		}
+		lines, err := os.ReadFile(name)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--q-override: %w", err)}
+		}
+		for line := range strings.Lines(string(lines)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				q.Overrides = append(q.Overrides, line)
+			}
+		}
+	}
+	return &q, nil
+}
+
 // conversionFlags are the ones that convert and plan share.
 func conversionFlags(c *cobra.Command, o *metalcast.Options) {
 	f := c.Flags()
 	f.StringVar(&o.Layout, "layout", "", "auto, stacked, per-expert or mlx (default auto: what the family's consumers load)")
 	f.StringVar(&o.DType, "dtype", "", "bfloat16, float16 or float32, for all floating tensors (default: FP8 becomes bfloat16, the rest stays)")
 	f.BoolVar(&o.KeepMTP, "keep-mtp", false, "keep the multi-token prediction head")
+	f.BoolVar(&o.TrustScales, "trust-scales", false, "read scales whose meaning is in doubt as plain rows of blocks (MiMo-V2)")
 	f.StringVar(&o.Revision, "revision", "", "branch, tag or commit, where the source is a model id")
 	o.MaxShardSize, o.MaxMemory = 5<<30, metalcast.DefaultMaxMemory
 	f.Var(sizeFlag{&o.MaxShardSize}, "max-shard-size", "data in an output shard, at most")

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tidwall/gjson"
@@ -55,15 +58,49 @@ func (c *Config) Quantization() gjson.Result {
 	return c.Get("text_config.quantization_config")
 }
 
-// BlockSize is weight_block_size, in rows and columns; ok is false where the config does not give one.
-func (c *Config) BlockSize() (rows, cols int64, ok bool, err error) {
-	r := c.Quantization().Get("weight_block_size")
-	if !r.Exists() || r.Type == gjson.Null {
-		return 0, 0, false, nil
+// BlockSizes lists the scale blocks that the quantization names, in rows and columns: weight_block_size (quant_method fp8) and each
+// config_groups.*.weights.block_structure (compressed-tensors). Empty where it names none.
+func (c *Config) BlockSizes() (list [][2]int64, err error) {
+	q := c.Quantization()
+	add := func(key string, r gjson.Result) {
+		if !r.Exists() || r.Type == gjson.Null || err != nil {
+			return
+		}
+		size, ok := blockSize(r)
+		if !ok {
+			err = fault.Corrupt(ConfigName, "%s is %s, two positive numbers were expected", key, r.Raw)
+		} else if !slices.Contains(list, size) {
+			list = append(list, size)
+		}
 	}
-	list := r.Array()
-	if len(list) != 2 || list[0].Int() < 1 || list[1].Int() < 1 || list[0].Int() > 1<<30 || list[1].Int() > 1<<30 {
-		return 0, 0, false, fault.Corrupt(ConfigName, "weight_block_size is %s, two positive numbers were expected", r.Raw)
+	add("weight_block_size", q.Get("weight_block_size"))
+	q.Get("config_groups").ForEach(func(_, group gjson.Result) bool {
+		add("block_structure", group.Get("weights.block_structure"))
+		return true
+	})
+	return list, err
+}
+
+// blockSize reads [128, 128], and "128x128" as older compressed-tensors write it.
+func blockSize(r gjson.Result) (size [2]int64, ok bool) {
+	var parts []string
+	if r.Type == gjson.String {
+		parts = strings.Split(r.String(), "x")
 	}
-	return list[0].Int(), list[1].Int(), true, nil
+	for _, x := range r.Array() {
+		if r.IsArray() {
+			parts = append(parts, x.Raw)
+		}
+	}
+	if len(parts) != 2 {
+		return size, false
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseInt(p, 10, 31)
+		if err != nil || n < 1 {
+			return size, false
+		}
+		size[i] = n
+	}
+	return size, true
 }

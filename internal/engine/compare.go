@@ -13,6 +13,12 @@ type ReaderAt interface {
 	ReadAt(shard int, p []byte, off int64) error
 }
 
+// Discard is the Sink that keeps nothing.
+type Discard struct{}
+
+// WriteAt does nothing.
+func (Discard) WriteAt(int, []byte, int64) error { return nil }
+
 // Comparer is the Sink that writes nothing and compares: what is on disk against what was computed again.
 type Comparer struct {
 	Plan *plan.Plan

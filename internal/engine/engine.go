@@ -13,6 +13,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/mlxquant"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -43,6 +44,14 @@ type Finding struct {
 type Result struct {
 	Read, Written int64 // bytes
 	Findings      []Finding
+	NVFP4         Groups
+}
+
+// Groups counts groups of nvfp4, whose scales without a tensor scale cannot be small.
+type Groups struct {
+	All    int64
+	Zeroed int64 // scale zero: every weight of the group became zero
+	Coarse int64 // scale subnormal: of fewer than four significant bits
 }
 
 // Ring is the slots of a schedule on a backend, allocated once for any number of runs, one after the other. They go with the backend.
@@ -121,6 +130,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 			if err := r.judgeAll(sl.window, sl.tallies); err != nil {
 				return err
 			}
+			r.result.NVFP4.count(sl)
 			if err := r.write(sl); err != nil {
 				return err
 			}
@@ -216,6 +226,28 @@ func (r *runner) judgeAll(w *Window, tallies []kernel.Tally) error {
 	return nil
 }
 
+// count looks at the scales of a window's nvfp4 groups, E4M3 codes without a sign.
+func (g *Groups) count(s *slot) {
+	for i := range s.window.Batches {
+		b := &s.window.Batches[i]
+		if b.Params.Op != kernel.Quantize || b.Params.Format.Mode != mlxquant.NVFP4 {
+			continue
+		}
+		for k := range b.Jobs {
+			j := &b.Jobs[k]
+			_, _, _, n, _ := b.Params.Packed(j)
+			g.All += n
+			for _, code := range s.mem.Out()[j.DstScale : j.DstScale+int(n)] {
+				if code == 0 {
+					g.Zeroed++
+				} else if code < 8 {
+					g.Coarse++
+				}
+			}
+		}
+	}
+}
+
 func (r *runner) write(s *slot) error {
 	w := s.window
 	for _, x := range w.Writes {
@@ -240,10 +272,11 @@ func (r *runner) judge(part *Part, t kernel.Tally) error {
 	for _, s := range []*kernel.Spot{&t.NaN, &t.Scale, &t.Overflow} {
 		s.Row += int(part.Row)
 		s.Col += int(part.Col)
-		if n := len(p.Source.Shape); p.Params.Op == kernel.Cast && n > 0 { // a cast's piece is one row of all elements
+		if n := len(p.Source.Shape); p.Rows == 1 && !p.Params.Scaled() && !p.Params.Transposed && n > 0 { // the piece is one row of all elements
 			last := int(p.Source.Shape[n-1])
 			s.Row, s.Col = s.Col/last, s.Col%last
 		}
+		s.Row += int(p.Row)
 	}
 	where := p.Source.String()
 	at := func(s kernel.Spot) string {
@@ -253,6 +286,16 @@ func (r *runner) judge(part *Part, t kernel.Tally) error {
 		return fmt.Sprintf("row %d, column %d", s.Row, s.Col)
 	}
 	const hint = "--nan-policy keep converts it all the same, NaN staying NaN"
+	if p.Packed != nil { // no code stands for NaN
+		switch {
+		case t.NaN.N > 0:
+			return fault.Corrupt(where, "holds %d values that are NaN or infinite and cannot be quantized, the first at %s", t.NaN.N, at(t.NaN))
+		case t.Scale.N > 0:
+			return fault.Corrupt(p.Scale.String(), "holds a scale that is NaN or infinite, for the weight's %s, which cannot be quantized", at(t.Scale))
+		case t.Overflow.N > 0:
+			return fault.Corrupt(where, "%d of its values are too large for %s and cannot be quantized, the first at %s", t.Overflow.N, p.Params.To.ConfigName(), at(t.Overflow))
+		}
+	}
 	switch {
 	case t.NaN.N > 0 && !r.opts.KeepNaN:
 		return fault.Corrupt(where, "holds NaN codes (0x7F or 0xFF), the first at %s", at(t.NaN)).WithHint(hint)

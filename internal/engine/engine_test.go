@@ -61,14 +61,24 @@ func (n *naive) Run(ctx context.Context, s kernel.Slot, batches []kernel.Batch, 
 }
 
 func element(s kernel.Slot, p kernel.Params, j kernel.Job, r, c int, t *kernel.Tally) {
-	out := s.Out()[j.Dst+(r*j.DstStride+c)*int(p.To.Size()):]
-	if p.Op == kernel.Cast {
-		v := math.Float32frombits(binary.LittleEndian.Uint32(s.In()[j.Src+(r*j.SrcStride+c)*4:]))
-		store(out, p.To, v)
+	at := r*j.DstStride + c
+	if p.Transposed {
+		at = c*j.DstStride + r
+	}
+	out := s.Out()[j.Dst+at*int(p.To.Size()):]
+	switch in := s.In()[j.Src+(r*j.SrcStride+c)*int(p.From.Size()):]; p.Op {
+	case kernel.Cast:
+		store(out, p.To, load(in, p.From))
+		return
+	case kernel.Copy:
+		copy(out[:p.To.Size()], in)
+		return
+	case kernel.AddOne:
+		store(out, p.To, load(in, p.From)+1)
 		return
 	}
 	code := s.In()[j.Src+r*j.SrcStride+c]
-	at := j.Scale + ((r+j.RowPhase)/p.BlockRows*j.ScaleStride+(c+j.ColPhase)/p.BlockCols)*int(p.ScaleType.Size())
+	at = j.Scale + ((r+j.RowPhase)/p.BlockRows*j.ScaleStride+(c+j.ColPhase)/p.BlockCols)*int(p.ScaleType.Size())
 	scale := load(s.In()[at:], p.ScaleType)
 	if code&0x7F == 0x7F {
 		t.NaN.At(r, c, 1)

@@ -27,8 +27,9 @@ type Schedule struct {
 	In, Out int   // bytes of a slot
 	Jobs    int   // at most in a window
 
-	plan *plan.Plan
-	size int64 // bytes of codes in a window, at most
+	plan   *plan.Plan
+	size   int64 // bytes of codes in a window, at most
+	beside map[line][]int32
 }
 
 // Memory is what the ring of slots takes, in bytes.
@@ -37,7 +38,7 @@ func (s *Schedule) Memory() int64 { return int64(min(s.Slots, s.Count)) * int64(
 // Windows makes the windows, one after the other.
 func (s *Schedule) Windows() iter.Seq[*Window] {
 	return func(yield func(*Window) bool) {
-		b := scheduler{plan: s.plan, size: s.size, yield: yield}
+		b := scheduler{plan: s.plan, size: s.size, beside: s.beside, yield: yield}
 		for i := range s.plan.Pieces {
 			if b.add(int32(i)); b.stopped {
 				return
@@ -85,7 +86,7 @@ func NewSchedule(p *plan.Plan, memory int64) *Schedule {
 	if size < minWindow {
 		panic(fmt.Sprintf("engine: internal error: %d bytes for the windows, below MinMemory %d", memory, MinMemory(p)))
 	}
-	s := &Schedule{Slots: slots, plan: p, size: size}
+	s := &Schedule{Slots: slots, plan: p, size: size, beside: piecesBeside(p)}
 	var written int64
 	for w := range s.Windows() {
 		s.Count++
@@ -111,7 +112,11 @@ func MinMemory(p *plan.Plan) int64 {
 func growth(p *plan.Plan) (g int64) {
 	for i := range p.Pieces {
 		if q := &p.Pieces[i].Params; q.Op != 0 {
-			g = max(g, (q.To.Size()+q.From.Size()-1)/q.From.Size())
+			out := q.To.Size()
+			if q.Op == kernel.Quantize {
+				out = 2 // codes of 8 bits with two wide scales for 32 of them
+			}
+			g = max(g, (out+q.From.Size()-1)/q.From.Size())
 		}
 	}
 	return g

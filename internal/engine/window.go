@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -12,56 +11,92 @@ import (
 type scheduler struct {
 	plan    *plan.Plan
 	size    int64 // bytes of codes in a window
+	beside  map[line][]int32
 	yield   func(*Window) bool
 	stopped bool
 
 	parts  []part // of the window being collected
+	reads  []Read // of their codes
+	codes  int64  // bytes of reads
 	scales int64  // bytes of their scales
+	groups int32  // that were made so far
+	done   map[int32]bool
 }
 
-// part is a rectangle of a piece: whole rows, or a run within one row. Moves count bytes as columns.
+// part is a rectangle of a piece: whole rows, a run within one row, or, where the result is transposed, any rectangle. Moves count bytes as columns.
 type part struct {
 	piece            int32
 	row, col         int64
 	rows, cols       int64
-	src, bytes       int64 // in the source shard
-	scale, scaleSize int64 // in the scale's shard
-	out, outBytes    int64 // in the output shard
+	src, bytes       int64          // in the source shard; bytes do not count what lies between rows
+	scale, scaleSize int64          // in the scale's shard
+	results          [3]plan.Result // what it fills: one, or, where rows are quantized, codes, scales and biases
+	filled           int            // of them
+	buf              int            // of the first element in In
+	group            int32          // parts of one group fill whole lines of a transposed target together; 0: none
+	segments         int64          // runs of equal length that lie apart in the output, where a transposed part fills no whole lines; else 1
 }
 
 // add cuts a piece into parts that fit a window.
 func (b *scheduler) add(index int32) {
 	p := &b.plan.Pieces[index]
-	elem := int64(1)
-	if p.Params.Op != 0 {
-		elem = p.Params.From.Size()
+	if p.Params.Transposed {
+		b.turn(index)
+		return
 	}
+	elem := elemSize(p)
 	row := p.Cols * elem
 	if row > b.size || b.scaleRow(p) > b.size/8 { // a part may straddle two rows of the grid
 		for r := range p.Rows {
 			for c := int64(0); c < p.Cols; {
-				n := min(p.Cols-c, b.size/elem, b.colsOfScales(p))
+				n := min(p.Cols-c, wholeGroups(b.size/elem, p), wholeGroups(b.colsOfScales(p), p))
 				b.append(p, part{piece: index, row: r, col: c, rows: 1, cols: n})
 				c += n
 			}
 		}
 		return
 	}
-	step := b.size / row
-	if s := b.scaleRow(p); s > 0 {
-		step = min(step, b.size/4/s*int64(p.Params.BlockRows))
-	}
-	if n := int64(p.Params.BlockRows); n > 0 && step > n {
-		step -= step % n // whole blocks, so that no scale is read twice
-	}
+	step := b.rowStep(p, b.size/row)
 	for r := int64(0); r < p.Rows; r += step {
 		b.append(p, part{piece: index, row: r, rows: min(step, p.Rows-r), cols: p.Cols})
 	}
 }
 
+// rowStep bounds a number of rows by the scales they need, and rounds it to whole blocks, so that no scale is read twice.
+func (b *scheduler) rowStep(p *plan.Piece, step int64) int64 {
+	n := int64(p.Params.BlockRows)
+	if s := b.scaleRow(p); s > 0 {
+		room := b.size / 4
+		if p.Row%n != 0 {
+			room /= 2 // a part begins inside a block and touches one more
+		}
+		step = min(step, room/s*n)
+	}
+	if n > 0 && step > n {
+		step -= step % n
+	}
+	return step
+}
+
+// wholeGroups rounds a number of elements down to groups that are quantized together.
+func wholeGroups(n int64, p *plan.Piece) int64 {
+	if p.Packed == nil {
+		return n
+	}
+	group := int64(p.Params.Format.GroupSize)
+	return max(group, n-n%group)
+}
+
+func elemSize(p *plan.Piece) int64 {
+	if p.Params.Op == 0 {
+		return 1
+	}
+	return p.Params.From.Size()
+}
+
 // scaleRow is the bytes of one row of a piece's scale grid.
 func (b *scheduler) scaleRow(p *plan.Piece) int64 {
-	if p.Params.Op != kernel.Dequant {
+	if !p.Params.Scaled() {
 		return 0
 	}
 	return p.ScaleCols * p.Params.ScaleType.Size()
@@ -69,41 +104,88 @@ func (b *scheduler) scaleRow(p *plan.Piece) int64 {
 
 // colsOfScales is how many columns a quarter of a window's bytes in scales serves.
 func (b *scheduler) colsOfScales(p *plan.Piece) int64 {
-	if p.Params.Op != kernel.Dequant {
+	if !p.Params.Scaled() {
 		return p.Cols
 	}
 	return max(1, b.size/4/p.Params.ScaleType.Size()-1) * int64(p.Params.BlockCols)
 }
 
-// append completes a part's ranges and adds it to the window, or begins a new one.
+// append adds a part to the window, or begins a new one.
 func (b *scheduler) append(p *plan.Piece, x part) {
-	elem, outElem := int64(1), int64(1)
-	if p.Params.Op != 0 {
-		elem, outElem = p.Params.From.Size(), p.Params.To.Size()
+	b.measure(p, &x)
+	if len(b.parts) > 0 {
+		if gap, ok := b.gap(p.Source.Shard, x.src); !ok || b.codes+gap+x.bytes > b.size || b.scales+x.scaleSize > b.size/4 {
+			b.flush()
+		}
 	}
+	b.take(p, x, true)
+}
+
+// measure works out a part's ranges.
+func (b *scheduler) measure(p *plan.Piece, x *part) {
+	elem := elemSize(p)
 	first := x.row*p.Cols + x.col
 	x.src, x.bytes = p.Code+first*elem, x.rows*x.cols*elem
-	x.out, x.outBytes = p.Out+first*outElem, x.rows*x.cols*outElem
-	if p.Params.Op == kernel.Dequant {
-		x.scale, x.scaleSize = scaleRange(p, &x)
+	x.segments = 1
+	x.filled = len(p.Results(x.results[:0], x.row, x.col, x.rows, x.cols))
+	if p.Params.Scaled() {
+		x.scale, x.scaleSize = scaleRange(p, x)
 	}
-	if n := len(b.parts); n > 0 {
-		last := &b.parts[n-1]
-		gap := x.src - (last.src + last.bytes)
-		if b.plan.Pieces[last.piece].Source.Shard != p.Source.Shard || gap > maxGap ||
-			x.src+x.bytes-b.parts[0].src > b.size || b.scales+x.scaleSize > b.size/4 {
-			b.flush()
+}
+
+// gap is how far an offset lies behind what the window reads already; ok is false where one read cannot take both.
+func (b *scheduler) gap(shard int, off int64) (gap int64, ok bool) {
+	if len(b.reads) == 0 {
+		return 0, false
+	}
+	last := &b.reads[len(b.reads)-1]
+	gap = off - (last.Off + int64(last.N))
+	return gap, last.Shard == shard && gap >= 0 && gap <= maxGap
+}
+
+// take adds a part that fits and what must be read for it; through allows a gap before it to be read through.
+func (b *scheduler) take(p *plan.Piece, x part, through bool) {
+	if x.cols == p.Cols || x.rows == 1 {
+		x.buf = b.read(p.Source.Shard, x.src, x.bytes, through)
+	} else {
+		elem := elemSize(p)
+		for r := range x.rows { // a tile: its rows lie apart in the source and without gaps in the slot
+			at := b.read(p.Source.Shard, x.src+r*p.Cols*elem, x.cols*elem, false)
+			if r == 0 {
+				x.buf = at
+			}
 		}
 	}
 	b.parts = append(b.parts, x)
 	b.scales += x.scaleSize
 }
 
+// read makes the window read n bytes, and gives their place in In.
+func (b *scheduler) read(shard int, off, n int64, through bool) (buf int) {
+	if gap, ok := b.gap(shard, off); ok && (gap == 0 || through) {
+		last := &b.reads[len(b.reads)-1]
+		buf = last.Buf + last.N + int(gap)
+		last.N += int(gap + n)
+		b.codes += gap + n
+		return buf
+	}
+	if len(b.reads) == 0 {
+		buf = int(off % page)
+	} else {
+		last := &b.reads[len(b.reads)-1]
+		buf = last.Buf + last.N
+	}
+	b.reads = append(b.reads, Read{Shard: shard, Off: off, Buf: buf, N: int(n)})
+	b.codes += n
+	return buf
+}
+
 // scaleRange is the contiguous range of scales that serve a part.
 func scaleRange(p *plan.Piece, x *part) (off, n int64) {
 	br, bc, size := int64(p.Params.BlockRows), int64(p.Params.BlockCols), p.Params.ScaleType.Size()
-	first := x.row/br*p.ScaleCols + x.col/bc
-	last := (x.row+x.rows-1)/br*p.ScaleCols + (x.col+x.cols-1)/bc
+	row := p.Row + x.row
+	first := row/br*p.ScaleCols + x.col/bc
+	last := (row+x.rows-1)/br*p.ScaleCols + (x.col+x.cols-1)/bc
 	return p.Scales + first*size, (last - first + 1) * size
 }
 
@@ -112,24 +194,23 @@ func (b *scheduler) flush() {
 	if len(b.parts) == 0 || b.stopped {
 		return
 	}
-	first, last := &b.parts[0], &b.parts[len(b.parts)-1]
-	main := Read{Shard: b.plan.Pieces[first.piece].Source.Shard, Off: first.src, Buf: int(first.src % page), N: int(last.src + last.bytes - first.src)}
-	w := Window{Reads: []Read{main}}
+	w := Window{Reads: b.reads}
 	for i := range b.parts {
 		w.Bytes += b.parts[i].bytes
 	}
 	var scaleAt []int
-	scaleAt, w.in = b.readScales(&w, main)
-	w.out = b.layOut(&w, main, scaleAt)
-	b.parts, b.scales = b.parts[:0], 0
+	scaleAt, w.in = b.readScales(&w)
+	w.out = b.layOut(&w, scaleAt)
+	b.parts, b.reads, b.codes, b.scales = b.parts[:0], nil, 0, 0
 	b.stopped = b.stopped || !b.yield(&w)
 }
 
-// readScales finds every part's scales in In: inside the main read, or by further reads that take neighbours together. It gives their
+// readScales finds every part's scales in In: inside the first read, or by further reads that take neighbours together. It gives their
 // offsets and the bytes of In that are used.
-func (b *scheduler) readScales(w *Window, main Read) (at []int, used int) {
+func (b *scheduler) readScales(w *Window) (at []int, used int) {
 	at = make([]int, len(b.parts))
-	used = main.Buf + main.N
+	main, codes := w.Reads[0], len(w.Reads)
+	used = w.Reads[codes-1].Buf + w.Reads[codes-1].N
 	var apart []int
 	for i := range b.parts {
 		x := &b.parts[i]
@@ -152,7 +233,7 @@ func (b *scheduler) readScales(w *Window, main Read) (at []int, used int) {
 		r := &w.Reads[len(w.Reads)-1]
 		end := r.Off + int64(r.N)
 		gap := x.scale - end
-		if len(w.Reads) > 1 && r.Shard == shard(i) && gap <= min(scaleGap, spare) {
+		if len(w.Reads) > codes && r.Shard == shard(i) && gap <= min(scaleGap, spare) {
 			if gap > 0 {
 				spare -= gap
 			}
@@ -167,80 +248,4 @@ func (b *scheduler) readScales(w *Window, main Read) (at []int, used int) {
 		used += int(x.scaleSize)
 	}
 	return at, used
-}
-
-// layOut orders the window's results as they lie in the output, so that neighbours leave in one write, and makes the jobs.
-func (b *scheduler) layOut(w *Window, main Read, scaleAt []int) (used int) {
-	order := make([]int, len(b.parts))
-	for i := range order {
-		order[i] = i
-	}
-	target := func(i int) int { return b.plan.Tensors[b.plan.Pieces[b.parts[i].piece].Target].Shard }
-	slices.SortFunc(order, func(i, j int) int {
-		return cmp.Or(cmp.Compare(target(i), target(j)), cmp.Compare(b.parts[i].out, b.parts[j].out))
-	})
-	dst := make([]int, len(b.parts))
-	for _, i := range order {
-		x := &b.parts[i]
-		moved := b.plan.Pieces[x.piece].Params.Op == 0
-		dst[i] = main.Buf + int(x.src-main.Off)
-		if !moved {
-			dst[i] = used
-		}
-		n := int(x.outBytes)
-		k := len(w.Writes) - 1
-		if k >= 0 && w.Writes[k].follows(target(i), x.out, dst[i], moved) {
-			w.Writes[k].N += n
-		} else {
-			if !moved {
-				e := int(b.plan.Pieces[x.piece].Params.To.Size())
-				used = (used + e - 1) &^ (e - 1)
-				dst[i] = used
-			}
-			w.Writes = append(w.Writes, Write{Shard: target(i), Off: x.out, Buf: dst[i], N: n, Moved: moved})
-		}
-		if !moved {
-			used += n
-		}
-	}
-	b.makeJobs(w, main, scaleAt, dst)
-	return used
-}
-
-func (w *Write) follows(shard int, off int64, buf int, moved bool) bool {
-	return w.Shard == shard && w.Moved == moved && w.Off+int64(w.N) == off && w.Buf+w.N == buf
-}
-
-// makeJobs groups the parts that compute by their Params; within a batch they keep the source's order.
-func (b *scheduler) makeJobs(w *Window, main Read, scaleAt, dst []int) {
-	var kinds []kernel.Params
-	jobs := map[kernel.Params][]int{}
-	for i := range b.parts {
-		q := b.plan.Pieces[b.parts[i].piece].Params
-		if q.Op == 0 {
-			continue
-		}
-		if jobs[q] == nil {
-			kinds = append(kinds, q)
-		}
-		jobs[q] = append(jobs[q], i)
-	}
-	for _, q := range kinds {
-		batch := kernel.Batch{Params: q, Jobs: make([]kernel.Job, 0, len(jobs[q]))}
-		for _, i := range jobs[q] {
-			x := &b.parts[i]
-			p := &b.plan.Pieces[x.piece]
-			j := kernel.Job{
-				Rows: int(x.rows), Cols: int(x.cols), Src: main.Buf + int(x.src-main.Off), SrcStride: int(x.cols),
-				Dst: dst[i], DstStride: int(x.cols),
-			}
-			if q.Op == kernel.Dequant {
-				j.Scale, j.ScaleStride = scaleAt[i], int(p.ScaleCols)
-				j.RowPhase, j.ColPhase = int(x.row%int64(q.BlockRows)), int(x.col%int64(q.BlockCols))
-			}
-			batch.Jobs = append(batch.Jobs, j)
-			w.Parts = append(w.Parts, Part{x.piece, x.row, x.col})
-		}
-		w.Batches = append(w.Batches, batch)
-	}
 }

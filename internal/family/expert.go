@@ -28,13 +28,12 @@ func (c *classifier) expert(s *Site) error {
 	}
 	index, err := strconv.Atoi(digits)
 	proj, isWeight := strings.CutSuffix(rest, ".weight")
-	known := proj == c.Experts.Gate || proj == c.Experts.Up || proj == c.Experts.Down
+	names := c.Experts.projections()
 	switch {
 	case err != nil || strconv.Itoa(index) != digits:
 		return fault.Corrupt(s.Tensor.String(), "%q is no expert index", digits)
-	case !isWeight || !known:
-		return fault.Unsupported(s.Tensor.String(), "an expert has %s.weight, %s.weight and %s.weight; this is none of them",
-			c.Experts.Gate, c.Experts.Up, c.Experts.Down)
+	case !isWeight || !slices.Contains(names, proj):
+		return fault.Unsupported(s.Tensor.String(), "an expert has %s.weight; this is none of them", strings.Join(names, ".weight, "))
 	case len(s.Tensor.Shape) != 2:
 		return fault.Corrupt(s.Tensor.String(), "shape is %v, a matrix was expected", s.Tensor.Shape)
 	}
@@ -92,19 +91,28 @@ func layerName(group, infix string) string {
 	return "layer " + number
 }
 
-// expertCount is the config's number of experts, 0 where it gives none.
-func (f *Family) expertCount(c *checkpoint.Config) int {
-	for _, key := range f.Experts.CountKeys {
-		if n := int(c.TextSetting(key).Int()); n > 0 {
-			return n
-		}
-	}
-	return 0
+// count is a number of experts and where the config says it: "num_experts 256".
+type count struct {
+	n   int
+	key string
 }
 
-func (f *Family) checkGroup(g *Group, want int) error {
+func (c count) String() string { return fmt.Sprintf("%s %d", c.key, c.n) }
+
+// expertCount is the config's number of experts, 0 where it gives none.
+func (f *Family) expertCount(c *checkpoint.Config) count {
+	for _, key := range f.Experts.CountKeys {
+		if n := int(c.TextSetting(key).Int()); n > 0 {
+			return count{n, key}
+		}
+	}
+	return count{}
+}
+
+func (f *Family) checkGroup(g *Group, want count) error {
 	e := f.Experts
-	for _, proj := range []string{e.Gate, e.Up, e.Down} {
+	names := e.projections()
+	for _, proj := range names {
 		list := g.Sites[proj]
 		if len(list) == 0 {
 			return fault.Incomplete(g.Where, "%s is missing from every expert", proj)
@@ -119,22 +127,26 @@ func (f *Family) checkGroup(g *Group, want int) error {
 			}
 		}
 	}
-	gate, up, down := g.Sites[e.Gate], g.Sites[e.Up], g.Sites[e.Down]
-	if len(gate) != len(up) || len(gate) != len(down) {
-		return fault.Incomplete(g.Where, "%d experts have %s, %d have %s, %d have %s", len(gate), e.Gate, len(up), e.Up, len(down), e.Down)
+	up, down := g.Sites[e.Up], g.Sites[e.Down]
+	for _, proj := range names {
+		if list := g.Sites[proj]; len(list) != len(up) {
+			return fault.Incomplete(g.Where, "%d experts have %s, %d have %s", len(list), proj, len(up), e.Up)
+		}
 	}
-	if err := sameForm(g.Where, gate[0], up[0]); err != nil {
-		return err
+	if e.Gate != "" {
+		if err := sameForm(g.Where, g.Sites[e.Gate][0], up[0]); err != nil {
+			return err
+		}
 	}
-	a, b := gate[0].Tensor.Shape, down[0].Tensor.Shape
+	a, b := up[0].Tensor.Shape, down[0].Tensor.Shape
 	if a[0] != b[1] || a[1] != b[0] {
-		return fault.Corrupt(g.Where, "%s is %v and %s is %v; one should be the other's transpose in shape", e.Gate, a, e.Down, b)
+		return fault.Corrupt(g.Where, "%s is %v and %s is %v; one should be the other's transpose in shape", names[0], a, e.Down, b)
 	}
-	if down[0].Tensor.DType != gate[0].Tensor.DType {
-		return fault.Corrupt(g.Where, "%s is %s and %s is %s", e.Gate, gate[0].Tensor.DType, e.Down, down[0].Tensor.DType)
+	if down[0].Tensor.DType != up[0].Tensor.DType {
+		return fault.Corrupt(g.Where, "%s is %s and %s is %s", names[0], up[0].Tensor.DType, e.Down, down[0].Tensor.DType)
 	}
-	if want > 0 && len(gate) != want {
-		return fault.Corrupt(g.Where, "%d experts, config.json says num_experts %d", len(gate), want)
+	if want.n > 0 && len(up) != want.n {
+		return fault.Corrupt(g.Where, "%d experts, config.json says %v", len(up), want)
 	}
 	return nil
 }
@@ -144,7 +156,7 @@ type span struct{ first, last int }
 
 // checkIndices demands 0..n-1, each once; list is sorted, and its indices differ, for its names do. Gaps inside what is there come first: they are
 // the surer sign of a lost file.
-func checkIndices(where, proj string, list []*Site, want int) error {
+func checkIndices(where, proj string, list []*Site, want count) error {
 	var found, missing []span
 	next := 0
 	for _, s := range list {
@@ -159,13 +171,13 @@ func checkIndices(where, proj string, list []*Site, want int) error {
 		next = s.Index + 1
 	}
 	switch {
-	case len(missing) == 0 && next >= want:
+	case len(missing) == 0 && next >= want.n:
 		return nil
 	case len(missing) == 0:
-		return fault.Incomplete(where+", "+proj, "experts end at %d, config.json says num_experts %d", next-1, want)
+		return fault.Incomplete(where+", "+proj, "experts end at %d, config.json says %v", next-1, want)
 	}
-	if next < want {
-		missing = append(missing, span{next, want - 1})
+	if next < want.n {
+		missing = append(missing, span{next, want.n - 1})
 	}
 	verb := "is"
 	if len(missing) > 1 || missing[0].first != missing[0].last {
@@ -199,11 +211,11 @@ func sameForm(where string, a, b *Site) error {
 		return fault.Corrupt(where, "%s has shape %v, %s has %v", name(a), x.Shape, name(b), y.Shape)
 	case x.DType != y.DType:
 		return fault.Corrupt(where, "%s is %s, %s is %s", name(a), x.DType, name(b), y.DType)
-	case a.Scale == nil:
+	case a.Scales == nil:
 		return nil
-	case a.Block != b.Block || a.Scale.DType != b.Scale.DType:
-		return fault.Corrupt(where, "%s has %s scales in blocks of %dx%d, %s has %s in blocks of %dx%d",
-			name(a), a.Scale.DType, a.Block.Rows, a.Block.Cols, name(b), b.Scale.DType, b.Block.Rows, b.Block.Cols)
+	case a.Scales.Block != b.Scales.Block || a.Scales.Type != b.Scales.Type:
+		return fault.Corrupt(where, "%s has %s scales, %s; %s has %s, %s",
+			name(a), a.Scales.Type, a.Scales.Form, name(b), b.Scales.Type, b.Scales.Form)
 	}
 	return nil
 }

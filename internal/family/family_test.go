@@ -25,7 +25,7 @@ func look(t *testing.T, c *Checkpoint, keepMTP bool) ([]family.Site, []*family.G
 	t.Helper()
 	v := open(t, c)
 	f := family.Of(v.Config)
-	sites, err := f.Sites(v, keepMTP)
+	sites, err := f.Sites(v, family.Options{KeepMTP: keepMTP})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -78,7 +78,7 @@ func TestScaleMayBeOneForTheWholeMatrix(t *testing.T) {
 		c.Find("model.language_model.layers.0.mlp.experts.0.gate_proj.weight_scale_inv").Shape = shape
 		sites, _, err := look(t, c, false)
 		require.NoError(t, err)
-		assert.Equal(t, family.Block{Rows: 2, Cols: 4}, sites[2].Block)
+		assert.Equal(t, family.Block{Rows: 2, Cols: 4}, sites[2].Scales.Block)
 	}
 }
 
@@ -125,7 +125,7 @@ func TestRefuses(t *testing.T) {
 		}, fault.ErrCorrupt, "expert 0's up_proj is F8_E4M3, expert 1's up_proj is BF16"},
 		"experts of unequal scale type": {2, func(c *Checkpoint) {
 			*c.Find(e + "1.up_proj.weight_scale_inv") = Tensor{Name: e + "1.up_proj.weight_scale_inv", DType: "F32", Shape: []int{1, 1}}
-		}, fault.ErrCorrupt, "expert 0's up_proj has BF16 scales in blocks of 128x128, expert 1's up_proj has F32"},
+		}, fault.ErrCorrupt, "expert 0's up_proj has BF16 scales, blocks of 128x128; expert 1's up_proj has F32, blocks of 128x128"},
 		"an FP8 weight without its scale": {2, func(c *Checkpoint) { c.Remove("experts.1.up_proj.weight_scale_inv") }, fault.ErrIncomplete,
 			`tensor "` + e + `1.up_proj.weight": is FP8 (F8_E4M3) and has no scale: "` + e + `1.up_proj.weight_scale_inv" is in no shard`},
 		"a scale without its weight": {2, add(Tensor{Name: "x.weight_scale_inv", DType: "F32", Shape: []int{1, 1}}), fault.ErrIncomplete,
@@ -140,11 +140,10 @@ func TestRefuses(t *testing.T) {
 			c.Files["config.json"] = strings.Replace(c.Files["config.json"], "[128, 128]", "[2, 2]", 1)
 		}, fault.ErrCorrupt, `scale grid is [1 1], want [2 1] for a weight of [4 2] in blocks of 2x2`},
 		"a scale of another type": {2, func(c *Checkpoint) {
-			*c.Find(e + "1.up_proj.weight_scale_inv") = Tensor{Name: e + "1.up_proj.weight_scale_inv", DType: "F8_E8M0", Shape: []int{1, 1}}
-		}, fault.ErrUnsupported, "is F8_E8M0, scales in F32 or BF16 are read so far"},
-		"a scale of another dialect": {2, func(c *Checkpoint) {
-			c.Find(e + "1.up_proj.weight_scale_inv").Name = e + "1.up_proj.weight_scale"
-		}, fault.ErrUnsupported, `its scale is called "` + e + `1.up_proj.weight_scale"`},
+			*c.Find(e + "1.up_proj.weight_scale_inv") = Tensor{Name: e + "1.up_proj.weight_scale_inv", DType: "I8", Shape: []int{1, 1}}
+		}, fault.ErrUnsupported, "is I8; scales are read in F32, BF16, F16, F8_E8M0 and U8 (as E8M0)"},
+		"scales of two dialects": {2, add(Tensor{Name: e + "1.up_proj.weight_scale", DType: "F32", Shape: []int{}}), fault.ErrCorrupt,
+			`has two scales, "` + e + `1.up_proj.weight_scale_inv" and "` + e + `1.up_proj.weight_scale"`},
 		"another FP8 type": {2, func(c *Checkpoint) { c.Find("model.language_model.norm.weight").DType = "F8_E5M2" }, fault.ErrUnsupported,
 			`tensor "model.language_model.norm.weight": is F8_E5M2, of the FP8 types only F8_E4M3 is converted`},
 		"an FP8 vector": {2, func(c *Checkpoint) {
@@ -222,7 +221,7 @@ func TestFormOf(t *testing.T) {
 			test.change(c)
 			v := open(t, c)
 			f := family.Of(v.Config)
-			sites, err := f.Sites(v, false)
+			sites, err := f.Sites(v, family.Options{})
 			require.NoError(t, err)
 			assert.Equal(t, test.want, f.FormOf(v, sites).String())
 		})
@@ -240,7 +239,7 @@ func TestResolveLayout(t *testing.T) {
 		{moe, "", family.Stacked, nil}, {moe, family.Auto, family.Stacked, nil}, {moe, family.PerExpert, family.PerExpert, nil},
 		{dense, family.Auto, family.PerExpert, nil}, {dense, family.Stacked, "", fault.ErrUnsupported},
 		{unknown, "", family.PerExpert, nil}, {unknown, family.Stacked, "", fault.ErrUnsupported},
-		{moe, family.MLX, "", fault.ErrUnsupported}, {moe, "flat", "", fault.ErrUsage},
+		{moe, family.MLX, family.MLX, nil}, {familyOf(t, "llama4"), family.MLX, "", fault.ErrUnsupported}, {moe, "flat", "", fault.ErrUsage},
 		{familyOf(t, "qwen3_5_moe_text"), "", family.Stacked, nil},
 	} {
 		got, err := test.f.Resolve(test.in)

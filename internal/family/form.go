@@ -2,7 +2,6 @@ package family
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -16,14 +15,15 @@ import (
 type Form struct {
 	FP8       int  // tensors in F8_E4M3 that are not dropped
 	PerExpert bool // one tensor for each expert's projection
-	Stacked   bool // experts.gate_up_proj
-	MLX       bool // MLX-native names: switch_mlp, or the language_model.model. prefix
+	Stacked   bool // experts.gate_up_proj, or stacks under the family's own names
+	MLX       bool // MLX-native names or shapes
 	Quantized bool // MLX quantization: packed weights with scales
+	Foreign   []Foreign
 }
 
 // FormOf looks at every tensor that is not dropped.
 func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
-	form := Form{Quantized: v.Config.Get("quantization").IsObject()}
+	form := Form{Quantized: v.Config.Get("quantization").IsObject(), Foreign: ForeignOf(v)}
 	form.MLX = form.Quantized
 	for i := range sites {
 		s := &sites[i]
@@ -35,8 +35,8 @@ func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 			form.FP8++
 		}
 		form.PerExpert = form.PerExpert || s.Role == Expert
-		form.Stacked = form.Stacked || f.Experts != nil && strings.HasSuffix(name, f.Experts.Infix+f.Experts.GateUpName)
-		form.MLX = form.MLX || strings.Contains(name, ".switch_mlp.") || strings.HasPrefix(name, "language_model.model.")
+		form.Stacked = form.Stacked || f.IsStack(s)
+		form.MLX = form.MLX || f.isNative(s)
 		if weight, ok := strings.CutSuffix(name, ".scales"); ok {
 			if w := v.Lookup(weight + ".weight"); w != nil && w.DType == dtype.U32 {
 				form.MLX, form.Quantized = true, true
@@ -47,6 +47,49 @@ func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 		form.MLX = true
 	}
 	return form
+}
+
+// IsStack tells a stack of experts under Hugging Face's names, or the family's own: of the two or three of a layer the first.
+func (f *Family) IsStack(s *Site) bool {
+	e := f.Experts
+	if e == nil || len(s.Tensor.Shape) != 3 {
+		return false
+	}
+	if e.GateUpName != "" {
+		return strings.HasSuffix(s.Tensor.Name, e.Infix+e.GateUpName)
+	}
+	return strings.HasSuffix(s.Tensor.Name, e.Infix+e.Up+".weight")
+}
+
+// ExpertLayout says how a checkpoint has its experts, "" where it has none.
+func (f *Family) ExpertLayout(sites []Site) string {
+	for i := range sites {
+		switch s := &sites[i]; {
+		case s.Role == Expert:
+			return "one tensor per expert"
+		case s.Role == Drop:
+		case f.IsStack(s) && f.Experts.Transposed:
+			return "stacked, transposed"
+		case f.IsStack(s):
+			return "stacked"
+		}
+	}
+	return ""
+}
+
+// isNative tells names and shapes that only MLX has.
+func (f *Family) isNative(s *Site) bool {
+	name, shape := s.Tensor.Name, s.Tensor.Shape
+	switch n := f.Native; {
+	case strings.Contains(name, ".switch_mlp.") || strings.HasSuffix(name, ".embed_q.weight"):
+		return true
+	case n == nil:
+		return false
+	case n.Conv && strings.HasSuffix(name, "conv1d.weight"):
+		return len(shape) == 3 && shape[1] != 1 && shape[2] == 1
+	default:
+		return len(n.Prefixes) > 0 && f.Wrapper == "" && strings.HasPrefix(name, "language_model.model.")
+	}
 }
 
 // String says the form in words.
@@ -67,37 +110,33 @@ func (f Form) String() string {
 	case f.Stacked:
 		s += ", experts stacked"
 	}
+	for _, x := range f.Foreign {
+		s += ", " + x.String()
+	}
 	return s
 }
 
-// layerPrefixes are where the language model's layers live: in Hugging Face's multimodal classes, in text-only ones, in MLX-native names.
-var layerPrefixes = []string{"model.language_model.layers.", "model.layers.", "language_model.model.layers."}
-
 // CheckLayers refuses a known family's checkpoint that lacks a whole layer, has more than its config says, or lacks a layer's experts.
 func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
-	n := int(v.Config.TextSetting("num_hidden_layers").Int())
-	if !f.Known() || n <= 0 || n > 1<<16 {
+	n := Layers(v.Config)
+	if !f.Known() || n == 0 {
 		return nil
 	}
-	present := map[string]bool{} // "PREFIX3."
+	present := map[int]bool{}
 	prefix := ""
 	for i := range v.Tensors {
-		name := v.Tensors[i].Name
-		for _, p := range layerPrefixes {
-			rest, ok := strings.CutPrefix(name, p)
-			if !ok {
-				continue
-			}
-			number, _, _ := strings.Cut(rest, ".")
-			if l, err := strconv.Atoi(number); err == nil && l >= n {
-				return fault.Corrupt(v.Tensors[i].String(), "is in layer %d, config.json says num_hidden_layers %d", l, n)
-			}
-			present[p+number+"."] = true
-			prefix = p
+		p, l, ok := layerOf(v.Tensors[i].Name)
+		if !ok {
+			continue
 		}
+		if l >= n && !f.MTP.Layers {
+			return fault.Corrupt(v.Tensors[i].String(), "is in layer %d, config.json says num_hidden_layers %d", l, n)
+		}
+		present[l] = true
+		prefix = p
 	}
 	if prefix == "" {
-		return fault.Incomplete(v.Dir, "no tensor of any layer; names begin with %q and the like in %s", layerPrefixes[0], f.ModelType)
+		return fault.Incomplete(v.Dir, "no tensor of any layer; names begin with %q and the like in %s", layerPrefixes[0], f.Name())
 	}
 	withExperts := map[string]bool{}
 	for _, g := range groups {
@@ -105,7 +144,7 @@ func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 	}
 	for l := range n {
 		layer := fmt.Sprintf("%s%d", prefix, l)
-		if !present[layer+"."] {
+		if !present[l] {
 			return fault.Incomplete(fmt.Sprintf("layer %d", l), "no tensor, config.json says num_hidden_layers %d", n)
 		}
 		if f.Experts != nil && !withExperts[layer+f.Experts.Infix] {
@@ -117,27 +156,46 @@ func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 	return nil
 }
 
-// checkStacked looks at a layer that has no experts of its own tensors: they are stacked, as many as the config says, or the layer is dense.
+// stacks lists the names that a layer's stacked experts may have after the layer's: Hugging Face's, MLX's, the family's own.
+func (f *Family) stacks() (forms [][]string) {
+	e := f.Experts
+	if e.GateUpName != "" {
+		forms = append(forms, []string{e.Infix + e.GateUpName, e.Infix + e.DownName})
+	}
+	under := func(infix string, names []string) {
+		var form []string
+		for _, name := range names {
+			form = append(form, infix+name+".weight")
+		}
+		forms = append(forms, form)
+	}
+	if f.Native != nil {
+		under(f.Native.Switch, f.Native.Names)
+	}
+	under(e.Infix, e.projections())
+	return forms
+}
+
+// checkStacked looks at a layer whose experts are not apart: they are stacked, as many as the config says, or the layer is dense.
 func (f *Family) checkStacked(v *checkpoint.Inventory, layer, where string) error {
 	e := f.Experts
 	want := f.expertCount(v.Config)
-	stacked := []string{e.Infix + e.GateUpName, e.Infix + e.DownName} // Hugging Face's; then MLX's
-	if v.Lookup(layer+stacked[0]) == nil {
-		stacked = []string{".mlp.switch_mlp." + e.Gate + ".weight", ".mlp.switch_mlp." + e.Up + ".weight", ".mlp.switch_mlp." + e.Down + ".weight"}
-	}
-	if v.Lookup(layer+stacked[0]) == nil {
-		if v.Lookup(layer+".mlp."+e.Gate+".weight") != nil || want == 0 {
-			return nil // dense
+	for _, form := range f.stacks() {
+		if v.Lookup(layer+form[0]) == nil {
+			continue
 		}
-		return fault.Incomplete(where, "no experts, config.json says num_experts %d", want)
-	}
-	for _, name := range stacked {
-		switch t := v.Lookup(layer + name); {
-		case t == nil:
-			return fault.Incomplete(where, "%s%s is in no shard", layer, name)
-		case want > 0 && (len(t.Shape) != 3 || t.Shape[0] != int64(want)):
-			return fault.Corrupt(t.String(), "shape is %v, config.json says num_experts %d", t.Shape, want)
+		for _, name := range form {
+			switch t := v.Lookup(layer + name); {
+			case t == nil:
+				return fault.Incomplete(where, "%s%s is in no shard", layer, name)
+			case want.n > 0 && (len(t.Shape) != 3 || t.Shape[0] != int64(want.n)):
+				return fault.Corrupt(t.String(), "shape is %v, config.json says %v", t.Shape, want)
+			}
 		}
+		return nil
 	}
-	return nil
+	if want.n == 0 || e.Dense == "" || v.Lookup(layer+e.Dense) != nil {
+		return nil // dense
+	}
+	return fault.Incomplete(where, "no experts, config.json says %v", want)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/maruel/natural"
 
@@ -11,64 +12,190 @@ import (
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/mlxquant"
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
 // builder collects output tensors and pieces; offsets count from the tensor's start until place makes them final.
 type builder struct {
-	plan *Plan
-	cast dtype.DType // of floating tensors that are not FP8; Invalid leaves them
+	plan    *Plan
+	placer  *family.Placer
+	cast    dtype.DType // of floating tensors that are not FP8; Invalid leaves them
+	chooser *chooser    // nil: nothing is quantized
+	targets map[string]int
+	filled  []int64 // bytes planned of each target
 }
 
-// target adds an output tensor.
-func (b *builder) target(name string, t dtype.DType, shape []int64) int {
+// add plans what becomes of a site.
+func (b *builder) add(s *family.Site) error {
+	switch s.Role {
+	case family.Drop:
+		b.plan.Dropped = append(b.plan.Dropped, Dropped{s.Tensor, s.Reason})
+		return nil
+	case family.Scale:
+		b.plan.scaleBytes += s.Tensor.Size
+		return nil
+	}
+	places, reason, err := b.placer.Places(s)
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		b.plan.Dropped = append(b.plan.Dropped, Dropped{s.Tensor, reason})
+		return nil
+	}
+	for i := range places {
+		if err := b.put(s, &places[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put plans one place of a site, quantized or not.
+func (b *builder) put(s *family.Site, place *family.Place) error {
+	to := b.outType(s)
+	if b.chooser != nil {
+		to = b.chooser.outType(place.Target, s.Tensor.DType)
+		f, err := b.chooser.format(place.Target, place.Shape, to)
+		if err != nil {
+			return err
+		}
+		if f != nil && !place.AddOne {
+			return b.quantize(s, place, to, *f)
+		}
+	}
+	target, err := b.target(place.Target, to, place.Shape)
+	if err != nil {
+		return err
+	}
+	if p := b.plan; p.Layout == family.MLX && hasSuffix(place.Target, p.Family.Native.Loose) {
+		p.Tensors[target].Params = 0
+	}
+	b.pieces(s, place, target)
+	return nil
+}
+
+// quantize plans a place whose rows are packed: codes, scales and, in affine formats, biases.
+func (b *builder) quantize(s *family.Site, place *family.Place, t dtype.DType, f mlxquant.Format) error {
+	last := len(place.Shape) - 1
+	shape := func(n int64) []int64 { return append(slices.Clone(place.Shape[:last]), n) }
+	cols := int(place.Shape[last])
+	stem := strings.TrimSuffix(place.Target, ".weight")
+	codes, err := b.target(place.Target, dtype.U32, shape(int64(f.RowBytes(cols)/4)))
+	if err != nil {
+		return err
+	}
+	b.plan.Tensors[codes].Params = elements(place.Shape)
+	packed := &Packed{Biases: -1}
+	if packed.Scales, err = b.target(stem+".scales", f.ScaleType(t), shape(int64(f.Groups(cols)))); err != nil {
+		return err
+	}
+	b.plan.Tensors[packed.Scales].Params = 0
+	if f.BiasType(t) != dtype.Invalid {
+		if packed.Biases, err = b.target(stem+".biases", f.BiasType(t), shape(int64(f.Groups(cols)))); err != nil {
+			return err
+		}
+		b.plan.Tensors[packed.Biases].Params = 0
+	}
+	n, rows, sourceCols := s.Matrices()
+	if rows*sourceCols == 0 || place.Rows == 0 {
+		return nil
+	}
+	in := s.Tensor.DType.Size()
+	piece := Piece{Source: s.Tensor, Row: place.Row, Rows: place.Rows, Cols: sourceCols, Target: codes, Line: place.Line}
+	piece.Params = kernel.Params{Op: kernel.Quantize, From: s.Tensor.DType, To: t, Transposed: place.Line > 0, Format: f, Profile: b.chooser.Profile}
+	piece.scaled(s)
+	stride, matrices := place.Stride, place.Matrices
+	if s.Scales == nil && place.Line == 0 && place.Rows == rows && stride == rows*sourceCols && matrices == n { // all matrices as one
+		piece.Rows, matrices = n*rows, 1
+	}
+	group, scale := int64(f.GroupSize), f.ScaleType(t).Size()
+	for k := range matrices {
+		m := place.Matrix + k
+		x := piece
+		x.Matrix, x.Code = m, s.Tensor.Offset+(m*rows+place.Row)*sourceCols*in
+		groups := (place.At + k*stride) / group
+		x.Out = groups * int64(f.GroupBytes())
+		p := *packed
+		p.ScalesOut, p.BiasesOut = groups*scale, groups*scale
+		x.Packed = &p
+		x.scalesAt(s, m)
+		b.append(x)
+	}
+	b.chooser.count += place.Matrices * place.Rows * sourceCols
+	return nil
+}
+
+func elements(shape []int64) int64 {
+	n := int64(1)
+	for _, d := range shape {
+		n *= d
+	}
+	return n
+}
+
+// scaled fills in what the codes' scales are like.
+func (p *Piece) scaled(s *family.Site) {
+	if x := s.Scales; x != nil {
+		p.Params.ScaleType, p.Params.BlockRows, p.Params.BlockCols = x.Type, int(x.Block.Rows), int(x.Block.Cols)
+		p.Scale, p.ScaleCols = x.Tensor, x.Cols
+	}
+}
+
+// scalesAt fills in where the scales of a matrix begin.
+func (p *Piece) scalesAt(s *family.Site, matrix int64) {
+	if x := s.Scales; x != nil {
+		p.Scales = x.Tensor.Offset + matrix*x.Stride*x.Type.Size()
+	}
+}
+
+// append adds a piece and keeps account of what is filled.
+func (b *builder) append(p Piece) {
+	var room [3]Result
+	for _, r := range p.Results(room[:0], 0, 0, p.Rows, p.Cols) {
+		b.filled[r.Target] += r.N
+		if p.Packed != nil {
+			b.chooser.bits += 8 * r.N
+		}
+	}
+	b.plan.Pieces = append(b.plan.Pieces, p)
+}
+
+// complete refuses targets that are made twice over: a source that has experts apart and stacked.
+func (b *builder) complete() error {
+	for i := range b.plan.Tensors {
+		t := &b.plan.Tensors[i]
+		if have := b.filled[i]; have != t.Size {
+			return fault.Corrupt(fmt.Sprintf("tensor %q", t.Name), "is in the source in two forms, stacked and apart: %d bytes for %d", have, t.Size)
+		}
+	}
+	return nil
+}
+
+// target finds or adds an output tensor.
+func (b *builder) target(name string, t dtype.DType, shape []int64) (int, error) {
+	if i, ok := b.targets[name]; ok {
+		if x := &b.plan.Tensors[i]; x.DType != t || !slices.Equal(x.Shape, shape) {
+			return 0, fault.Corrupt(fmt.Sprintf("tensor %q", name), "would be %v in %s and %v in %s: the source has it in two forms", x.Shape, x.DType, shape, t)
+		}
+		return i, nil
+	}
 	size, ok := safetensors.Bytes(t, shape)
 	if !ok {
 		panic(fmt.Sprintf("plan: internal error: %q: shape %v x %s", name, shape, t))
 	}
-	b.plan.Tensors = append(b.plan.Tensors, Tensor{Name: name, DType: t, Shape: shape, Size: size})
-	return len(b.plan.Tensors) - 1
-}
-
-// add plans a tensor that keeps its name. Experts come here only where the layout leaves them apart.
-func (b *builder) add(s *family.Site) {
-	t := s.Tensor
-	switch s.Role {
-	case family.Drop:
-		b.plan.Dropped = append(b.plan.Dropped, Dropped{t, s.Reason})
-	case family.Scale:
-		b.plan.scaleBytes += t.Size
-	case family.Expert:
-		if b.plan.Layout != family.Stacked {
-			b.pieces(s, b.target(t.Name, b.outType(s), t.Shape), 0)
-		}
-	case family.Move, family.Weight:
-		b.pieces(s, b.target(t.Name, b.outType(s), t.Shape), 0)
-	}
-}
-
-// stack plans a layer's stacked tensors: gate_up [E,2I,H] takes gate and up of an expert one after the other, down [E,H,I].
-func (b *builder) stack(g *family.Group) {
-	e := b.plan.Family.Experts
-	gate, up, down := g.Sites[e.Gate], g.Sites[e.Up], g.Sites[e.Down]
-	n, shape := int64(len(gate)), gate[0].Tensor.Shape
-	t := b.outType(gate[0])
-	gateUp := b.target(g.Name+e.GateUpName, t, []int64{n, 2 * shape[0], shape[1]})
-	downs := b.target(g.Name+e.DownName, t, []int64{n, shape[1], shape[0]})
-	size := shape[0] * shape[1] * t.Size() // of one projection
-	for i := range gate {
-		at := int64(i) * size
-		b.pieces(gate[i], gateUp, 2*at)
-		b.pieces(up[i], gateUp, 2*at+size)
-		b.pieces(down[i], downs, at)
-	}
+	b.plan.Tensors = append(b.plan.Tensors, Tensor{Name: name, DType: t, Shape: shape, Size: size, Params: size * 8 / t.Bits()})
+	b.targets[name] = len(b.plan.Tensors) - 1
+	b.filled = append(b.filled, 0)
+	return len(b.plan.Tensors) - 1, nil
 }
 
 // outType is the type that a site's tensor has in the output.
 func (b *builder) outType(s *family.Site) dtype.DType {
 	t := s.Tensor
 	switch {
-	case t.DType == dtype.F8E4M3 && s.Scale != nil:
+	case t.DType == dtype.F8E4M3 && s.Scales != nil:
 		return b.plan.DType
 	case b.cast == dtype.Invalid || !t.DType.IsFloat():
 		return t.DType
@@ -78,55 +205,56 @@ func (b *builder) outType(s *family.Site) dtype.DType {
 	return b.cast
 }
 
-// pieces plans how a site's tensor becomes target's bytes from at on: a dequantized matrix for each of its leading indices, a cast, or a move.
-func (b *builder) pieces(s *family.Site, target int, at int64) {
+// pieces plans how a place's rows become target's elements: for each matrix a dequantized or transposed one; else runs of elements that are
+// changed one by one or only move, as long as they are contiguous in both.
+func (b *builder) pieces(s *family.Site, place *family.Place, target int) {
 	t, to := s.Tensor, b.plan.Tensors[target].DType
-	if t.Size == 0 {
+	_, rows, cols := s.Matrices()
+	if rows*cols == 0 || place.Rows == 0 {
 		return
 	}
+	in, out := t.DType.Size(), to.Size()
+	piece := Piece{Source: t, Row: place.Row, Rows: place.Rows, Cols: cols, Target: target, Line: place.Line}
+	piece.Params = kernel.Params{Op: kernel.Cast, From: t.DType, To: to, Transposed: place.Line > 0}
 	switch {
-	case s.Scale != nil:
-		b.dequant(s, target, at)
-	case to != t.DType:
-		p := kernel.Params{Op: kernel.Cast, From: t.DType, To: to}
-		b.plan.Pieces = append(b.plan.Pieces, Piece{Source: t, Params: p, Rows: 1, Cols: t.Size / t.DType.Size(), Code: t.Offset, Target: target, Out: at})
-	default:
-		b.plan.Pieces = append(b.plan.Pieces, Piece{Source: t, Rows: 1, Cols: t.Size, Code: t.Offset, Target: target, Out: at})
+	case s.Scales != nil:
+		piece.Params.Op = kernel.Dequant
+		piece.scaled(s)
+	case place.AddOne:
+		piece.Params.Op = kernel.AddOne
+	case to == t.DType && place.Line > 0:
+		piece.Params.Op = kernel.Copy
+	case to == t.DType:
+		piece.Params = kernel.Params{}
 	}
-}
-
-func (b *builder) dequant(s *family.Site, target int, at int64) {
-	t, to := s.Tensor, b.plan.Tensors[target].DType
-	rank := len(t.Shape)
-	rows, cols := t.Shape[rank-2], t.Shape[rank-1]
-	params := kernel.Params{
-		Op: kernel.Dequant, From: t.DType, To: to, ScaleType: s.Scale.DType,
-		BlockRows: int(s.Block.Rows), BlockCols: int(s.Block.Cols),
+	n, perMatrix := place.Matrices, place.Rows
+	if piece.Scale == nil && place.Line == 0 {
+		if place.Rows == rows && place.Stride == rows*cols { // all matrices as one run
+			n, perMatrix = 1, place.Matrices*rows
+		}
+		piece.Rows, piece.Cols = 1, perMatrix*cols
+		if piece.Params.Op == 0 {
+			piece.Cols *= in
+		}
 	}
-	scaleCols := (cols + s.Block.Cols - 1) / s.Block.Cols
-	grid := scaleCols * ((rows + s.Block.Rows - 1) / s.Block.Rows) * s.Scale.DType.Size()
-	for m := range t.Size / (rows * cols) {
-		b.plan.Pieces = append(b.plan.Pieces, Piece{
-			Source: t, Matrix: m, Params: params, Rows: rows, Cols: cols, Code: t.Offset + m*rows*cols,
-			Scale: s.Scale, Scales: s.Scale.Offset + m*grid, ScaleCols: scaleCols,
-			Target: target, Out: at + m*rows*cols*to.Size(),
-		})
+	for k := range n {
+		m := place.Matrix + k
+		piece.Matrix = m
+		piece.Code = t.Offset + (m*rows+place.Row)*cols*in
+		piece.Out = (place.At + k*place.Stride) * out
+		piece.scalesAt(s, m)
+		b.append(piece)
 	}
 }
 
 // place gives tensors to shards in natural name order, orders each shard, and makes every offset final.
-func (b *builder) place(limit int64) error {
+func (b *builder) place(limit int64) {
 	p := b.plan
 	order := make([]int, len(p.Tensors)) // new place -> old place
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return compareNatural(p.Tensors[a].Name, p.Tensors[b].Name) })
-	for k := 1; k < len(order); k++ {
-		if name := p.Tensors[order[k]].Name; name == p.Tensors[order[k-1]].Name {
-			return fault.Corrupt(fmt.Sprintf("tensor %q", name), "is in the source, and stacking would make it too: its layer has experts in both forms")
-		}
-	}
 	var used int64
 	for _, i := range order {
 		t := &p.Tensors[i]
@@ -148,11 +276,18 @@ func (b *builder) place(limit int64) error {
 		q := &p.Pieces[i]
 		q.Target = now[q.Target]
 		q.Out += p.Tensors[q.Target].Offset
+		if x := q.Packed; x != nil {
+			x.Scales = now[x.Scales]
+			x.ScalesOut += p.Tensors[x.Scales].Offset
+			if x.Biases >= 0 {
+				x.Biases = now[x.Biases]
+				x.BiasesOut += p.Tensors[x.Biases].Offset
+			}
+		}
 	}
 	slices.SortFunc(p.Pieces, func(a, b Piece) int {
 		return cmp.Or(cmp.Compare(a.Source.Shard, b.Source.Shard), cmp.Compare(a.Code, b.Code))
 	})
-	return nil
 }
 
 func compareNatural(a, b string) int {
@@ -179,7 +314,7 @@ func compareInFile(a, b *Tensor) int {
 
 func (p *Plan) encodeHeaders() {
 	format := "pt"
-	if p.Form.MLX {
+	if p.Form.MLX || p.Layout == family.MLX {
 		format = "mlx"
 	}
 	for first := 0; first < len(p.Tensors); {

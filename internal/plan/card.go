@@ -3,6 +3,7 @@ package plan
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -29,7 +30,14 @@ func (p *Plan) writeTexts(o Options) error {
 			return err
 		}
 	}
-	config, err := convertedConfig(v.Config, p.DType)
+	modelType := ""
+	if p.Layout == family.MLX && !p.Family.LoadsInMLX(v.Config) {
+		modelType = p.Family.Name() // only mlx-lm reads this form
+	}
+	config, err := convertedConfig(v.Config, p.DType, modelType)
+	if err == nil && p.Layout == family.MLX {
+		config, err = p.nativeConfig(config)
+	}
 	if err != nil {
 		return fault.In(checkpoint.ConfigName, err)
 	}
@@ -54,6 +62,9 @@ func (p *Plan) card(text, tool string) []byte {
 		}
 	}
 	front = withBaseModel(front, p.Source.Repo)
+	if p.Layout == family.MLX {
+		front = withLibrary(front)
+	}
 	from := "an FP8 checkpoint"
 	if p.Form.FP8 == 0 {
 		from = "a checkpoint"
@@ -72,7 +83,11 @@ func (p *Plan) card(text, tool string) []byte {
 	if front != "" {
 		fmt.Fprintf(&b, "---\n%s---\n", front)
 	}
-	fmt.Fprintf(&b, "> Converted from %s to %s, %s layout, by %s.%s\n", from, p.DType.ConfigName(), p.LayoutName(), tool, below)
+	to := p.DType.ConfigName()
+	if p.Quantized != nil {
+		to = fmt.Sprintf("%s, %d bits in groups of %d", p.Quantized.Format.Mode, p.Quantized.Format.Bits, p.Quantized.Format.GroupSize)
+	}
+	fmt.Fprintf(&b, "> Converted from %s to %s, %s layout, by %s.%s\n", from, to, p.LayoutName(), tool, below)
 	if body != "" {
 		b.WriteString("\n" + body)
 	}
@@ -84,19 +99,56 @@ func withBaseModel(front, repo string) string {
 	if repo == "" {
 		return front
 	}
-	line := "base_model: " + repo + "\n"
+	return setYAML(front, "base_model", repo)
+}
+
+// withLibrary sets what mlx_lm sets in a card's front matter: library_name, pipeline_tag and the tag mlx. What does not parse is not touched.
+func withLibrary(front string) string {
+	var card struct {
+		Tags any `yaml:"tags"`
+	}
+	if yaml.Unmarshal([]byte(front), &card) != nil {
+		return front
+	}
+	tags := []any{}
+	switch t := card.Tags.(type) {
+	case []any:
+		tags = t
+	case string:
+		tags = []any{t}
+	}
+	if !slices.Contains(tags, any("mlx")) {
+		tags = append(tags, "mlx")
+	}
+	list, err := yaml.Marshal(tags)
+	if err != nil {
+		return front
+	}
+	for _, x := range []struct{ key, value string }{{"library_name", "mlx"}, {"pipeline_tag", "text-generation"}, {"tags", "\n" + strings.TrimRight(string(list), "\n")}} {
+		front = setYAML(front, x.key, x.value)
+	}
+	return front
+}
+
+// setYAML sets a key of YAML front matter and leaves every other line as it is.
+func setYAML(front, key, value string) string {
+	space := " "
+	if strings.HasPrefix(value, "\n") {
+		space = ""
+	}
+	line := key + ":" + space + value + "\n"
 	file, err := parser.ParseBytes([]byte(front), parser.ParseComments)
 	if err != nil {
 		return front
 	}
-	path, err := yaml.PathString("$.base_model")
+	path, err := yaml.PathString("$." + key)
 	if err != nil {
 		return front
 	}
 	if _, err := path.FilterFile(file); err != nil { // not there yet
 		return front + line
 	}
-	if err := path.ReplaceWithReader(file, strings.NewReader(repo)); err != nil {
+	if err := path.ReplaceWithReader(file, strings.NewReader(value)); err != nil {
 		return front
 	}
 	return strings.TrimRight(file.String(), "\n") + "\n"
@@ -108,21 +160,26 @@ func (p *Plan) note() {
 	p.SourceNotes = append(p.SourceNotes, p.Source.Notes...)
 	if !p.Family.Known() {
 		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("model_type %q is not a family that metalcast knows: FP8 weights are dequantized in place under their own names; check that your runtime loads the result", c.ModelType()))
-	} else if t := c.ModelType(); t != p.Family.ModelType {
-		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("mlx-lm does not know model_type %q; for mlx-lm set it to %q in a copy of config.json (mlx-vlm and transformers need it as it is)", t, p.Family.ModelType))
+	} else if t := c.ModelType(); !p.Family.LoadsInMLX(c) && p.Layout != family.MLX {
+		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("mlx-lm does not know model_type %q; for mlx-lm set it to %q in a copy of config.json (mlx-vlm and transformers need it as it is)", t, p.Family.Name()))
 	}
 	p.Notes = append(p.Notes, p.SourceNotes...)
 	if len(p.Source.LeftOut) > 0 {
 		p.Notes = append(p.Notes, "not copied: "+strings.Join(p.Source.LeftOut, ", "))
 	}
-	if n := c.TextSetting("mtp_num_hidden_layers"); n.Int() > 0 && p.Family.Known() && !p.keepsMTP() {
-		p.Notes = append(p.Notes, fmt.Sprintf("config.json still says mtp_num_hidden_layers %d; the output has no multi-token prediction head (--keep-mtp keeps the source's)", n.Int()))
+	if p.keepsMTP() || !p.Family.Known() {
+		return
+	}
+	for _, key := range []string{"mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_modules"} {
+		if n := c.TextSetting(key); n.Int() > 0 {
+			p.Notes = append(p.Notes, fmt.Sprintf("config.json still says %s %d; the output has no multi-token prediction head", key, n.Int()))
+		}
 	}
 }
 
 // LayoutName is the layout in words that fit models without experts too.
 func (p *Plan) LayoutName() string {
-	if p.Family.Experts == nil {
+	if p.Layout != family.MLX && (p.Family.Experts == nil || p.Family.Experts.GateUpName == "" && p.Form.Stacked) {
 		return "unchanged"
 	}
 	return string(p.Layout)
@@ -130,20 +187,26 @@ func (p *Plan) LayoutName() string {
 
 // MLXProblem tells why mlx-lm does not load the output, or "" where it does.
 func (p *Plan) MLXProblem() string {
+	f := p.Family
 	switch t := p.Source.Config.ModelType(); {
-	case !p.Family.Known():
+	case !f.Known():
 		return fmt.Sprintf("model_type %q is not a family that metalcast knows; it may", t)
-	case t != p.Family.ModelType:
-		return fmt.Sprintf("it knows model_type %q, not %q", p.Family.ModelType, t)
-	case p.Family.Experts != nil && p.Layout != family.Stacked && !p.Form.MLX:
+	case p.Layout == family.MLX || p.Form.MLX:
+		return ""
+	case !f.LoadsInMLX(p.Source.Config):
+		return fmt.Sprintf("it knows model_type %q, not %q", f.Name(), t)
+	case f.Experts != nil && p.Layout != f.Auto && f.Auto == family.Stacked && !f.TakesApart:
 		return "it wants this family's experts stacked; convert without --layout"
+	case f.Experts != nil && p.Layout == family.Stacked && f.Auto == family.PerExpert:
+		return "it wants this family's experts one tensor each; convert without --layout"
 	}
 	return ""
 }
 
 func (p *Plan) keepsMTP() bool {
+	layers := family.Layers(p.Source.Config)
 	for i := range p.Tensors {
-		if p.Family.IsMTP(p.Tensors[i].Name) {
+		if p.Family.IsMTP(p.Tensors[i].Name, layers) {
 			return true
 		}
 	}

@@ -6,30 +6,53 @@ import (
 	"slices"
 )
 
+// span is a result and its piece.
+type span struct {
+	Result
+	piece *Piece
+}
+
 // check asserts the invariants that the data plane relies on: every source byte that is not dropped lands exactly once, and pieces fill their tensors without gap
 // or overlap. (Headers are checked by safetensors.Encode.) A failure is a bug of this package, never of a checkpoint.
 func (p *Plan) check() {
 	fail := func(format string, args ...any) {
 		panic("plan: internal error: " + fmt.Sprintf(format, args...))
 	}
-	order := make([]int, len(p.Pieces))
-	for i := range order {
-		order[i] = i
+	var spans []span
+	for i := range p.Pieces {
+		var room [3]Result
+		q := &p.Pieces[i]
+		for _, r := range q.Results(room[:0], 0, 0, q.Rows, q.Cols) {
+			spans = append(spans, span{r, q})
+		}
 	}
-	slices.SortFunc(order, func(a, b int) int {
-		x, y := &p.Pieces[a], &p.Pieces[b]
-		return cmp.Or(cmp.Compare(x.Target, y.Target), cmp.Compare(x.Out, y.Out))
-	})
+	slices.SortFunc(spans, func(x, y span) int { return cmp.Or(cmp.Compare(x.Target, y.Target), cmp.Compare(x.Out, y.Out)) })
 	next := 0
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
 		at := t.Offset
-		for ; next < len(order) && p.Pieces[order[next]].Target == i; next++ {
-			q := &p.Pieces[order[next]]
-			if q.Out != at {
-				fail("%q: a piece of %q begins at %d, want %d", t.Name, q.Source.Name, q.Out, at)
+		for next < len(spans) && spans[next].Target == i {
+			x := spans[next]
+			if x.Out != at {
+				fail("%q: a piece of %q begins at %d, want %d", t.Name, x.piece.Source.Name, x.Out, at)
 			}
-			at += q.OutBytes()
+			next++
+			at += x.N
+			if !x.piece.Apart() {
+				continue
+			}
+			q := x.piece
+			for filled := q.Rows; filled < q.Line; next++ { // others fill the rest of each line
+				if next == len(spans) {
+					fail("%q: a line ends at element %d of %d", t.Name, filled, q.Line)
+				}
+				y := spans[next]
+				if y.Target != i || y.piece.Line != q.Line || y.piece.Cols != q.Cols || y.Out != x.Out+filled*t.DType.Size() || filled+y.piece.Rows > q.Line {
+					fail("%q: a piece of %q does not fit beside one of %q", t.Name, y.piece.Source.Name, q.Source.Name)
+				}
+				filled += y.piece.Rows
+				at += y.N
+			}
 		}
 		if at != t.Offset+t.Size {
 			fail("%q: pieces end at %d, want %d", t.Name, at, t.Offset+t.Size)

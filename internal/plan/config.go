@@ -17,10 +17,16 @@ var staleKeys = []string{"quantization_config", "text_config.quantization_config
 // dtypeKeys are where a config may say its weights' type.
 var dtypeKeys = []string{"dtype", "torch_dtype", "text_config.dtype", "text_config.torch_dtype"}
 
-// convertedConfig is the source's config.json without its quantization and with the new type. All else stays, in its order.
-func convertedConfig(c *checkpoint.Config, to dtype.DType) ([]byte, error) {
+// convertedConfig is the source's config.json without its quantization and with the new type; modelType, where it is not empty, replaces the
+// model type. All else stays, in its order.
+func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]byte, error) {
 	text := bytes.Clone(c.Text)
 	var err error
+	if modelType != "" {
+		if text, err = sjson.SetBytes(text, "model_type", modelType); err != nil {
+			return nil, err
+		}
+	}
 	for _, key := range staleKeys {
 		if c.Get(key).Exists() {
 			if text, err = sjson.DeleteBytes(text, key); err != nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/metalcast/metalcast/internal/family"
 )
 
 // index writes model.safetensors.index.json as Hugging Face does: sizes, then every tensor's shard by name.
@@ -16,19 +18,22 @@ func (p *Plan) index() ([]byte, error) {
 		t := &p.Tensors[i]
 		sorted[i] = t
 		size += t.Size
-		parameters += t.Size * 8 / t.DType.Bits()
+		parameters += t.Params
 	}
 	slices.SortFunc(sorted, func(a, b *Tensor) int { return cmp.Compare(a.Name, b.Name) })
 	var b bytes.Buffer
-	e := jsontext.NewEncoder(&b, jsontext.WithIndent("  "))
-	tokens := []jsontext.Token{
-		jsontext.BeginObject,
-		jsontext.String("metadata"), jsontext.BeginObject,
+	indent := "  "
+	metadata := []jsontext.Token{
 		jsontext.String("total_parameters"), jsontext.Int(parameters),
 		jsontext.String("total_size"), jsontext.Int(size),
-		jsontext.EndObject,
-		jsontext.String("weight_map"), jsontext.BeginObject,
 	}
+	if p.Layout == family.MLX { // as mlx_lm does
+		indent = nativeIndent
+		metadata = append(metadata[2:], metadata[:2]...)
+	}
+	e := jsontext.NewEncoder(&b, jsontext.WithIndent(indent))
+	tokens := slices.Concat([]jsontext.Token{jsontext.BeginObject, jsontext.String("metadata"), jsontext.BeginObject}, metadata,
+		[]jsontext.Token{jsontext.EndObject, jsontext.String("weight_map"), jsontext.BeginObject})
 	for _, t := range sorted {
 		tokens = append(tokens, jsontext.String(t.Name), jsontext.String(p.Shards[t.Shard].Name))
 	}

@@ -28,14 +28,15 @@ const LockName = checkpoint.LockName
 type Options struct {
 	Layout    family.Layout // "" is Auto
 	DType     dtype.DType   // F16, BF16 or F32: of everything that floats; Invalid: FP8 becomes BF16, the rest stays
-	KeepMTP   bool
-	ShardSize int64  // at most this many bytes of data in a shard; 0 is DefaultShardSize
-	Tool      string // name and version, for the model card
+	Roles     family.Options
+	Quantize  *Quantization // nil: weights are not quantized; else the layout is MLX
+	ShardSize int64         // at most this many bytes of data in a shard; 0 is DefaultShardSize
+	Tool      string        // name and version, for the model card
 }
 
 // asked tells whether the user wants a certain form, so that a usable source is no reason to stop.
 func (o Options) asked() bool {
-	return o.DType != dtype.Invalid || o.Layout != "" && o.Layout != family.Auto
+	return o.Quantize != nil || o.DType != dtype.Invalid || o.Layout != "" && o.Layout != family.Auto
 }
 
 // Plan is the output, to the byte, and where it comes from.
@@ -53,6 +54,7 @@ type Plan struct {
 	Texts       []Text            // files that the plan writes itself; config.json and the index come last
 	Notes       []string          // what a person should know
 	SourceNotes []string          // those that hold for the source as it is
+	Quantized   *Quantized        // what -q did; nil without it
 
 	scaleBytes int64 // data of the scales that are used up
 }
@@ -65,6 +67,7 @@ type Tensor struct {
 	Shard  int   // index into Plan.Shards
 	Offset int64 // from the start of the shard's file
 	Size   int64 // bytes
+	Params int64 // parameters of the model that it holds, as mlx_lm and Hugging Face count them
 }
 
 // Shard is a file of the output: Header, then the tensors' data up to Size.
@@ -78,16 +81,63 @@ type Shard struct {
 type Piece struct {
 	Source *checkpoint.Tensor
 	Matrix int64         // which matrix of Source, where it has leading dimensions
+	Row    int64         // which of its rows is the first
 	Params kernel.Params // Op is 0 where bytes only move
-	// Rows x Cols elements of Params.From, row-major. Where bytes only move, and in casts, one row of all bytes or elements.
+	// Rows x Cols elements of Params.From, row-major. Where bytes only move, and where element by element is changed, one row of all bytes or elements.
 	Rows, Cols int64
 	Code       int64 // offset of the first element in the source shard's file
 	Scale      *checkpoint.Tensor
-	Scales     int64 // offset of the first scale in the file of Scale's shard
-	ScaleCols  int64 // scales in a row of blocks
-	Target     int   // index into Plan.Tensors
-	Out        int64 // offset of the result in the target shard's file; rows follow each other without a gap
+	Scales     int64   // offset of the matrix's first scale in the file of Scale's shard
+	ScaleCols  int64   // scales in a row of blocks
+	Target     int     // index into Plan.Tensors
+	Out        int64   // offset of the result in the target shard's file; rows follow each other without a gap
+	Line       int64   // elements of the target from one column's result to the next, where Params.Transposed; at least Rows
+	Packed     *Packed // where the other results of kernel.Quantize go; Target and Out are those of the codes
 }
+
+// Packed is where scales and biases go, each as Target and Out of a Piece; Biases is -1 where the format has none.
+type Packed struct {
+	Scales, Biases       int
+	ScalesOut, BiasesOut int64
+}
+
+// Result is a run of an output tensor that a piece fills.
+type Result struct {
+	Target int
+	Out, N int64 // bytes
+}
+
+// Results appends what the piece, or the part of it that has these rows and columns and begins at (row, col), fills. A part of a quantized piece is whole rows of
+// the result, or whole groups of one row.
+func (p *Piece) Results(list []Result, row, col, rows, cols int64) []Result {
+	if p.Packed == nil {
+		size := int64(1)
+		if p.Params.Op != 0 {
+			size = p.Params.To.Size()
+		}
+		at := row*p.Cols + col
+		if p.Params.Transposed {
+			at = col*p.Line + row
+		}
+		return append(list, Result{p.Target, p.Out + at*size, rows * cols * size})
+	}
+	first, n := row*p.Cols+col, rows*cols // elements of the result
+	if p.Params.Transposed {
+		first = col*p.Rows + row
+	}
+	f := p.Params.Format
+	group := int64(f.GroupSize)
+	scale := f.ScaleType(p.Params.To).Size()
+	list = append(list, Result{p.Target, p.Out + first/group*int64(f.GroupBytes()), n / group * int64(f.GroupBytes())},
+		Result{p.Packed.Scales, p.Packed.ScalesOut + first/group*scale, n / group * scale})
+	if p.Packed.Biases >= 0 {
+		list = append(list, Result{p.Packed.Biases, p.Packed.BiasesOut + first/group*scale, n / group * scale})
+	}
+	return list
+}
+
+// Apart tells a piece whose results have gaps that other pieces fill: gate and up side by side.
+func (p *Piece) Apart() bool { return p.Params.Transposed && p.Line > p.Rows }
 
 // InBytes is what the piece reads of its source tensor.
 func (p *Piece) InBytes() int64 {
@@ -98,11 +148,12 @@ func (p *Piece) InBytes() int64 {
 }
 
 // OutBytes is what it writes.
-func (p *Piece) OutBytes() int64 {
-	if p.Params.Op == 0 {
-		return p.Cols
+func (p *Piece) OutBytes() (n int64) {
+	var room [3]Result
+	for _, r := range p.Results(room[:0], 0, 0, p.Rows, p.Cols) {
+		n += r.N
 	}
-	return p.Rows * p.Cols * p.Params.To.Size()
+	return n
 }
 
 // Dropped is a source tensor that the output does not have.
@@ -138,10 +189,16 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	}
 	f := family.Of(v.Config)
 	layout, err := f.Resolve(o.Layout)
+	if o.Quantize != nil {
+		layout, err = f.ResolveQuantized(o.Layout)
+	}
 	if err != nil {
 		return nil, err
 	}
-	sites, err := f.Sites(v, o.KeepMTP)
+	if err := checkForeign(v, o); err != nil {
+		return nil, err
+	}
+	sites, err := f.Sites(v, o.Roles)
 	if err != nil {
 		return nil, err
 	}
@@ -163,18 +220,30 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	if err := p.checkForm(o); err != nil {
 		return nil, err
 	}
-	b := builder{plan: p, cast: o.DType}
-	if layout == family.Stacked {
-		for _, g := range groups {
-			b.stack(g)
+	placer, err := f.Placer(v.Config, layout, form, groups, o.Roles)
+	if err != nil {
+		return nil, err
+	}
+	b := builder{plan: p, cast: o.DType, placer: placer, targets: map[string]int{}}
+	if o.Quantize != nil {
+		if b.chooser, err = newChooser(p, o); err != nil {
+			return nil, err
 		}
 	}
 	for i := range sites {
-		b.add(&sites[i])
+		if err := b.add(&sites[i]); err != nil {
+			return nil, err
+		}
 	}
-	if err := b.place(o.ShardSize); err != nil {
+	if err := b.complete(); err != nil {
 		return nil, err
 	}
+	if b.chooser != nil {
+		if p.Quantized, err = b.chooser.finish(); err != nil {
+			return nil, err
+		}
+	}
+	b.place(o.ShardSize)
 	if err := p.writeTexts(o); err != nil {
 		return nil, err
 	}
@@ -228,26 +297,61 @@ func (p *Plan) checkNames() error {
 	return nil
 }
 
+// checkForeign stops at weights in formats that metalcast does not take apart.
+func checkForeign(v *checkpoint.Inventory, o Options) error {
+	foreign := family.ForeignOf(v)
+	if len(foreign) == 0 {
+		return nil
+	}
+	var list []string
+	inMLX := true
+	for _, f := range foreign {
+		list = append(list, f.String())
+		inMLX = inMLX && f.InMLX
+	}
+	what := strings.Join(list, ", ")
+	others := 0 // weights that would be converted
+	for i := range v.Tensors {
+		t := &v.Tensors[i]
+		if t.DType == dtype.F8E4M3 && !strings.HasSuffix(t.Name, "_scale") {
+			others++
+		}
+	}
+	mx := len(foreign) == 1 && foreign[0].Format == family.MXFP8
+	switch {
+	case mx && (o.asked() || others > foreign[0].Tensors):
+		return nil // E8M0 scales over 32 columns are a block size like any other
+	case others > 0 && !mx:
+		return fault.Unsupported(v.Dir, "%s beside %d in FP8: converting a part would leave neither form", what, others)
+	case inMLX && !o.asked():
+		hint := "--dtype bfloat16 dequantizes it all the same"
+		if !mx {
+			hint = "metalcast leaves it alone; mlx-lm or mlx-vlm load it where they know the model"
+		}
+		return fault.New(fault.ErrNothingToDo, v.Dir, "%s: a format that MLX has, nothing to convert", what).WithHint("%s", hint)
+	}
+	return fault.Unsupported(v.Dir, "%s: metalcast converts FP8 (F8_E4M3) and plain weights", what)
+}
+
 // checkForm stops where there is nothing to do, and where what is asked cannot be made of this source.
 func (p *Plan) checkForm(o Options) error {
 	form := p.Form
-	needed := form.FP8 > 0 || form.PerExpert && p.Layout == family.Stacked
-	if needed && !form.MLX {
+	needed := form.FP8 > 0 || o.Quantize != nil && !form.Quantized || form.PerExpert && p.Layout == family.Stacked || p.Layout == family.MLX ||
+		form.Stacked && p.Layout == family.PerExpert && p.Family.Experts.GateUpName != ""
+	if needed && (!form.MLX || o.Quantize != nil) {
 		return nil
 	}
 	method := p.Source.Config.Quantization().Get("quant_method").String()
 	switch {
-	case !form.MLX && method != "" && method != "fp8":
+	case !form.MLX && method != "" && method != "fp8" && method != "modelopt" && method != "compressed-tensors":
 		return fault.Unsupported(p.Source.Dir, "quantized by %s, which this version does not read", method)
-	case !o.asked():
+	case !o.asked(), form.MLX && o.Layout == family.MLX && o.DType == dtype.Invalid:
 		return fault.New(fault.ErrNothingToDo, p.Source.Dir, "%s: usable as it is, nothing to convert", form).WithHint(
 			"--dtype and --layout ask for another form")
 	case form.Quantized:
 		return fault.Unsupported(p.Source.Dir, "%s: its weights cannot be converted without loss", form)
-	case form.MLX && o.Layout != "" && o.Layout != family.Auto:
+	case form.MLX && o.Layout != "" && o.Layout != family.Auto && o.Layout != family.MLX:
 		return fault.Unsupported(p.Source.Dir, "%s: cannot be brought into the %s layout", form, o.Layout)
-	case form.Stacked && p.Layout == family.PerExpert:
-		return fault.Unsupported(p.Source.Dir, "%s: experts that are stacked are not taken apart", form)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,6 +157,22 @@ func TestNothingToConvert(t *testing.T) {
 		}
 		return c
 	}
+	as := func(c *Checkpoint, modelType string) *Checkpoint {
+		c.Files["config.json"] = strings.Replace(c.Files["config.json"], "qwen3_5_moe", modelType, 1)
+		return c
+	}
+	plain := func() *Checkpoint {
+		c := Moe(2)
+		c.Remove("_scale_inv")
+		for i := range c.Shards["model.safetensors"] {
+			c.Shards["model.safetensors"][i].DType, c.Shards["model.safetensors"][i].Data = "BF16", nil
+		}
+		return c
+	}
+	with := func(list ...Tensor) *Checkpoint {
+		return &Checkpoint{Files: map[string]string{"config.json": `{"model_type":"x"}`}, Shards: map[string][]Tensor{"model.safetensors": list}}
+	}
+	mx := []Tensor{{Name: "a.weight", DType: "F8_E4M3", Shape: []int{4, 96}}, {Name: "a.weight_scale_inv", DType: "U8", Shape: []int{4, 3}}}
 	dense := Moe(1)
 	dense.Remove("mlp.experts.")
 	dense.Files["config.json"] = strings.Replace(dense.Files["config.json"], "qwen3_5_moe", "qwen3_5", 1)
@@ -166,15 +183,25 @@ func TestNothingToConvert(t *testing.T) {
 		kind error
 		want string
 	}{
-		"stacked already":               {stacked(), plan.Options{}, fault.ErrNothingToDo, "no FP8, experts stacked: usable as it is"},
-		"MLX-native":                    {mlx(false), plan.Options{}, fault.ErrNothingToDo, "MLX-native: usable as it is"},
-		"MLX-native, quantized":         {mlx(true), plan.Options{}, fault.ErrNothingToDo, "MLX-native, quantized: usable as it is"},
-		"dense bf16":                    {dense, plan.Options{}, fault.ErrNothingToDo, "no FP8: usable as it is"},
-		"stacked, another type asked":   {stacked(), plan.Options{DType: dtype.F16}, nil, ""},
-		"stacked, asked for per-expert": {stacked(), plan.Options{Layout: family.PerExpert}, fault.ErrUnsupported, "not taken apart"},
-		"MLX-native, another type":      {mlx(false), plan.Options{DType: dtype.F16}, nil, ""},
-		"MLX-native, another layout":    {mlx(false), plan.Options{Layout: family.Stacked}, fault.ErrUnsupported, "cannot be brought into the stacked layout"},
-		"quantized, another type":       {mlx(true), plan.Options{DType: dtype.F16}, fault.ErrUnsupported, "cannot be converted without loss"},
+		"stacked already":                {stacked(), plan.Options{}, fault.ErrNothingToDo, "no FP8, experts stacked: usable as it is"},
+		"MLX-native":                     {mlx(false), plan.Options{}, fault.ErrNothingToDo, "MLX-native: usable as it is"},
+		"MLX-native, quantized":          {mlx(true), plan.Options{}, fault.ErrNothingToDo, "MLX-native, quantized: usable as it is"},
+		"dense bf16":                     {dense, plan.Options{}, fault.ErrNothingToDo, "no FP8: usable as it is"},
+		"stacked, another type asked":    {stacked(), plan.Options{DType: dtype.F16}, nil, ""},
+		"stacked, asked for per-expert":  {stacked(), plan.Options{Layout: family.PerExpert}, nil, ""},
+		"stacked, asked for MLX":         {stacked(), plan.Options{Layout: family.MLX}, nil, ""},
+		"MLX-native, asked for MLX":      {mlx(false), plan.Options{Layout: family.MLX}, fault.ErrNothingToDo, "MLX-native: usable as it is"},
+		"stacked in a per-expert family": {as(stacked(), "qwen3_moe"), plan.Options{}, nil, ""},
+		"apart in a per-expert family":   {as(plain(), "qwen3_moe"), plan.Options{}, fault.ErrNothingToDo, "no FP8, one tensor per expert: usable as it is"},
+		"int4":                           {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}), plan.Options{}, fault.ErrNothingToDo, "1 tensor in int4 (pack-quantized): a format that MLX has, nothing to convert"},
+		"int4, another type":             {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}), plan.Options{DType: dtype.F16}, fault.ErrUnsupported, "1 tensor in int4 (pack-quantized): metalcast converts FP8"},
+		"MXFP8":                          {with(mx...), plan.Options{}, fault.ErrNothingToDo, "1 tensor in MXFP8: a format that MLX has, nothing to convert"},
+		"MXFP8, asked for bf16":          {with(mx...), plan.Options{DType: dtype.BF16}, nil, ""},
+		"FP8 and int4": {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}, Tensor{Name: "b.weight", DType: "F8_E4M3", Shape: []int{1, 1}},
+			Tensor{Name: "b.weight_scale", DType: "F32", Shape: []int{}}), plan.Options{}, fault.ErrUnsupported, "1 tensor in int4 (pack-quantized) beside 1 in FP8"},
+		"MLX-native, another type":   {mlx(false), plan.Options{DType: dtype.F16}, nil, ""},
+		"MLX-native, another layout": {mlx(false), plan.Options{Layout: family.Stacked}, fault.ErrUnsupported, "cannot be brought into the stacked layout"},
+		"quantized, another type":    {mlx(true), plan.Options{DType: dtype.F16}, fault.ErrUnsupported, "cannot be converted without loss"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := planOf(t, test.c, test.o)
@@ -213,12 +240,12 @@ func TestRefuses(t *testing.T) {
 	}{
 		"experts in both forms": {func(c *Checkpoint) {
 			c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"], Tensor{Name: e + "gate_up_proj", DType: "BF16", Shape: []int{2, 4, 4}})
-		}, fault.ErrCorrupt, `experts.gate_up_proj": is in the source, and stacking would make it too`},
+		}, fault.ErrCorrupt, `experts.gate_up_proj": is in the source in two forms, stacked and apart: 128 bytes for 64`},
 		"file names that fold together": {func(c *Checkpoint) { c.Files["readme.md"] = "x" }, fault.ErrCorrupt, "README.md: and readme.md would be one file"},
 		"another quantization": {func(c *Checkpoint) {
 			c.Files["config.json"] = `{"model_type":"x","quantization_config":{"quant_method":"gptq"}}`
 			c.Shards["model.safetensors"] = []Tensor{{Name: "a.qweight", DType: "U32", Shape: []int{4}}}
-		}, fault.ErrUnsupported, "quantized by gptq, which this version does not read"},
+		}, fault.ErrUnsupported, "1 tensor in GPTQ or AWQ: metalcast converts FP8"},
 		"FP8 under MLX-native names": {func(c *Checkpoint) {
 			c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
 				Tensor{Name: "language_model.model.layers.0.mlp.switch_mlp.up_proj.weight", DType: "BF16", Shape: []int{2, 2, 4}})
@@ -333,7 +360,7 @@ func TestMTPIsDroppedOrKept(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, p.Dropped, 6)
 	assert.Contains(t, strings.Join(p.Notes, "\n"), "config.json still says mtp_num_hidden_layers 1")
-	p, err = planOf(t, withHead(), plan.Options{KeepMTP: true})
+	p, err = planOf(t, withHead(), plan.Options{Roles: family.Options{KeepMTP: true}})
 	require.NoError(t, err)
 	assert.Empty(t, p.Dropped)
 	assert.Contains(t, names(p), "mtp.layers.0.mlp.experts.gate_up_proj")
@@ -347,4 +374,131 @@ func TestUnknownFamilyIsDequantizedInPlace(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, names(p), "model.language_model.layers.0.mlp.experts.1.down_proj.weight")
 	assert.Contains(t, strings.Join(p.Notes, "\n"), `model_type "new" is not a family that metalcast knows`)
+}
+
+func TestStacksAreTakenApart(t *testing.T) {
+	const e = "model.language_model.layers.0.mlp.experts."
+	c := Moe(2)
+	c.Remove("mlp.experts.")
+	c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
+		Tensor{Name: e + "gate_up_proj", DType: "F8_E4M3", Shape: []int{2, 4, 6}}, Tensor{Name: e + "gate_up_proj_scale_inv", DType: "F32", Shape: []int{2, 1, 1}},
+		Tensor{Name: e + "down_proj", DType: "BF16", Shape: []int{2, 6, 2}})
+	p, err := planOf(t, c, plan.Options{Layout: family.PerExpert})
+	require.NoError(t, err)
+	var list []string
+	for _, x := range p.Tensors {
+		if rest, ok := strings.CutPrefix(x.Name, e); ok {
+			list = append(list, fmt.Sprint(rest, x.Shape))
+		}
+	}
+	assert.ElementsMatch(t, []string{
+		"0.gate_proj.weight[2 6]", "0.up_proj.weight[2 6]", "0.down_proj.weight[6 2]",
+		"1.gate_proj.weight[2 6]", "1.up_proj.weight[2 6]", "1.down_proj.weight[6 2]",
+	}, list)
+	for _, q := range p.Pieces { // gate rows first, the second expert's behind the first's
+		t1 := p.Tensors[q.Target]
+		var m, up int64
+		if strings.Contains(t1.Name, "experts.1.") {
+			m = 1
+		}
+		if strings.HasSuffix(t1.Name, "up_proj.weight") {
+			up = 1
+		}
+		if q.Scale != nil {
+			assert.Equal(t, q.Source.Offset+m*24+up*12, q.Code, t1.Name)
+			assert.Equal(t, []int64{m, 2 * up, 2, 6, q.Scale.Offset + 4*m}, []int64{q.Matrix, q.Row, q.Rows, q.Cols, q.Scales}, t1.Name)
+		}
+	}
+	c.Find(e + "gate_up_proj").Shape = []int{2, 3, 8}
+	_, err = planOf(t, c, plan.Options{Layout: family.PerExpert})
+	require.ErrorIs(t, err, fault.ErrCorrupt)
+	assert.Contains(t, err.Error(), "shape is [2 3 8]; gate and up rows cannot be equally many")
+}
+
+func TestNativeForm(t *testing.T) {
+	c := Moe(2)
+	c.Files["config.json"] = strings.Replace(c.Files["config.json"], "{", `{"tie_word_embeddings":true,`, 1)
+	c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
+		Tensor{Name: "lm_head.weight", DType: "BF16", Shape: []int{3, 4}},
+		Tensor{Name: "model.visual.x.weight", DType: "BF16", Shape: []int{2}},
+		Tensor{Name: "model.language_model.layers.0.linear_attn.conv1d.weight", DType: "BF16", Shape: []int{6, 1, 4}},
+		Tensor{Name: "model.language_model.layers.0.linear_attn.norm.weight", DType: "BF16", Shape: []int{4}},
+		Tensor{Name: "model.language_model.layers.0.input_layernorm.weight", DType: "BF16", Shape: []int{4}})
+	p, err := planOf(t, c, plan.Options{Layout: family.MLX})
+	require.NoError(t, err)
+	const l = "language_model.model.layers.0."
+	got := map[string]string{}
+	for _, x := range p.Tensors {
+		got[x.Name] = fmt.Sprint(x.Shape)
+	}
+	assert.Equal(t, map[string]string{
+		l + "mlp.switch_mlp.gate_proj.weight": "[2 2 4]", l + "mlp.switch_mlp.up_proj.weight": "[2 2 4]", l + "mlp.switch_mlp.down_proj.weight": "[2 4 2]",
+		l + "linear_attn.conv1d.weight": "[6 4 1]", l + "linear_attn.norm.weight": "[4]", l + "input_layernorm.weight": "[4]",
+		"language_model.model.norm.weight": "[4]",
+	}, got)
+	for _, q := range p.Pieces {
+		shifted := strings.HasSuffix(q.Source.Name, "input_layernorm.weight") || strings.HasSuffix(q.Source.Name, "model.norm.weight")
+		assert.Equal(t, shifted, q.Params.Op == kernel.AddOne, q.Source.Name)
+	}
+	reasons := map[string]string{}
+	for _, d := range p.Dropped {
+		reasons[d.Tensor.Name] = d.Reason
+	}
+	assert.Contains(t, reasons["lm_head.weight"], "tied")
+	assert.Contains(t, reasons["model.visual.x.weight"], "vision tower")
+	assert.Contains(t, string(p.Shards[0].Header), `"format":"mlx"`)
+
+	_, err = planOf(t, c, plan.Options{Layout: family.MLX, Roles: family.Options{KeepMTP: true}})
+	require.ErrorIs(t, err, fault.ErrUnsupported)
+	assert.Contains(t, err.Error(), "MLX-native models have no multi-token prediction head")
+
+	c.Files["config.json"] = strings.Replace(c.Files["config.json"], "qwen3_5_moe", "qwen3_5_moe_text", 1)
+	p, err = planOf(t, c, plan.Options{Layout: family.MLX})
+	require.NoError(t, err)
+	assert.Contains(t, text(t, p, "config.json"), `"model_type": "qwen3_5_moe"`, "only mlx-lm reads this form")
+
+	c.Find("model.language_model.layers.0.linear_attn.conv1d.weight").Shape = []int{6, 2, 2}
+	_, err = planOf(t, c, plan.Options{Layout: family.MLX})
+	require.ErrorIs(t, err, fault.ErrCorrupt)
+	assert.Contains(t, err.Error(), "shape is [6 2 2], [channels, 1, width] was expected")
+}
+
+// Layers behind the last are the prediction head of DeepSeek's kin.
+func TestPredictionHeadInLayers(t *testing.T) {
+	for _, test := range []struct {
+		modelType string
+		layers    int
+		keep      bool
+		dropped   string
+		err       string
+	}{
+		{"deepseek_v3", 61, false, "--keep-mtp keeps it", ""},
+		{"deepseek_v3", 61, true, "", ""},
+		{"deepseek_v3", 2, false, "mlx-lm and transformers drop it only as layer 61", ""},
+		{"deepseek_v3", 2, true, "", "drop it only as layer 61"},
+		{"deepseek_v32", 2, true, "", ""},
+		{"minimax_m2", 2, true, "", "mlx-lm has no place for it"},
+	} {
+		c := &Checkpoint{Files: map[string]string{"config.json": fmt.Sprintf(`{"model_type":%q,"num_hidden_layers":%d,"num_nextn_predict_layers":1}`, test.modelType, test.layers)},
+			Shards: map[string][]Tensor{}}
+		for l := range test.layers + 1 {
+			c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
+				Tensor{Name: fmt.Sprintf("model.layers.%d.self_attn.o_proj.weight", l), DType: "F8_E4M3", Shape: []int{2, 2}},
+				Tensor{Name: fmt.Sprintf("model.layers.%d.self_attn.o_proj.weight_scale_inv", l), DType: "F32", Shape: []int{1, 1}})
+		}
+		p, err := planOf(t, c, plan.Options{Roles: family.Options{KeepMTP: test.keep}})
+		if test.err != "" {
+			require.ErrorIs(t, err, fault.ErrUnsupported)
+			assert.Contains(t, err.Error(), test.err)
+			continue
+		}
+		require.NoError(t, err)
+		if test.keep {
+			assert.Empty(t, p.Dropped)
+			continue
+		}
+		require.Len(t, p.Dropped, 2)
+		assert.Contains(t, p.Dropped[0].Reason, test.dropped)
+		assert.Contains(t, strings.Join(p.Notes, "\n"), "config.json still says num_nextn_predict_layers 1")
+	}
 }

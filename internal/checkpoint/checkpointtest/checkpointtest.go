@@ -29,7 +29,7 @@ type Checkpoint struct {
 	Files  map[string]string
 }
 
-var width = map[string]int{"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "BF16": 2, "F16": 2, "F32": 4, "U32": 4, "I64": 8}
+var width = map[string]int{"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1, "BF16": 2, "F16": 2, "F32": 4, "U32": 4, "I32": 4, "I64": 8}
 
 // Bytes is the tensor's length.
 func (t Tensor) Bytes() int {

@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/metalcast/metalcast/internal/kernel"
+)
+
+// region is a run of the output that one window computes: a result of one part, or of a group of parts that fill the same lines.
+type region struct {
+	parts  []int
+	result int // which of the parts' results
+	shard  int
+	off    int64 // in the output shard
+	n      int64 // bytes in Out
+}
+
+// place is where a part's results go in Out, in bytes, and their stride in elements.
+type place struct {
+	at     [3]int
+	stride int
+}
+
+// layOut orders the window's results as they lie in the output, so that neighbours leave in one write, and makes the jobs.
+func (b *scheduler) layOut(w *Window, scaleAt []int) (used int) {
+	places := make([]place, len(b.parts))
+	for _, g := range b.regions() {
+		first := &b.parts[g.parts[0]]
+		p := &b.plan.Pieces[first.piece]
+		moved := p.Params.Op == 0
+		at, align := first.buf, 1
+		if !moved {
+			at, align = used, int(b.plan.Tensors[first.results[g.result].Target].DType.Size())
+		}
+		if k := len(w.Writes) - 1; first.segments == 1 && k >= 0 && at%align == 0 && w.Writes[k].follows(g.shard, g.off, at, moved) {
+			w.Writes[k].N += int(g.n)
+		} else {
+			if !moved {
+				at = (used + align - 1) &^ (align - 1)
+				used = at
+			}
+			segment := g.n / first.segments
+			for c := range first.segments {
+				w.Writes = append(w.Writes, Write{
+					Shard: g.shard, Off: g.off + c*p.Line*p.Params.To.Size(), Buf: at + int(c*segment), N: int(segment), Moved: moved,
+				})
+			}
+		}
+		if !moved {
+			used += int(g.n)
+		}
+		for _, i := range g.parts {
+			x := &b.parts[i]
+			places[i].at[g.result] = at + int(x.results[g.result].Out-g.off)
+			places[i].stride = b.stride(x)
+		}
+	}
+	b.makeJobs(w, scaleAt, places)
+	return used
+}
+
+// stride is the elements from one row of a part's result to the next.
+func (b *scheduler) stride(x *part) int {
+	switch p := &b.plan.Pieces[x.piece]; {
+	case x.segments > 1:
+		return int(x.rows)
+	case p.Params.Transposed:
+		return int(p.Line)
+	}
+	return int(x.cols)
+}
+
+// regions gathers the groups and sorts by place in the output.
+func (b *scheduler) regions() []region {
+	regions := make([]region, 0, len(b.parts))
+	grouped := map[int32]int{}
+	for i := range b.parts {
+		x := &b.parts[i]
+		if k, ok := grouped[x.group]; ok && x.group > 0 {
+			g := &regions[k]
+			g.parts = append(g.parts, i)
+			g.off = min(g.off, x.results[0].Out)
+			g.n += x.results[0].N
+			continue
+		}
+		grouped[x.group] = len(regions)
+		for k, r := range x.results[:x.filled] {
+			regions = append(regions, region{parts: []int{i}, result: k, shard: b.plan.Tensors[r.Target].Shard, off: r.Out, n: r.N})
+		}
+	}
+	slices.SortFunc(regions, func(x, y region) int { return cmp.Or(cmp.Compare(x.shard, y.shard), cmp.Compare(x.off, y.off)) })
+	return regions
+}
+
+func (w *Write) follows(shard int, off int64, buf int, moved bool) bool {
+	return w.Shard == shard && w.Moved == moved && w.Off+int64(w.N) == off && w.Buf+w.N == buf
+}
+
+// makeJobs groups the parts that compute by their Params; within a batch they keep the source's order.
+func (b *scheduler) makeJobs(w *Window, scaleAt []int, places []place) {
+	var kinds []kernel.Params
+	jobs := map[kernel.Params][]int{}
+	for i := range b.parts {
+		q := b.plan.Pieces[b.parts[i].piece].Params
+		if q.Op == 0 {
+			continue
+		}
+		if jobs[q] == nil {
+			kinds = append(kinds, q)
+		}
+		jobs[q] = append(jobs[q], i)
+	}
+	for _, q := range kinds {
+		batch := kernel.Batch{Params: q, Jobs: make([]kernel.Job, 0, len(jobs[q]))}
+		for _, i := range jobs[q] {
+			x := &b.parts[i]
+			p := &b.plan.Pieces[x.piece]
+			at := &places[i].at
+			j := kernel.Job{
+				Rows: int(x.rows), Cols: int(x.cols), Src: x.buf, SrcStride: int(x.cols),
+				Dst: at[0], DstStride: places[i].stride, DstScale: at[1], DstBias: at[2],
+			}
+			if q.Scaled() {
+				j.Scale, j.ScaleStride = scaleAt[i], int(p.ScaleCols)
+				j.RowPhase, j.ColPhase = int((p.Row+x.row)%int64(q.BlockRows)), int(x.col%int64(q.BlockCols))
+			}
+			batch.Jobs = append(batch.Jobs, j)
+			w.Parts = append(w.Parts, Part{x.piece, x.row, x.col})
+		}
+		w.Batches = append(w.Batches, batch)
+	}
+}

@@ -1,0 +1,25 @@
+package family
+
+var routerBias = []string{".e_score_correction_bias"}
+
+// mlaNative is the MLX-native form of models with multi-head latent attention.
+var mlaNative = &Native{
+	Switch: switchMLP, Names: gateUpDown, MLA: true, Arrays: []string{".mlp.gate.weight"}, Uncast: []string{"e_score_correction_bias"},
+}
+
+var rawDeepSeek = Raw{MLXLM: whileLoads, MLXVLM: "fails with KeyError kv_b_proj.biases"}
+
+var deepSeek = []*Family{
+	{
+		Types: []string{"deepseek_v3", "kimi_k2", "joyai_llm_flash"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
+		// mlx-lm and transformers drop the layer by its number in DeepSeek-V3.
+		MTP:     MTP{Layers: true, OnlyAt: 61, Refused: "mlx-lm and transformers drop it only as layer 61"},
+		KeepF32: routerBias, Native: mlaNative, Raw: rawDeepSeek,
+	},
+	{Types: []string{"deepseek_v32"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawDeepSeek},
+	{
+		// LongCat has two attentions and two dense MLPs in a layer, beside the experts.
+		Types: []string{"longcat_flash"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
+		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: routerBias,
+	},
+}

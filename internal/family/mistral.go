@@ -1,0 +1,19 @@
+package family
+
+// mistralTower is what stands beside the language model in both of mistral3's namings.
+var mistralTower = []string{"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."}
+
+var mistral = []*Family{
+	{
+		Types: []string{"mistral4"}, Wrapper: "mistral3", Experts: expertsOf("n_routed_experts"), Auto: Stacked, TakesApart: true, MTP: noMTP, Vision: mistralTower,
+		Native: &Native{
+			Prefixes: []Rename{{"model.language_model.", "language_model.model."}, {"language_model.", "language_model."}, {"", "language_model."}},
+			Tower:    mistralTower, Switch: switchMLP, Names: gateUpDown, MLA: true,
+		},
+		Raw: Raw{MLXLM: "dequantizes it while loading, all in memory", MLXVLM: "dequantizes it while loading"},
+	},
+	{
+		Types: []string{"ministral3"}, Wrapper: "mistral3", Auto: PerExpert, MTP: noMTP, Vision: mistralTower,
+		Raw: Raw{MLXLM: "loads it without an error and WRONG: it multiplies the codes' bytes by the scale", MLXVLM: "dequantizes it while loading"},
+	},
+}

@@ -1,0 +1,71 @@
+package family
+
+import (
+	"strings"
+
+	"github.com/metalcast/metalcast/internal/fault"
+)
+
+// noPlace says why the MLX-native form has no place for a tensor, "" where it has.
+func (p *Placer) noPlace(name string) string {
+	switch {
+	case hasPrefix(name, p.family.Native.Tower):
+		return "vision tower; mlx-lm's form of the family has none (--layout auto keeps it)"
+	case strings.HasSuffix(name, "rotary_emb.inv_freq"):
+		return "rotary frequencies; MLX computes them"
+	case p.tied && (name == "lm_head.weight" || strings.HasSuffix(name, ".lm_head.weight")):
+		return "output head; tied to the embeddings"
+	}
+	return ""
+}
+
+// rename gives a name its MLX-native beginning.
+func (p *Placer) rename(name string) string {
+	for _, r := range p.family.Native.Prefixes {
+		if rest, ok := strings.CutPrefix(name, r.From); ok {
+			return r.To + rest
+		}
+	}
+	return name
+}
+
+// native places a tensor that is no expert as mlx-lm 0.32.2's sanitize methods do.
+func (p *Placer) native(s *Site) ([]Place, error) {
+	t, n := s.Tensor, p.family.Native
+	if n.MLA {
+		if stem, ok := strings.CutSuffix(t.Name, ".kv_b_proj.weight"); ok {
+			return p.splitKV(s, p.rename(stem))
+		}
+	}
+	place := whole(s, p.rename(t.Name), t.Shape)
+	switch {
+	case n.Conv && strings.HasSuffix(t.Name, "conv1d.weight"):
+		if len(t.Shape) != 3 || t.Shape[1] != 1 {
+			return nil, fault.Corrupt(t.String(), "shape is %v, [channels, 1, width] was expected", t.Shape)
+		}
+		place.Shape = []int64{t.Shape[0], t.Shape[2], 1} // the same bytes
+	case hasSuffix(t.Name, n.Norms) && len(t.Shape) == 1:
+		place.AddOne = true
+	}
+	return []Place{place}, nil
+}
+
+// splitKV takes kv_b_proj [heads*(nope+value), rank] apart: for each head its first rows, transposed, into embed_q [heads, rank, nope], the others
+// into unembed_out [heads, value, rank].
+func (p *Placer) splitKV(s *Site, stem string) ([]Place, error) {
+	t := s.Tensor
+	head := p.nope + p.value
+	if len(t.Shape) != 2 || t.Shape[0] != p.heads*head {
+		return nil, fault.Corrupt(t.String(), "shape is %v; config.json says %d heads of %d + %d rows", t.Shape, p.heads, p.nope, p.value)
+	}
+	rank := t.Shape[1]
+	places := make([]Place, 0, 2*p.heads)
+	for h := range p.heads {
+		places = append(places,
+			Place{Target: stem + ".embed_q.weight", Shape: []int64{p.heads, rank, p.nope}, Matrices: 1, Row: h * head, Rows: p.nope,
+				At: h * rank * p.nope, Line: p.nope},
+			Place{Target: stem + ".unembed_out.weight", Shape: []int64{p.heads, p.value, rank}, Matrices: 1, Row: h*head + p.nope, Rows: p.value,
+				At: h * p.value * rank})
+	}
+	return places, nil
+}

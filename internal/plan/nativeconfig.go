@@ -1,0 +1,111 @@
+package plan
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/tidwall/gjson"
+
+	"github.com/metalcast/metalcast/internal/mlxquant"
+)
+
+const nativeIndent = "    "
+
+// nativeConfig is a config as mlx_lm saves it: keys sorted at top level, without vision_config, the generation config's eos_token_id, and what was quantized,
+// as "quantization" and as "quantization_config".
+func (p *Plan) nativeConfig(text []byte) ([]byte, error) {
+	type member struct {
+		key   string
+		value jsontext.Value
+	}
+	var members []member
+	set := func(key string, value jsontext.Value) {
+		members = slices.DeleteFunc(members, func(m member) bool { return m.key == key })
+		members = append(members, member{key, value})
+	}
+	gjson.ParseBytes(text).ForEach(func(key, value gjson.Result) bool {
+		if k := key.String(); k != "_name_or_path" && k != "vision_config" {
+			members = append(members, member{k, jsontext.Value(value.Raw)})
+		}
+		return true
+	})
+	if eos := p.generationEOS(); eos != nil {
+		set("eos_token_id", eos)
+	}
+	if p.Quantized != nil {
+		q, err := p.Quantized.config()
+		if err != nil {
+			return nil, err
+		}
+		set("quantization", q)
+		set("quantization_config", q)
+	}
+	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.key, b.key) })
+	var b bytes.Buffer
+	e := jsontext.NewEncoder(&b, jsontext.WithIndent(nativeIndent))
+	if err := e.WriteToken(jsontext.BeginObject); err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if err := e.WriteToken(jsontext.String(m.key)); err != nil {
+			return nil, err
+		}
+		if err := e.WriteValue(m.value); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.WriteToken(jsontext.EndObject); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(b.Bytes(), "\n"), nil
+}
+
+// generationEOS is generation_config.json's eos_token_id, which mlx_lm prefers to the config's; nil where there is none.
+func (p *Plan) generationEOS() jsontext.Value {
+	const name = "generation_config.json"
+	for _, f := range p.Source.Files {
+		if f.Name != name {
+			continue
+		}
+		text, err := p.Source.ReadFile(name, maxCard)
+		if err != nil || !gjson.ValidBytes(text) {
+			return nil
+		}
+		switch r := gjson.GetBytes(text, "eos_token_id"); {
+		case r.Type == gjson.Number && r.Num != 0, r.IsArray() && len(r.Array()) > 0:
+			return jsontext.Value(r.Raw)
+		}
+	}
+	return nil
+}
+
+// config is the value of "quantization": the global format, then every module that departs from it.
+func (q *Quantized) config() (jsontext.Value, error) {
+	var b bytes.Buffer
+	e := jsontext.NewEncoder(&b)
+	tokens := append([]jsontext.Token{jsontext.BeginObject}, formatTokens(q.Format)...)
+	for _, x := range q.Exceptions {
+		tokens = append(tokens, jsontext.String(x.Path))
+		if x.Format == nil {
+			tokens = append(tokens, jsontext.False)
+			continue
+		}
+		tokens = append(append(append(tokens, jsontext.BeginObject), formatTokens(*x.Format)...), jsontext.EndObject)
+	}
+	for _, t := range append(tokens, jsontext.EndObject) {
+		if err := e.WriteToken(t); err != nil {
+			return nil, err
+		}
+	}
+	return jsontext.Value(bytes.TrimSpace(b.Bytes())), nil
+}
+
+func formatTokens(f mlxquant.Format) []jsontext.Token {
+	return []jsontext.Token{
+		jsontext.String("group_size"), jsontext.Int(int64(f.GroupSize)),
+		jsontext.String("bits"), jsontext.Int(int64(f.Bits)),
+		jsontext.String("mode"), jsontext.String(f.Mode.String()),
+	}
+}

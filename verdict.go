@@ -1,0 +1,158 @@
+package metalcast
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/family"
+)
+
+// The runtimes whose behaviour docs/families.md and docs/compatibility.md record.
+const (
+	mlxLM        = "mlx-lm 0.32.2"
+	mlxVLM       = "mlx-vlm 0.7.10"
+	transformers = "transformers 5.24 on a Mac"
+)
+
+// verdicts says what runtimes do with a checkpoint as it is, as far as it is known.
+func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, form family.Form, r *Inspection) (list []Verdict) {
+	if !f.Known() {
+		return nil
+	}
+	say := func(runtime, format string, args ...any) {
+		list = append(list, Verdict{runtime, fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case !f.LoadsInMLX(v.Config):
+		say(mlxLM, "does not know model_type %q", v.Config.ModelType())
+	case form.MLX && form.FP8 == 0:
+		say(mlxLM, "loads it")
+	case form.FP8 > 0 && f.Raw.MLXLM != "" && inverse(sites):
+		say(mlxLM, "%s", f.Raw.MLXLM)
+	case r.MLXRejects > 0:
+		say(mlxLM, "rejects it: Received %d parameters not in model", r.MLXRejects)
+	default:
+		say(mlxLM, "loads it")
+	}
+	if form.FP8 == 0 {
+		return list
+	}
+	if f.Raw.MLXVLM != "" {
+		say(mlxVLM, "%s", f.Raw.MLXVLM)
+	}
+	if method := v.Config.Quantization().Get("quant_method").String(); method != "fp8" {
+		return list // others are read by libraries of their own
+	}
+	if s := firstPartial(sites, false); s != nil {
+		say(transformers, "raises: %d rows of %s are not a multiple of %d scale rows", s.Tensor.Shape[0], s.Tensor.Name, s.Scales.Tensor.Shape[0])
+	} else if s := firstPartial(sites, true); s != nil {
+		say(transformers, "is silently WRONG: it cuts the %d rows of %s into blocks of %d", s.Tensor.Shape[0], s.Tensor.Name, s.Tensor.Shape[0]/s.Scales.Tensor.Shape[0])
+	} else if f.Experts != nil && f.Experts.Transposed && form.PerExpert {
+		say(transformers, "has no place for experts that are apart")
+	} else if f.Experts != nil && f.Experts.Transposed {
+		say(transformers, "fails: its loader does not take the scales of stacked experts (transformers issue 44230)")
+	} else {
+		say(transformers, "dequantizes it while loading, all in memory")
+	}
+	return list
+}
+
+// inverse tells that all scales are called _scale_inv, the only name that mlx-lm's loaders know.
+func inverse(sites []family.Site) bool {
+	return !slices.ContainsFunc(sites, func(s family.Site) bool {
+		return s.Scales != nil && !strings.HasSuffix(s.Scales.Tensor.Name, "_scale_inv")
+	})
+}
+
+// firstPartial finds a matrix whose last row of blocks is partial, which transformers divides evenly all the same, or, where it cannot, raises.
+func firstPartial(sites []family.Site, divides bool) *family.Site {
+	for i := range sites {
+		s := &sites[i]
+		if s.Scales == nil || len(s.Tensor.Shape) != 2 || len(s.Scales.Tensor.Shape) != 2 || s.Tensor.Shape[0]%s.Scales.Block.Rows == 0 {
+			continue
+		}
+		if rows := s.Scales.Tensor.Shape[0]; rows > 1 && (s.Tensor.Shape[0]%rows == 0) == divides {
+			return s
+		}
+	}
+	return nil
+}
+
+// mlxRejects counts what mlx-lm has no place for: scales of every kind, and experts in a form that is not its own. It drops mtp and vision tensors itself.
+func mlxRejects(f *family.Family, v *checkpoint.Inventory, sites []family.Site) (n int) {
+	layers := family.Layers(v.Config)
+	for i := range sites {
+		s := &sites[i]
+		if f.IsMTP(s.Tensor.Name, layers) && f.MTP.Refused == "" || f.IsVision(s.Tensor.Name) {
+			continue
+		}
+		switch {
+		case s.Role == family.Scale, s.Role == family.Drop,
+			s.Role == family.Expert && f.Auto == family.Stacked && !f.TakesApart,
+			f.Experts != nil && f.Auto == family.PerExpert && f.Experts.GateUpName != "" && f.IsStack(s):
+			n++
+		}
+	}
+	return n
+}
+
+// skipListLies compares what the quantization says it left alone with what the tensors are.
+func skipListLies(v *checkpoint.Inventory) (notes []string) {
+	q := v.Config.Quantization()
+	modules := map[string]bool{} // every module's name, and those above it
+	fp8 := map[string]bool{}
+	for i := range v.Tensors {
+		t := &v.Tensors[i]
+		name := t.Name
+		for {
+			at := strings.LastIndexByte(name, '.')
+			if at < 0 {
+				break
+			}
+			name = name[:at]
+			if modules[name] && t.DType != dtype.F8E4M3 {
+				break
+			}
+			modules[name] = true
+			if t.DType == dtype.F8E4M3 && name == strings.TrimSuffix(t.Name, ".weight") {
+				fp8[name] = true
+			}
+		}
+	}
+	var missing, converted []string
+	for _, key := range []string{"modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules"} {
+		for _, entry := range q.Get(key).Array() {
+			name := entry.String()
+			switch {
+			case name == "" || strings.ContainsAny(name, ":*"): // a pattern
+			case fp8[name]:
+				converted = append(converted, name)
+			case !modules[name] && strings.Contains(name, ".") && len(missing) < 64 && !isPart(v, name):
+				missing = append(missing, name)
+			}
+		}
+	}
+	if len(converted) > 0 {
+		notes = append(notes, fmt.Sprintf("quantization_config says that %s not quantized, for example %s; the tensors are FP8, and that counts", plural(len(converted), "module is", "modules are"), converted[0]))
+	}
+	if len(missing) > 0 {
+		notes = append(notes, fmt.Sprintf("quantization_config excludes %s that the checkpoint does not have, for example %s", plural(len(missing), "module", "modules"), missing[0]))
+	}
+	return notes
+}
+
+func isPart(v *checkpoint.Inventory, name string) bool {
+	return slices.ContainsFunc(v.Tensors, func(t checkpoint.Tensor) bool { return strings.Contains("."+t.Name, "."+name) })
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return humanize.Comma(int64(n)) + " " + many
+}
