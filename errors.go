@@ -21,11 +21,6 @@ var (
 // Hint gives the one line that says what to do about an error, or "".
 func Hint(err error) string { return fault.Hint(err) }
 
-// Unsupported makes an ErrUnsupported with a hint, for front ends that know more words than this version does.
-func Unsupported(where, what, hint string) error {
-	return fault.Unsupported(where, "%s", what).WithHint("%s", hint)
-}
-
 // UsableDir is the directory that an ErrNothingToDo speaks of: the source, usable as it is. For other errors it is "".
 func UsableDir(err error) string {
 	var e *fault.Error
@@ -33,4 +28,13 @@ func UsableDir(err error) string {
 		return e.Where
 	}
 	return ""
+}
+
+// WithHint gives an error another hint: what a user can do, in the words of the caller's commands.
+func WithHint(err error, hint string) error {
+	var e *fault.Error
+	if errors.As(err, &e) {
+		return e.WithHint("%s", hint)
+	}
+	return err
 }

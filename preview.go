@@ -32,6 +32,7 @@ type Preview struct {
 	Notes         []string        `json:"notes,omitempty"`
 	MLXProblem    string          `json:"mlx_lm_problem,omitempty"` // why mlx-lm does not load the output, or cannot be known to
 	Quantization  *Quantization   `json:"quantization,omitempty"`
+	Quantizes     bool            `json:"quantizes"`              // metalcast can quantize the family's models
 	BitsPerWeight float64         `json:"bits_per_weight"`        // of all tensors, scales included
 	LeastMac      int             `json:"least_mac_gb,omitempty"` // the least memory of a Mac, of 16, 32, 64 and 128 GB, that the weights fit; 0: none
 }
@@ -85,7 +86,7 @@ func preview(p *plan.Plan, s *engine.Schedule) Preview {
 		Dropped: droppedGroups(p.Dropped),
 	}
 	v.Tensors, v.ScalesUsed = plannedTensors(p)
-	v.Quantization = quantization(p.Quantized)
+	v.Quantization, v.Quantizes = quantization(p.Quantized), p.Family.Native != nil
 	var weights, params int64
 	for i := range p.Tensors {
 		weights += p.Tensors[i].Size

@@ -27,11 +27,18 @@ func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, fo
 	say := func(runtime, format string, args ...any) {
 		list = append(list, Verdict{runtime, fmt.Sprintf(format, args...)})
 	}
+	method, q := v.Config.Quantization().Get("quant_method").String(), v.Config.Quantization()
 	switch {
 	case !f.LoadsInMLX(v.Config):
 		say(mlxLM, "does not know model_type %q", v.Config.ModelType())
 	case form.MLX && form.FP8 == 0:
 		say(mlxLM, "loads it")
+	case form.FP8 > 0 && method == "compressed-tensors":
+		say(mlxLM, "refuses its quantization_config: unsupported compressed-tensors format %q", q.Get("format").String())
+	case form.FP8 > 0 && method == "modelopt":
+		say(mlxLM, "refuses its quantization_config: unsupported modelopt quant_algo %q", q.Get("quant_algo").String())
+	case form.FP8 > 0 && f.Raw.MLXLM != "" && inverse(sites) && exponents(sites):
+		say(mlxLM, "loads it without an error and WRONG: it multiplies by the exponents' bytes")
 	case form.FP8 > 0 && f.Raw.MLXLM != "" && inverse(sites):
 		say(mlxLM, "%s", f.Raw.MLXLM)
 	case r.MLXRejects > 0:
@@ -45,7 +52,7 @@ func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, fo
 	if f.Raw.MLXVLM != "" {
 		say(mlxVLM, "%s", f.Raw.MLXVLM)
 	}
-	if method := v.Config.Quantization().Get("quant_method").String(); method != "fp8" {
+	if method != "fp8" {
 		return list // others are read by libraries of their own
 	}
 	if s := firstPartial(sites, false); s != nil {
@@ -67,6 +74,11 @@ func inverse(sites []family.Site) bool {
 	return !slices.ContainsFunc(sites, func(s family.Site) bool {
 		return s.Scales != nil && !strings.HasSuffix(s.Scales.Tensor.Name, "_scale_inv")
 	})
+}
+
+// exponents tells scales that are powers of two stored as their exponents, which MLX loads as numbers.
+func exponents(sites []family.Site) bool {
+	return slices.ContainsFunc(sites, func(s family.Site) bool { return s.Scales != nil && s.Scales.Type == dtype.F8E8M0 })
 }
 
 // firstPartial finds a matrix whose last row of blocks is partial, which transformers divides evenly all the same, or, where it cannot, raises.

@@ -76,3 +76,9 @@ class Bench:
 @pytest.fixture(scope="session")
 def bench(metalcast: Tool, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(metalcast, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="session")
+def shelf(metalcast: Tool, tmp_path_factory: pytest.TempPathFactory):
+    from shelf import Shelf
+    return Shelf(metalcast, tmp_path_factory.mktemp("shelf"))

@@ -17,10 +17,12 @@ from safetensors.numpy import save_file
 
 BLOCK = 128
 INDEX = "model.safetensors.index.json"
+QUANTIZATION = "hf_quant_config.json"  # ModelOpt's; of no use to what is not quantized any more
 DTYPES = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
 OUTPUT = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 EXPERT = re.compile(r"(.+\.mlp\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
 STAYS_F32 = (".A_log", ".dt_bias")
+STALE = ("quantization_config", "compression_config")
 Tensors = dict[str, np.ndarray]
 
 
@@ -37,11 +39,15 @@ class Options:
             ([] if self.stacked else ["--layout", "per-expert"]) + (["--keep-mtp"] if self.keep_mtp else [])
 
 
-def read_shard(path: Path) -> Tensors:
-    """A reader of its own for the format, which also demands that tensors fill the file without gap or overlap."""
+def read_header(path: Path) -> tuple[dict, bytes]:
     data = path.read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8:8 + size])
+    return json.loads(data[8:8 + size]), data[8 + size:]
+
+
+def read_shard(path: Path) -> Tensors:
+    """A reader of its own for the format, which also demands that tensors fill the file without gap or overlap."""
+    header, data = read_header(path)
     header.pop("__metadata__", None)
     tensors, end = Tensors(), 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
@@ -49,10 +55,10 @@ def read_shard(path: Path) -> Tensors:
         if begin != end:
             raise ValueError(f"{path.name}: {name} begins at {begin}, the tensor before it ends at {end}")
         end = stop
-        raw = data[8 + size + begin:8 + size + stop]
+        raw = data[begin:stop]
         tensors[name] = np.frombuffer(raw, DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    if 8 + size + end != len(data):
-        raise ValueError(f"{path.name}: {len(data)} bytes, the tensors end at {8 + size + end}")
+    if end != len(data):
+        raise ValueError(f"{path.name}: {len(data)} bytes of tensors, the last one ends at {end}")
     return tensors
 
 
@@ -70,13 +76,11 @@ def read_checkpoint(directory: Path) -> Tensors:
     return tensors
 
 
-def dequantize(codes: np.ndarray, scales: np.ndarray, dtype: type) -> np.ndarray:
-    out = np.empty(codes.shape, dtype)
-    for i, j in np.ndindex(scales.shape):
-        block = np.s_[i * BLOCK:(i + 1) * BLOCK, j * BLOCK:(j + 1) * BLOCK]
-        product = codes[block].astype(np.float32) * scales[i, j].astype(np.float32)
-        out[block] = product.astype(dtype)
-    return out
+def dequantize(codes: np.ndarray, scales: np.ndarray, dtype: type, block: tuple[int, int] = (BLOCK, BLOCK)) -> np.ndarray:
+    """Matrices, or stacks of them with a grid of scales for each."""
+    row, col = np.arange(codes.shape[-2]) // block[0], np.arange(codes.shape[-1]) // block[1]
+    spread = scales.astype(np.float32)[..., row[:, None], col]
+    return (codes.astype(np.float32) * spread).astype(dtype)
 
 
 def converted(source: Tensors, options: Options = Options()) -> Tensors:
@@ -101,25 +105,27 @@ def converted(source: Tensors, options: Options = Options()) -> Tensors:
     return result
 
 
-def converted_config(config: dict, options: Options = Options()) -> dict:
-    """The same config, key order included, without quantization and with the new type wherever a type was named."""
-    result = {}
-    for key, value in config.items():
-        if key == "quantization_config":
-            continue
-        if key in ("dtype", "torch_dtype"):
-            value = options.dtype or "bfloat16"
-        result[key] = converted_config(value, options) if key == "text_config" else value
-    return result
+def converted_config(config: dict, options: Options = Options(), model_type: str | None = None) -> dict:
+    """The same config, key order included, without quantization, with the new type wherever a type was named, or else at the end."""
+    kind = options.dtype or "bfloat16"
+
+    def changed(part: dict) -> dict:
+        new = {"dtype": kind, "torch_dtype": kind}
+        return {key: changed(value) if key == "text_config" else new.get(key, value) for key, value in part.items() if key not in STALE}
+
+    result = changed(config)
+    if not any(key in part for key in ("dtype", "torch_dtype") for part in (config, config.get("text_config", {}))):
+        result["dtype"] = kind
+    return result | ({"model_type": model_type} if model_type else {})
 
 
-def write_checkpoint(tensors: Tensors, config: dict, source: Path, directory: Path) -> Path:
+def write_checkpoint(tensors: Tensors, config: dict, source: Path, directory: Path, form: str = "pt") -> Path:
     """Writes tensors and config beside copies of source's small files; returns directory."""
     directory.mkdir(parents=True)
     for file in source.iterdir():
-        if file.suffix != ".safetensors":
+        if file.suffix != ".safetensors" and file.name != QUANTIZATION:
             shutil.copy(file, directory)
-    save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+    save_file(tensors, directory / "model.safetensors", {"format": form})
     index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
              "weight_map": dict.fromkeys(tensors, "model.safetensors")}
     (directory / INDEX).write_text(json.dumps(index))
@@ -150,17 +156,16 @@ def tensor_differences(want: Tensors, got: Tensors) -> list[str]:
     return found
 
 
-def file_differences(source: Path, directory: Path, options: Options) -> list[str]:
+def file_differences(source: Path, directory: Path, config: dict) -> list[str]:
     """Checks config (values and key order), the index's total and the files that are copied."""
-    found = []
-    want = converted_config(json.loads((source / "config.json").read_text()), options)
-    if json.dumps(want) != json.dumps(json.loads((directory / "config.json").read_text())):
+    found = [f"{QUANTIZATION}: copied"] if (directory / QUANTIZATION).exists() else []
+    if json.dumps(config) != json.dumps(json.loads((directory / "config.json").read_text())):
         found.append("config.json: differs in a value or in key order")
     total = json.loads((directory / INDEX).read_text())["metadata"]["total_size"]
     if total != (size := sum(t.nbytes for t in read_checkpoint(directory).values())):
         found.append(f"index: total_size is {total}, the tensors have {size} bytes")
     for file in source.iterdir():
-        if file.suffix == ".safetensors" or file.name in (INDEX, "config.json", "README.md"):
+        if file.suffix == ".safetensors" or file.name in (INDEX, "config.json", QUANTIZATION, "README.md"):
             continue
         if not (directory / file.name).exists() or (directory / file.name).read_bytes() != file.read_bytes():
             found.append(f"{file.name}: not copied as it is")
@@ -170,4 +175,5 @@ def file_differences(source: Path, directory: Path, options: Options) -> list[st
 def differences(source: Path, directory: Path, options: Options = Options()) -> list[str]:
     """Everything in which directory is not the conversion of source."""
     tensors = tensor_differences(converted(read_checkpoint(source), options), read_checkpoint(directory))
-    return tensors + file_differences(source, directory, options)
+    config = converted_config(json.loads((source / "config.json").read_text()), options)
+    return tensors + file_differences(source, directory, config)

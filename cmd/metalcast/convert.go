@@ -130,13 +130,18 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 	r, err := metalcast.Convert(cmd.Context(), src, dst, o)
 	u.endProgress()
 	if err != nil {
+		if strings.HasPrefix(metalcast.Hint(err), "in two steps") {
+			bf16 := beside(dst, "-bf16")
+			err = metalcast.WithHint(err, fmt.Sprintf("in two steps: %s && %s", command("metalcast", "convert", path(src), path(bf16)),
+				command(append([]string{"mlx_lm.convert", "--hf-path", path(bf16), "--mlx-path", path(dst), "-q"}, mlxQuantFlags(o.Quantize)...)...)))
+		}
 		return err
 	}
 	if u.json {
 		return u.printJSON(r)
 	}
 	showReport(u, r)
-	nextSteps(u, r, dst, upload)
+	nextSteps(u, r, src, dst, upload)
 	return nil
 }
 
@@ -165,10 +170,17 @@ func showReport(u *ui, r *metalcast.Report) {
 }
 
 // nextSteps prints the commands that usually follow.
-func nextSteps(u *ui, r *metalcast.Report, dst, upload string) {
+func nextSteps(u *ui, r *metalcast.Report, src, dst, upload string) {
 	if r.MLXProblem == "" {
 		u.messagef("next:")
 		u.messagef("  %s", command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello"))
+		switch quantized := path(beside(dst, "-4bit")); {
+		case r.Quantization != nil:
+		case r.Quantizes:
+			u.messagef("  %s", command("metalcast", "convert", path(src), quantized, "-q"))
+		default:
+			u.messagef("  %s", command("mlx_lm.convert", "--hf-path", path(dst), "--mlx-path", quantized, "-q"))
+		}
 	} else {
 		u.messagef("mlx-lm does not load this: %s", r.MLXProblem)
 	}

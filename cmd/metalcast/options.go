@@ -79,6 +79,23 @@ func (x *quantFlags) options() (*metalcast.Quantize, error) {
 	return &q, nil
 }
 
+// mlxQuantFlags are mlx_lm.convert's flags for the same quantization; it has none for single modules.
+func mlxQuantFlags(q *metalcast.Quantize) (flags []string) {
+	for _, x := range []struct {
+		flag  string
+		value any
+		set   bool
+	}{
+		{"--q-bits", q.Bits, q.Bits != 0}, {"--q-group-size", q.GroupSize, q.GroupSize != 0},
+		{"--q-mode", q.Mode, q.Mode != ""}, {"--quant-predicate", q.Predicate, q.Predicate != ""},
+	} {
+		if x.set {
+			flags = append(flags, fmt.Sprintf("%s=%v", x.flag, x.value))
+		}
+	}
+	return flags
+}
+
 // conversionFlags are the ones that convert and plan share.
 func conversionFlags(c *cobra.Command, o *metalcast.Options) {
 	f := c.Flags()

@@ -49,6 +49,11 @@ func (n *naive) Run(ctx context.Context, s kernel.Slot, batches []kernel.Batch, 
 	for _, b := range batches {
 		for _, j := range b.Jobs {
 			tallies[k] = kernel.Tally{}
+			if b.Params.Op == kernel.Quantize {
+				pack(s, &b.Params, &j, &tallies[k])
+				k++
+				continue
+			}
 			for r := range j.Rows {
 				for c := range j.Cols {
 					element(s, b.Params, j, r, c, &tallies[k])

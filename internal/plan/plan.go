@@ -336,9 +336,9 @@ func checkForeign(v *checkpoint.Inventory, o Options) error {
 // checkForm stops where there is nothing to do, and where what is asked cannot be made of this source.
 func (p *Plan) checkForm(o Options) error {
 	form := p.Form
-	needed := form.FP8 > 0 || o.Quantize != nil && !form.Quantized || form.PerExpert && p.Layout == family.Stacked || p.Layout == family.MLX ||
+	needed := form.FP8 > 0 || form.PerExpert && p.Layout == family.Stacked || p.Layout == family.MLX ||
 		form.Stacked && p.Layout == family.PerExpert && p.Family.Experts.GateUpName != ""
-	if needed && (!form.MLX || o.Quantize != nil) {
+	if needed && !form.MLX || o.Quantize != nil && !form.Quantized {
 		return nil
 	}
 	method := p.Source.Config.Quantization().Get("quant_method").String()

@@ -1,0 +1,85 @@
+"""What mlx_lm.convert itself writes, and each conversion made once for all tests that ask for it."""
+
+import contextlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlx.nn as nn
+from mlx_lm.convert import convert
+from quantized_sources import Sample
+from shelf import Tool
+
+AFFINE = [(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
+
+
+@dataclass(frozen=True)
+class Format:
+    """mlx_lm.convert's --q-mode, --q-bits and --q-group-size; 0 leaves a flag out."""
+
+    mode: str = "affine"
+    bits: int = 0
+    group: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.mode} {self.bits}/{self.group}" if self.bits else self.mode
+
+    def flags(self) -> list[object]:
+        bits = ["--q-bits", self.bits] if self.bits else []
+        group = ["--q-group-size", self.group] if self.group else []
+        return ["--q-mode", self.mode, *bits, *group]
+
+    def arguments(self) -> dict:
+        return {"q_mode": self.mode, "q_bits": self.bits or None, "q_group_size": self.group or None}
+
+
+FORMATS = [Format("affine", *each) for each in AFFINE] + [Format(mode) for mode in ("mxfp4", "mxfp8", "nvfp4")]
+DEFAULT = Format()
+
+
+def mlx_lm_convert(source: Path, directory: Path, **arguments) -> Path:
+    """The whole of it, tokenizer and model card included, quietly."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        convert(str(source), str(directory), **arguments)
+    return directory
+
+
+def overriding(overrides: dict[str, object]) -> Callable[[str, nn.Module], bool | dict]:
+    """A quant_predicate for --q-override: exact paths and what they get, False or a format; all else gets the global one."""
+    return lambda path, module: overrides.get(path, True)
+
+
+@dataclass
+class Workshop:
+    """Nobody may write into its directories."""
+
+    tool: Tool
+    root: Path
+    kept: dict = field(default_factory=dict)
+
+    def once(self, key: object, make: Callable[[Path], object]) -> Path:
+        if key not in self.kept:
+            directory = self.root / str(len(self.kept))
+            self.kept[key] = directory
+            make(directory)
+        return self.kept[key]
+
+    def source(self, sample: Sample) -> Path:
+        return self.once(sample, sample.write)
+
+    def dequantized(self, sample: Sample, *flags: object) -> Path:
+        """Proven right by test_families.py."""
+        source = self.source(sample)
+        return self.once((sample, *flags), lambda directory: self.tool.run("convert", source, directory, *flags))
+
+    def ours(self, sample: Sample, *flags: object) -> Path:
+        """metalcast convert -q, with the arithmetic of the machine that runs this."""
+        return self.ours_of(self.source(sample), *flags)
+
+    def ours_of(self, source: Path, *flags: object) -> Path:
+        return self.once(("ours", source, *flags), lambda directory: self.tool.run("convert", source, directory, "-q", "--q-profile", "cpu", *flags))
+
+    def theirs(self, source: Path, form: Format = DEFAULT, **arguments) -> Path:
+        key = ("theirs", source, form, *sorted((name, str(value)) for name, value in arguments.items()))
+        return self.once(key, lambda directory: mlx_lm_convert(source, directory, quantize=True, **form.arguments(), **arguments))
