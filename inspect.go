@@ -145,11 +145,7 @@ func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error
 		return nil, err
 	}
 	defer be.Close()
-	schedule, err := budget(p, DefaultMaxMemory)
-	if err != nil {
-		return nil, err
-	}
-	ring, err := engine.NewRing(schedule, be)
+	memory, err := budget(p, DefaultMaxMemory)
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +154,8 @@ func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error
 		return nil, err
 	}
 	defer source.Close()
-	j := job{plan: p, schedule: schedule, ring: ring, source: source, opts: Options{KeepNaN: true, AllowOverflow: true, Progress: o.Progress}}
-	result, err := j.pass(ctx, "scanning", engine.Discard{})
+	j := job{plan: p, memory: memory, be: be, source: source, opts: Options{KeepNaN: true, AllowOverflow: true, Progress: o.Progress}}
+	result, err := j.pass(ctx, "scanning", engine.Discard{}, engine.Progress{})
 	return findings(result), err
 }
 

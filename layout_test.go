@@ -34,8 +34,9 @@ var imports = map[string][]string{
 	"cpufallback":                        {"internal/kernel", "internal/mlxquant", "internal/dtype"}, // never metal
 	"metal":                              {"internal/kernel", "internal/mlxquant", "internal/dtype", "shaders", "cgo"},
 	"internal/parity":                    {"internal/kernel", "internal/mlxquant", "internal/dtype"},
+	"internal/bench":                     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
-	"": {"internal/parity", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
+	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
 		"internal/newdir", "internal/safetensors", "cpufallback", "metal"},
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/dtype", "metal"},
 }

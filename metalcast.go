@@ -55,6 +55,7 @@ type Report struct {
 	Seconds      float64   `json:"seconds"`
 	PeakMemory   int64     `json:"peak_memory_bytes"` // resident, of the whole process; 0 where the system does not tell
 	Verified     bool      `json:"verified"`
+	Resumed      bool      `json:"resumed,omitempty"` // an earlier run, which was cut short, had done a part
 	Findings     []Finding `json:"findings,omitempty"`
 	NVFP4Groups  int64     `json:"nvfp4_groups,omitempty"`
 	NVFP4Zeroed  int64     `json:"nvfp4_zeroed_groups,omitempty"` // whose scale is zero, and so every weight
@@ -69,7 +70,8 @@ type Finding struct {
 	Overflows int64  `json:"overflows,omitempty"`
 }
 
-// Convert writes the converted checkpoint of src into a new directory dst. On any error, and when ctx ends, there is no dst.
+// Convert writes the converted checkpoint of src into a new directory dst. On any error, and when ctx ends, there is no dst; where the error is Interrupted, what
+// was done so far is in DST.partial, and the same call again goes on with it.
 func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	start := time.Now()
 	defer limitMemory(o.memory())()
@@ -81,19 +83,11 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSpace(p, dst, o); err != nil {
-		return nil, err
-	}
-	be, err := openBackend(o)
+	memory, err := budget(p, o.memory())
 	if err != nil {
 		return nil, err
 	}
-	defer be.Close()
-	schedule, err := budget(p, o.memory())
-	if err != nil {
-		return nil, err
-	}
-	ring, err := engine.NewRing(schedule, be)
+	state, err := stateOf(p, o)
 	if err != nil {
 		return nil, err
 	}
@@ -102,31 +96,47 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer source.Close()
-	dir, err := engine.CreateDir(dst, p.Shards, o.Restart)
+	be, err := openBackend(o)
 	if err != nil {
 		return nil, err
 	}
-	job := job{plan: p, schedule: schedule, ring: ring, source: source, dir: dir, opts: o}
+	job := job{plan: p, memory: memory, be: be, source: source, opts: o, dst: dst, device: be.Name()}
+	defer func() { job.be.Close() }() // another by then, perhaps
+	job.dir, err = engine.CreateDir(dst, p, engine.DirOptions{State: state, Restart: o.Restart, Every: o.CheckpointEvery, Room: func() error { return checkSpace(p, dst, o) }})
+	if err != nil {
+		return nil, explainLeftover(err)
+	}
+	resumed := len(job.dir.Resumed().Done) > 0
 	result, err := job.run(ctx)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, errors.Join(err, dir.Abort())
+		return nil, job.end(err)
 	}
-	if err := dir.Commit(); err != nil {
+	if err := job.dir.Commit(); err != nil {
 		return nil, err
 	}
 	r := &Report{
-		Preview: preview(p, schedule), Destination: dst, Device: be.Name(), BytesRead: result.Read, BytesWritten: result.Written,
-		PeakMemory: peakMemory(), Verified: o.Verify, Seconds: time.Since(start).Seconds(),
+		Preview: preview(p, job.schedule, o), Destination: dst, Device: job.device, BytesRead: result.Read, BytesWritten: result.Written,
+		PeakMemory: peakMemory(), Verified: o.Verify, Resumed: resumed, Seconds: time.Since(start).Seconds(), GPUSeconds: job.gpuSeconds,
 	}
-	if gpu, ok := be.(interface{ GPUSeconds() float64 }); ok {
-		r.GPUSeconds = gpu.GPUSeconds()
+	if gpu, ok := job.be.(interface{ GPUSeconds() float64 }); ok {
+		r.GPUSeconds += gpu.GPUSeconds()
 	}
 	r.Findings = findings(result)
 	r.NVFP4Groups, r.NVFP4Zeroed, r.NVFP4Coarse = result.NVFP4.All, result.NVFP4.Zeroed, result.NVFP4.Coarse
 	return r, nil
+}
+
+// explainLeftover says what differs between this run and the one that left DST.partial.
+func explainLeftover(err error) error {
+	var d *engine.Differs
+	if !errors.As(err, &d) {
+		return err
+	}
+	return fault.New(nil, d.Partial, "was left by an interrupted run that this one cannot go on with: %s", whatDiffers(d.Had, d.Have)).WithHint(
+		"give that run's options again, or --restart, which removes it and begins anew")
 }
 
 func findings(r engine.Result) (list []Finding) {

@@ -39,8 +39,12 @@ type Options struct {
 	AllowOverflow bool
 	// IgnoreSpace goes on although the disk seems too small.
 	IgnoreSpace bool
-	// Restart removes what an interrupted run left in DST.partial.
+	// Restart removes what an interrupted run left in DST.partial; otherwise a run with the same source and options goes on with it.
 	Restart bool
+	// CheckpointEvery is how many bytes of output a crash may cost, about; 0 means 2 GiB.
+	CheckpointEvery int64
+	// Hashes records the SHA-256 of the shards too in metalcast.json, which takes reading them back.
+	Hashes bool
 	// Verify reads the output back and compares every byte with a second computation before DST appears.
 	Verify bool
 	// Warn is told, at most once, that the GPU could not be used or failed and what was done instead. It may be called from any goroutine. May be nil.
@@ -63,7 +67,7 @@ func (o Options) planOptions() (plan.Options, error) {
 			return p, err
 		}
 	}
-	if o.MaxShardSize < 0 || o.MaxMemory < 0 {
+	if o.MaxShardSize < 0 || o.MaxMemory < 0 || o.CheckpointEvery < 0 {
 		return p, fault.New(ErrUsage, "", "a negative size")
 	}
 	if o.MaxShardSize > 0 && o.MaxShardSize < 1<<20 {

@@ -69,20 +69,20 @@ func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error
 	if err != nil {
 		return nil, err
 	}
-	s, err := budget(p, o.memory())
+	memory, err := budget(p, o.memory())
 	if err != nil {
 		return nil, err
 	}
-	v := preview(p, s)
+	v := preview(p, engine.NewSchedule(p, memory), o)
 	return &v, nil
 }
 
-func preview(p *plan.Plan, s *engine.Schedule) Preview {
+func preview(p *plan.Plan, s *engine.Schedule, o Options) Preview {
 	v := Preview{
 		Source: p.Source.Dir, Repo: p.Source.Repo, Revision: p.Source.Revision,
 		Family: p.Family.Name(), Form: p.Form.String(), Layout: p.LayoutName(), MLXProblem: p.MLXProblem(), DType: p.DType.ConfigName(),
 		SourceTensors: len(p.Source.Tensors), SourceBytes: p.Source.Bytes(),
-		DiskBytes: p.DiskBytes(), MemoryBytes: s.Memory(), Notes: p.Notes,
+		DiskBytes: p.DiskBytes() + provenanceOf(p, o).size(p, o), MemoryBytes: s.Memory(), Notes: p.Notes,
 		Dropped: droppedGroups(p.Dropped),
 	}
 	v.Tensors, v.ScalesUsed = plannedTensors(p)
@@ -105,6 +105,7 @@ func preview(p *plan.Plan, s *engine.Schedule) Preview {
 	for _, t := range p.Texts {
 		v.Files = append(v.Files, t.Name)
 	}
+	v.Files = append(v.Files, plan.ProvenanceName)
 	slices.Sort(v.Files)
 	return v
 }

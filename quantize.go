@@ -13,16 +13,17 @@ import (
 // Quantize asks for weights in one of MLX's formats, as mlx_lm.convert -q writes them. The zero value is its default: affine, 4 bits, groups of 64.
 type Quantize struct {
 	// Mode is affine (the default), mxfp4, mxfp8 or nvfp4.
-	Mode string
+	Mode string `json:"mode"`
 	// Bits of a weight and GroupSize, the weights that share a scale; 0 is the mode's default.
-	Bits, GroupSize int
+	Bits      int `json:"bits"`
+	GroupSize int `json:"group_size"`
 	// Predicate is one of mlx_lm's mixed recipes, which give some modules more bits: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6.
-	Predicate string
+	Predicate string `json:"predicate,omitempty"`
 	// Profile is the MLX backend whose bits are wanted: metal (the default), what mlx_lm.convert writes on a Mac, or cpu, what it writes on Linux.
-	Profile string
+	Profile string `json:"profile"`
 	// Overrides choose the format of some modules: PATTERN=bits[:group[:mode]] or PATTERN=none. The last that fits a module holds. A pattern is a
 	// module's path, the name of its tensor in the output without ".weight"; * stands for anything.
-	Overrides []string
+	Overrides []string `json:"overrides,omitempty"`
 }
 
 func (q *Quantize) planned() (*plan.Quantization, error) {

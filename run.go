@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"runtime/debug"
+	"slices"
 
 	"github.com/dustin/go-humanize"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/plan"
 	"github.com/metalcast/metalcast/internal/safetensors"
 	"github.com/metalcast/metalcast/metal"
@@ -23,31 +26,55 @@ import (
 // job is one conversion at work.
 type job struct {
 	plan     *plan.Plan
+	memory   int64 // for the ring of slots, in bytes
 	schedule *engine.Schedule
+	be       kernel.Backend
 	ring     *engine.Ring
 	source   *checkpoint.Source
 	dir      *engine.Dir
 	opts     Options
+	dst      string
+
+	device     string  // the backend that converted
+	sample     float64 // part of the windows that is run, where above 0
+	gpuSeconds float64 // of backends that are closed
 }
 
-// run fills DST.partial: shards first, then the files beside them, config.json last.
+// run fills DST.partial: shards first, then the files beside them, config.json last, for a directory with a config counts as a model.
 func (j *job) run(ctx context.Context) (engine.Result, error) {
-	result, err := j.pass(ctx, "converting", j.dir)
+	result, err := j.pass(ctx, "converting", j.dir, j.dir.Resumed())
 	if err != nil {
 		return result, err
 	}
 	if err := j.source.Unchanged(); err != nil {
-		return result, err
+		return result, stale{err}
 	}
 	if err := j.dir.Seal(ctx); err != nil {
 		return result, err
 	}
+	record := provenanceOf(j.plan, j.opts)
+	record.Files, record.Findings = map[string]string{}, findings(result)
 	for _, f := range j.plan.Files {
-		if err := j.copyFile(ctx, f.Name); err != nil {
+		if record.Files[f.Name], err = j.copyFile(ctx, f.Name); err != nil {
 			return result, err
 		}
 	}
 	for _, t := range j.plan.Texts {
+		record.Files[t.Name] = hex.EncodeToString(sum(t.Data))
+	}
+	if j.opts.Hashes {
+		for i, s := range j.plan.Shards {
+			if record.Files[s.Name], err = shardSum(j.dir, i, s.Size); err != nil {
+				return result, err
+			}
+		}
+	}
+	text, err := record.text()
+	if err != nil {
+		return result, err
+	}
+	last := len(j.plan.Texts) - 1
+	for _, t := range slices.Concat(j.plan.Texts[:last], []plan.Text{{Name: plan.ProvenanceName, Data: text}}, j.plan.Texts[last:]) {
 		if err := j.dir.AddFile(ctx, t.Name, bytes.NewReader(t.Data)); err != nil {
 			return result, err
 		}
@@ -58,53 +85,157 @@ func (j *job) run(ctx context.Context) (engine.Result, error) {
 	return result, j.verify(ctx)
 }
 
-// verify compares everything in DST.partial with what the plan, a second computation, and the source say.
+func sum(b []byte) []byte {
+	h := sha256.Sum256(b)
+	return h[:]
+}
+
+// stale is an error after which what was written is worth nothing: the source changed, or the disk does not hold what it was given.
+type stale struct{ error }
+
+func (s stale) Unwrap() error { return s.error }
+
+// Interrupted is the error of a conversion that ended early and left its work in Partial: the same conversion again goes on with it.
+type Interrupted struct {
+	Partial string // the directory
+	Err     error
+}
+
+func (i *Interrupted) Error() string { return i.Err.Error() }
+
+func (i *Interrupted) Unwrap() error { return i.Err }
+
+// end leaves DST.partial as it should be after err: kept for a run that goes on, or removed.
+func (j *job) end(err error) error {
+	var worthless stale
+	var bug *fault.Panic
+	if errors.As(err, &worthless) || errors.As(err, &bug) {
+		return errors.Join(err, j.dir.Abort())
+	}
+	kept, keepErr := j.dir.Keep()
+	err = errors.Join(err, keepErr)
+	if !kept {
+		return err
+	}
+	return &Interrupted{Partial: newdir.Partial(j.dst), Err: err}
+}
+
+// verify compares everything in DST.partial with what the plan, a second computation, and the source say. The computation is another backend's where there
+// is one.
 func (j *job) verify(ctx context.Context) error {
+	if err := j.otherBackend(); err != nil {
+		return err
+	}
 	j.dir.Forget()
 	for i := range j.plan.Shards {
-		if err := j.verifyHeader(i); err != nil {
-			return fault.In(j.plan.Shards[i].Name, err)
+		if err := verifyHeader(j.plan, j.dir, i); err != nil {
+			return stale{fault.In(j.plan.Shards[i].Name, err)}
 		}
 	}
-	if _, err := j.pass(ctx, "verifying", &engine.Comparer{Plan: j.plan, Disk: j.dir}); err != nil {
+	if _, err := j.pass(ctx, "verifying", &engine.Comparer{Plan: j.plan, Disk: j.dir}, engine.Progress{}); err != nil {
+		if errors.Is(err, ErrMismatch) {
+			return stale{err}
+		}
 		return err
 	}
 	for _, t := range j.plan.Texts {
-		if err := j.verifyFile(t.Name, bytes.NewReader(t.Data)); err != nil {
-			return err
+		if got, err := j.dir.ReadFile(t.Name); err != nil || !bytes.Equal(got, t.Data) {
+			return stale{fileDiffers(t.Name, err)}
 		}
 	}
 	for _, f := range j.plan.Files {
-		source, err := j.plan.Source.OpenFile(f.Name)
+		got, err := j.dir.ReadFile(f.Name)
+		if err != nil {
+			return stale{fileDiffers(f.Name, err)}
+		}
+		want, err := sourceSum(j.plan.Source, f.Name)
 		if err != nil {
 			return err
 		}
-		err = j.verifyFile(f.Name, source)
-		source.Close()
-		if err != nil {
-			return err
+		if hex.EncodeToString(sum(got)) != want {
+			return stale{fileDiffers(f.Name, nil)}
 		}
 	}
 	return nil
 }
 
+// otherBackend exchanges the backend for the CPU, where it is another; the slots of the first are given back before.
+func (j *job) otherBackend() error {
+	if j.be.Name() == "cpu" {
+		return nil
+	}
+	if err := j.closeBackend(); err != nil {
+		return err
+	}
+	j.be = cpufallback.New(0)
+	return nil
+}
+
+// allocate makes the ring of slots for the schedule, if the one that there is does not hold it. Slots go with their backend.
+func (j *job) allocate() (err error) {
+	if j.ring != nil && j.ring.Holds(j.schedule) {
+		return nil
+	}
+	if j.ring != nil {
+		if err := j.closeBackend(); err != nil {
+			return err
+		}
+		if j.be, err = openBackend(j.opts); err != nil {
+			return err
+		}
+	}
+	leaveRoom(j.schedule, j.opts.memory())
+	j.ring, err = engine.NewRing(j.schedule, j.be)
+	return err
+}
+
+func (j *job) closeBackend() error {
+	if gpu, ok := j.be.(interface{ GPUSeconds() float64 }); ok {
+		j.gpuSeconds += gpu.GPUSeconds()
+	}
+	j.ring = nil
+	return j.be.Close()
+}
+
+func fileDiffers(name string, err error) error {
+	if err != nil {
+		return fault.New(ErrMismatch, name, "cannot be read back: %v", err)
+	}
+	return fault.New(ErrMismatch, name, "the file on disk is not what was written")
+}
+
+// sourceSum is the SHA-256 of a file of the source.
+func sourceSum(v *checkpoint.Inventory, name string) (string, error) {
+	f, err := v.OpenFile(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return sumOf(f)
+}
+
+// reader gives the bytes of a directory's shards.
+type reader interface {
+	ReadAt(shard int, p []byte, off int64) error
+}
+
 // verifyHeader reads a shard's header back, as a reader would and byte for byte.
-func (j *job) verifyHeader(i int) error {
-	s := &j.plan.Shards[i]
+func verifyHeader(p *plan.Plan, d reader, i int) error {
+	s := &p.Shards[i]
 	got := make([]byte, len(s.Header))
-	if err := j.dir.ReadAt(i, got, 0); err != nil {
+	if err := d.ReadAt(i, got, 0); err != nil {
 		return err
 	}
 	if !bytes.Equal(got, s.Header) {
 		return fault.New(ErrMismatch, "", "the header on disk is not the one that was written")
 	}
-	_, err := safetensors.Read(shardReader{j.dir, i}, s.Size)
+	_, err := safetensors.Read(shardReader{d, i}, s.Size)
 	return err
 }
 
-// shardReader is a shard of DST.partial as an io.ReaderAt.
+// shardReader is a shard as an io.ReaderAt.
 type shardReader struct {
-	dir   *engine.Dir
+	dir   reader
 	shard int
 }
 
@@ -115,31 +246,20 @@ func (r shardReader) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func (j *job) verifyFile(name string, want io.Reader) error {
-	f, err := j.dir.Open(name)
-	if err != nil {
-		return err
+// pass runs the plan into a sink, without what an earlier run has done.
+func (j *job) pass(ctx context.Context, phase string, sink engine.Sink, earlier engine.Progress) (engine.Result, error) {
+	j.schedule = engine.NewScheduleAfter(j.plan, j.memory, earlier)
+	if j.sample > 0 && j.sample < 1 {
+		j.schedule.Sample(j.sample)
 	}
-	defer f.Close()
-	a, b := sha256.New(), sha256.New()
-	if _, err := io.Copy(a, f); err != nil {
-		return err
+	if err := j.allocate(); err != nil {
+		return engine.Result{}, err
 	}
-	if _, err := io.Copy(b, want); err != nil {
-		return err
-	}
-	if !bytes.Equal(a.Sum(nil), b.Sum(nil)) {
-		return fault.New(ErrMismatch, name, "the file on disk is not what was written")
-	}
-	return nil
-}
-
-func (j *job) pass(ctx context.Context, phase string, sink engine.Sink) (engine.Result, error) {
-	var done int64
-	total := j.schedule.Bytes
-	o := engine.Options{KeepNaN: j.opts.KeepNaN, AllowOverflow: j.opts.AllowOverflow}
+	done := j.schedule.Before
+	total := j.schedule.Bytes + j.schedule.Before
+	o := engine.Options{KeepNaN: j.opts.KeepNaN, AllowOverflow: j.opts.AllowOverflow, Resumed: earlier}
 	if j.opts.Progress != nil {
-		j.opts.Progress(phase, 0, total)
+		j.opts.Progress(phase, done, total)
 		o.Progress = func(n int64) {
 			done += n
 			j.opts.Progress(phase, done, total)
@@ -148,13 +268,18 @@ func (j *job) pass(ctx context.Context, phase string, sink engine.Sink) (engine.
 	return engine.Run(ctx, j.plan, j.schedule, j.ring, j.source, sink, o)
 }
 
-func (j *job) copyFile(ctx context.Context, name string) error {
+// copyFile copies a file of the source and gives its SHA-256.
+func (j *job) copyFile(ctx context.Context, name string) (string, error) {
 	f, err := j.plan.Source.OpenFile(name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
-	return j.dir.AddFile(ctx, name, f)
+	h := sha256.New()
+	if err := j.dir.AddFile(ctx, name, io.TeeReader(f, h)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // openSource finds and lists a checkpoint.
@@ -212,17 +337,20 @@ func limitMemory(limit int64) (restore func()) {
 	return func() { debug.SetMemoryLimit(old) }
 }
 
-// budget splits the memory limit: what a plan of this size holds, and the ring of slots. It is the same on every run.
-func budget(p *plan.Plan, limit int64) (*engine.Schedule, error) {
+// budget splits the memory limit: what a plan of this size holds, and the ring of slots, whose share it gives. It is the same on every run.
+func budget(p *plan.Plan, limit int64) (int64, error) {
 	used := baseMemory + tensorMemory*int64(len(p.Source.Tensors))
 	if least := used + engine.MinMemory(p); limit < least {
-		return nil, fault.New(ErrNoSpace, "", "%s of memory are too little for this checkpoint, at least %s are needed", ibytes(limit), ibytes(mebibytes(least)<<20)).WithHint(
+		return 0, fault.New(ErrNoSpace, "", "%s of memory are too little for this checkpoint, at least %s are needed", ibytes(limit), ibytes(mebibytes(least)<<20)).WithHint(
 			"--max-memory %dMiB", mebibytes(least))
 	}
-	s := engine.NewSchedule(p, limit-used)
+	return limit - used, nil
+}
+
+// leaveRoom makes Go's heap leave the ring's share of the limit alone.
+func leaveRoom(s *engine.Schedule, limit int64) {
 	debug.FreeOSMemory() // what planning left behind
 	debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), limit-s.Memory()))
-	return s, nil
 }
 
 func ibytes(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -36,7 +36,7 @@ func New(workers int) *Backend {
 	if workers <= 0 {
 		workers = min(runtime.GOMAXPROCS(0), mostWorkers)
 	}
-	b := &Backend{workers: workers, rows: scalarRows, scratch: make(chan *scratch, workers)}
+	b := &Backend{workers: workers, rows: bestRows(), scratch: make(chan *scratch, workers)}
 	for range workers {
 		b.scratch <- new(scratch)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
 // The figures to read are ratios: bytes read and written in a second, beside those of a copy of as many bytes. Buffers are larger
@@ -81,21 +82,49 @@ func BenchmarkCast(b *testing.B) {
 	}
 }
 
-// benchJob runs one matrix of ordinary weights: no NaN codes, scales about 1e-4.
+// benchJob runs one matrix.
 func benchJob(b *testing.B, p kernel.Params, cols, workers int) {
 	be := New(workers)
 	defer func() { _ = be.Close() }()
+	w := newBenchWindow(b, be, p, cols)
+	b.SetBytes(int64(w.read + len(w.slot.Out())))
+	for b.Loop() {
+		w.run(b, be)
+	}
+}
+
+// benchWindow is one matrix of ordinary weights: no NaN codes, scales about 1e-4.
+type benchWindow struct {
+	slot    kernel.Slot
+	read    int // bytes of the source
+	batches []kernel.Batch
+	tallies []kernel.Tally
+}
+
+func newBenchWindow(b *testing.B, be kernel.Backend, p kernel.Params, cols int) *benchWindow {
 	rows := benchCodes / cols / int(p.From.Size())
 	j := kernel.Job{Rows: rows, Cols: cols, SrcStride: cols, DstStride: cols, Scale: rows * cols * int(p.From.Size())}
 	if p.Transposed {
 		j.DstStride = rows
 	}
 	scales := 0
-	if p.Op == kernel.Dequant {
+	if p.Scaled() {
 		down, across := p.Blocks(&j)
 		scales, j.ScaleStride = down*across, across
 	}
 	out := rows * cols * int(p.To.Size())
+	if p.Op == kernel.Quantize {
+		j.DstStride = 0
+		size := int(p.Format.ScaleType(p.To).Size())
+		j.DstScale = rows * p.Format.RowBytes(cols)
+		j.DstBias = j.DstScale + rows*p.Format.Groups(cols)*size
+		out = j.DstBias
+		if p.Format.Mode == mlxquant.Affine {
+			out += j.DstBias - j.DstScale
+		} else {
+			j.DstBias = 0
+		}
+	}
 	s, err := be.NewSlot(j.Scale+scales*4, out)
 	if err != nil {
 		b.Fatal(err)
@@ -112,12 +141,12 @@ func benchJob(b *testing.B, p kernel.Params, cols, workers int) {
 			little.PutUint16(s.In()[j.Scale+2*i:], uint16(0x38C0+rng.IntN(64)))
 		}
 	}
-	batches, tallies := []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, make([]kernel.Tally, 1)
-	b.SetBytes(int64(j.Scale + out))
-	for b.Loop() {
-		if err := be.Run(b.Context(), s, batches, tallies); err != nil {
-			b.Fatal(err)
-		}
+	return &benchWindow{s, j.Scale, []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, make([]kernel.Tally, 1)}
+}
+
+func (w *benchWindow) run(b *testing.B, be kernel.Backend) {
+	if err := be.Run(b.Context(), w.slot, w.batches, w.tallies); err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -7,6 +7,7 @@ type scratch struct {
 	tables16 tables[uint16]
 	tables32 tables[uint32]
 	packer   packer
+	scales   [tileCols]float32  // of a row of thin blocks
 	line     [4 * tileCols]byte // results on their way to columns, sums on theirs to a cast
 }
 
@@ -18,10 +19,11 @@ type tables[T result] struct {
 
 // dequant computes a tile through tables: for each band of rows under one row of scales it fills the tables of the band's blocks,
 // then sweeps the rows.
-func dequant[T result](r *run, w *work, t tile, line []byte, s *tables[T], row rowFunc[T]) (found kernel.Tally) {
+func dequant[T result](r *run, w *work, t tile, line []byte, s *tables[T], fill fillFunc[T], row rowFunc[T]) (found kernel.Tally) {
 	sheet := r.sheet(w, t, line)
 	first, head := w.ColPhase+t.c0, w.BlockCols // head: columns of the tile in its first block
 	first, head = first/w.BlockCols, head-first%w.BlockCols
+	stream := w.packer == nil && !w.Transposed
 	n := (w.ColPhase+t.c1-1)/w.BlockCols - first + 1
 	for r0 := t.r0; r0 < t.r1; {
 		band := (w.RowPhase + r0) / w.BlockRows
@@ -38,7 +40,7 @@ func dequant[T result](r *run, w *work, t tile, line []byte, s *tables[T], row r
 		for ; r0 < r1; r0++ {
 			at := w.Src + r0*w.SrcStride + t.c0
 			src := r.in[at : at+t.c1-t.c0]
-			if row(sheet.results(r0, t.c0, len(src)), src, s.table[:n], head, w.BlockCols) {
+			if row(sheet.results(r0, t.c0, len(src)), src, s.table[:n], head, w.BlockCols, stream) {
 				countNaN(&found.NaN, src, r0, t.c0)
 			}
 			sheet.end(r0)

@@ -1,19 +1,40 @@
 package cpufallback
 
-// rows are the loops over elements, the place for vector code: every implementation of a loop gives the same bytes.
+import "github.com/metalcast/metalcast/internal/dtype"
+
+// rows are the loops over elements, the place for vector code: every implementation gives the same bytes.
 type rows struct {
-	row16 rowFunc[uint16]
-	row32 rowFunc[uint32]
+	fill16   fillFunc[uint16]
+	fill32   fillFunc[uint32]
+	row16    rowFunc[uint16]
+	row32    rowFunc[uint32]
+	multiply multiplyFunc
 }
 
+// fillFunc computes a block's table, as its rowFunc wants it: see fill. It gives the least magnitude of a code whose result is infinite
+// though code and scale are finite, 127 where there is none.
+type fillFunc[T result] func(t *table[T], scale float32, to dtype.DType) (least byte)
+
 // rowFunc sends a row of codes through the tables of its blocks: the first head codes through t[0], then width codes through each of
-// the others, the last of which may get fewer. dst has the size of len(src) results, stored little-endian. It tells whether
-// a NaN code was among them.
-type rowFunc[T result] func(dst, src []byte, t []table[T], head, width int) (nan bool)
+// the others, the last of which may get fewer. dst has the size of len(src) results, stored little-endian; stream says that it is not read
+// soon. It tells whether a NaN code was among them.
+type rowFunc[T result] func(dst, src []byte, t []table[T], head, width int, stream bool) (nan bool)
+
+// multiplyFunc multiplies a row, without tables: the first head codes by scales[0], then width codes by each of the others. It tells whether
+// results are infinite or NaN, and whether a NaN code was among the codes.
+type multiplyFunc func(dst, src []byte, scales []float32, head, width int, to dtype.DType) (inf, nan bool)
 
 // scalarRows load and store words through encoding/binary, which the compiler turns into single instructions where the byte order
 // fits: unsafe pointers would not be faster.
-var scalarRows = rows{row16, row32}
+var scalarRows = rows{fill[uint16], fill[uint32], row16, row32, multiplyRow}
+
+// bestRows is what the machine has.
+func bestRows() rows {
+	if r, ok := fastRows(); ok {
+		return r
+	}
+	return scalarRows
+}
 
 // Eight codes at once.
 const (
@@ -25,7 +46,7 @@ const (
 // seenNaN has bit 7 of a byte set where the magnitude is 0x7F. Other bits mean nothing.
 func seenNaN(codes uint64) uint64 { return codes&magnitudes + ones }
 
-func row16(dst, src []byte, t []table[uint16], head, width int) bool {
+func row16(dst, src []byte, t []table[uint16], head, width int, _ bool) bool {
 	var seen uint64
 	for i := range t {
 		t := &t[i]
@@ -54,7 +75,7 @@ func four(t *table[uint16], c *[4]byte) uint64 {
 	return uint64(t[c[0]]) | uint64(t[c[1]])<<16 | uint64(t[c[2]])<<32 | uint64(t[c[3]])<<48
 }
 
-func row32(dst, src []byte, t []table[uint32], head, width int) bool {
+func row32(dst, src []byte, t []table[uint32], head, width int, _ bool) bool {
 	var seen uint64
 	for i := range t {
 		t := &t[i]

@@ -115,9 +115,9 @@ func (r *run) do(s *scratch, w *work, t tile) kernel.Tally {
 	case w.Op != kernel.Dequant:
 		return r.cast(w, t, s.line[:])
 	case w.thin:
-		return r.multiply(w, t, s.line[:])
+		return r.multiply(w, t, s.line[:], s.scales[:])
 	case w.To.Size() == 2:
-		return dequant(r, w, t, s.line[:], &s.tables16, r.kernels.row16)
+		return dequant(r, w, t, s.line[:], &s.tables16, r.kernels.fill16, r.kernels.row16)
 	}
-	return dequant(r, w, t, s.line[:], &s.tables32, r.kernels.row32)
+	return dequant(r, w, t, s.line[:], &s.tables32, r.kernels.fill32, r.kernels.row32)
 }

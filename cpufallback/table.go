@@ -62,6 +62,19 @@ func fill[T result](t *table[T], scale float32, to dtype.DType) (least byte) {
 	return least
 }
 
+// leastOverflow is what fill gives, where the table is not at hand.
+func leastOverflow(scale float32, to dtype.DType) (least byte) {
+	inf := roundTo(to, infinity)
+	result := func(c byte) uint32 { return roundTo(to, product(c, scale)&^(1<<31)) }
+	if !finite(scale) || result(126) != inf {
+		return 127
+	}
+	for result(least) != inf {
+		least++
+	}
+	return least
+}
+
 // fillNormal computes a table in which normal codes have normal products in float32. The mantissa of such a product depends on the
 // mantissa of the code alone, so one multiplication for each gives the others by steps of the exponent; in bfloat16 that holds of
 // rounded products too, in float16 each is rounded. Subnormal codes are products of their own.

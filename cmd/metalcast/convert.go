@@ -76,7 +76,9 @@ The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 	f.StringVar(&nan, "nan-policy", "error", "error or keep: what to do at NaN codes and non-finite scales")
 	f.BoolVar(&o.AllowOverflow, "allow-overflow", false, "let values that are too large for --dtype become infinite")
 	f.BoolVar(&o.IgnoreSpace, "ignore-space", false, "begin although the disk seems too small")
-	f.BoolVar(&o.Restart, "restart", false, "remove what an interrupted run left in DST.partial, and begin anew")
+	f.BoolVar(&o.Restart, "restart", false, "remove what an interrupted run left in DST.partial, and begin anew; without it that run is gone on with")
+	f.Var(sizeFlag{&o.CheckpointEvery}, "checkpoint-every", "output that a crash may cost, about: it is then done again (default 2GiB)")
+	f.BoolVar(&o.Hashes, "hashes", false, "record the SHA-256 of the shards in metalcast.json too, which takes reading them back")
 	f.BoolVar(&o.Verify, "verify", false, "read everything back and compare it with a second computation before DST appears")
 	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing; DST may be left out")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
@@ -163,6 +165,9 @@ func showReport(u *ui, r *metalcast.Report) {
 	verified := ""
 	if r.Verified {
 		verified = ", verified byte by byte"
+	}
+	if r.Resumed {
+		u.messagef("an interrupted run had done a part, which was kept")
 	}
 	u.messagef("%s: %s in %s, %s%s", r.Destination, count(len(r.Tensors), "tensor"), count(len(r.Shards), "shard"), bytesText(r.BytesWritten), verified)
 	u.messagef("%.1f s, %s/s read and written, peak memory %s, computed by %s", r.Seconds,

@@ -77,7 +77,7 @@ bfloat16 one that mlx-lm, mlx-vlm and vllm-metal load, in one streaming pass and
 		return fault.New(metalcast.ErrUsage, "", "%v", err).WithHint("see \"%s --help\"", cmd.CommandPath())
 	})
 	root.PersistentFlags().BoolVar(&u.quiet, "quiet", false, "no progress and no messages but errors")
-	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newSynth(u), newParity(u), newDoctor(u), newVersion(u), newMan(u))
+	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newVerify(u), newSynth(u), newParity(u), newBench(u), newDoctor(u), newVersion(u), newMan(u))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
 	}

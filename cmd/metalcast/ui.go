@@ -112,7 +112,8 @@ func (u *ui) report(err error, code int) {
 	if errors.As(err, &bug) {
 		defer fmt.Fprintf(u.err, "%s", bug.Stack)
 	}
-	if u.json && u.printJSONError(err, code) == nil {
+	var told alreadyShown
+	if u.json && (errors.As(err, &told) || u.printJSONError(err, code) == nil) {
 		return
 	}
 	switch code {
@@ -127,12 +128,27 @@ func (u *ui) report(err error, code int) {
 	if hint := metalcast.Hint(err); hint != "" && !(code == exitNothing && u.quiet) {
 		u.errorf("hint: %s", hint)
 	}
+	if kept := keptIn(err); kept != "" {
+		u.errorf("hint: what was done is in %s; the same command again goes on with it, --restart begins anew", path(kept))
+	}
+}
+
+// keptIn is the directory that holds the work of a conversion that ended early, "" where there is none.
+func keptIn(err error) string {
+	var kept *metalcast.Interrupted
+	if errors.As(err, &kept) {
+		return kept.Partial
+	}
+	return ""
 }
 
 // interruption tells what an interrupt left behind, going by the errors that are joined to err.
 func interruption(err error) string {
 	left := besidesCanceled(err)
-	if len(left) == 0 {
+	switch {
+	case len(left) == 0 && keptIn(err) != "":
+		return "interrupted"
+	case len(left) == 0:
 		return "interrupted; nothing was left behind"
 	}
 	return "interrupted; " + oneLine(errors.Join(left...))
@@ -141,6 +157,10 @@ func interruption(err error) string {
 func besidesCanceled(err error) (list []error) {
 	if !errors.Is(err, context.Canceled) {
 		return []error{err}
+	}
+	var kept *metalcast.Interrupted
+	if errors.As(err, &kept) {
+		err = kept.Err
 	}
 	var at *fault.Error
 	if errors.As(err, &at) && at == err { //nolint:errorlint // its kind and cause are no further errors
@@ -165,8 +185,9 @@ func (u *ui) printJSONError(err error, code int) error {
 		Error    string `json:"error"`
 		Hint     string `json:"hint,omitempty"`
 		Source   string `json:"source,omitempty"` // usable as it is
+		Kept     string `json:"kept,omitempty"`   // the directory with what was done, from which the same command goes on
 		ExitCode int    `json:"exit_code"`
-	}{text, metalcast.Hint(err), metalcast.UsableDir(err), code})
+	}{text, metalcast.Hint(err), metalcast.UsableDir(err), keptIn(err), code})
 }
 
 func (u *ui) printJSON(v any) error {

@@ -4,12 +4,14 @@ package checkpoint
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
@@ -23,6 +25,9 @@ const (
 	CardName   = "README.md"
 	// LockName is metalcast's own: the mark of a directory in the making.
 	LockName = "metalcast.lock"
+	// ProvenanceName and JournalName are its own too: where a converted checkpoint comes from, and how far its making came.
+	ProvenanceName = "metalcast.json"
+	JournalName    = "metalcast.journal"
 )
 
 // Tensor is an entry of a shard's header.
@@ -40,8 +45,10 @@ func (t *Tensor) String() string { return fmt.Sprintf("tensor %q", t.Name) }
 
 // Shard is one .safetensors file.
 type Shard struct {
-	Name string
-	Size int64
+	Name      string
+	Size      int64
+	HeaderSum [sha256.Size]byte // of the header's JSON text
+	Written   time.Time         // the file's time when its header was read
 
 	seen os.FileInfo // when its header was read
 }
@@ -142,7 +149,7 @@ func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string)
 		if i == 0 {
 			v.Format = h.Metadata["format"]
 		}
-		v.Shards = append(v.Shards, Shard{name, seen.Size(), seen})
+		v.Shards = append(v.Shards, Shard{name, seen.Size(), h.Sum, seen.ModTime(), seen})
 		for _, t := range h.Tensors {
 			v.Tensors = append(v.Tensors, Tensor{t.Name, t.DType, t.Shape, i, h.DataStart + t.Begin, t.Size()})
 		}
@@ -262,7 +269,7 @@ func (v *Inventory) addFile(l *listing, name string) error {
 }
 
 func staysBehind(name string) bool {
-	if name == "hf_quant_config.json" || name == LockName || strings.HasSuffix(name, ".safetensors.index.json") || name == "pytorch_model.bin.index.json" {
+	if name == "hf_quant_config.json" || name == LockName || name == ProvenanceName || name == JournalName || strings.HasSuffix(name, ".safetensors.index.json") || name == "pytorch_model.bin.index.json" {
 		return true
 	}
 	switch filepath.Ext(name) {

@@ -1,14 +1,14 @@
 package engine
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-
-	"github.com/gofrs/flock"
 
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
@@ -21,101 +21,189 @@ const (
 	lockText = "a conversion by metalcast is in progress here, or was interrupted\n"
 )
 
+// DefaultEvery is how many bytes of output a crash may cost: those written since the last checkpoint.
+const DefaultEvery = 2 << 30
+
 // Dir is the Sink that makes a checkpoint directory. All work happens in DST.partial; DST appears, complete and synced, by one rename. Until a
-// shard's data is synced its first 8 bytes stay zero, so that no reader takes it for a safetensors file.
+// shard's data is synced its first 8 bytes stay zero, so that no reader takes it for a safetensors file. A journal says what is durable already, so that
+// a run that was cut short can go on.
 type Dir struct {
+	fs      FS
 	path    string // of DST
 	empty   bool   // DST was an empty directory
 	partial string
-	lock    *flock.Flock
-	shards  []plan.Shard
-	files   []*os.File
-	pacers  []pacer
+	unlock  func() error
+	plan    *plan.Plan
+	files   []File
+	journal *journal
+	state   []byte
+	room    func() error
+	every   int64
+
+	done     pieceSet
+	progress Progress // that is written, durable or not
+	touched  []bool   // shards, since the last checkpoint
+	unsafe   int64    // bytes written since then
 }
 
-// CreateDir makes DST.partial with all shards at their real size. With restart, what an interrupted run left there goes first. dst's parent must be resolved and exist.
-func CreateDir(dst string, shards []plan.Shard, restart bool) (*Dir, error) {
-	empty, err := newdir.Free(dst)
+// DirOptions are the choices of CreateDir.
+type DirOptions struct {
+	FS      FS           // nil: OS
+	State   []byte       // JSON on one line: what the output's bytes depend on. Only a run with the same State goes on with what another left
+	Restart bool         // removes what another run left, whatever it was
+	Every   int64        // bytes of output between checkpoints, about; 0: DefaultEvery
+	Room    func() error // called before anything is made anew, and not where a run goes on; its error ends CreateDir
+}
+
+// Differs is why a DST.partial cannot be gone on with: it was begun with another State.
+type Differs struct {
+	Partial   string
+	Had, Have []byte // the States
+}
+
+func (d *Differs) Error() string {
+	return d.Partial + ": was left by a run with other options or another source"
+}
+
+// CreateDir makes DST.partial with all shards at their real size, or goes on with one that an earlier run of the same conversion left. dst's parent must be
+// resolved and exist.
+func CreateDir(dst string, p *plan.Plan, o DirOptions) (*Dir, error) {
+	if o.FS == nil {
+		o.FS = OS{}
+	}
+	empty, err := o.FS.Free(dst)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{path: dst, empty: empty, partial: newdir.Partial(dst), shards: shards, pacers: make([]pacer, len(shards))}
-	if err := d.begin(restart); err != nil {
+	d := &Dir{
+		fs: o.FS, path: dst, empty: empty, partial: newdir.Partial(dst), plan: p, state: o.State, room: o.Room, every: cmp.Or(o.Every, DefaultEvery),
+		done: newPieceSet(len(p.Pieces)), touched: make([]bool, len(p.Shards)),
+	}
+	resume, err := d.begin(o.Restart)
+	if err != nil {
 		return nil, err
 	}
-	for i := range shards {
-		if err := d.createShard(i); err != nil {
-			return nil, errors.Join(d.explain(shards[i].Name, err), d.Abort())
+	if resume {
+		if err := d.resume(); err != nil {
+			return nil, errors.Join(err, d.close())
 		}
+		return d, nil
+	}
+	if err := d.create(); err != nil {
+		return nil, errors.Join(err, d.Abort())
 	}
 	return d, nil
 }
 
-// begin makes DST.partial and locks it. What it made goes again if it fails.
-func (d *Dir) begin(restart bool) (err error) {
-	err = os.Mkdir(d.partial, 0o755)
+// begin makes DST.partial, or takes over the one that is there, and locks it. What it made goes again if it fails. It tells whether another run's work can be
+// gone on with.
+func (d *Dir) begin(restart bool) (resume bool, err error) {
+	err = d.fs.Mkdir(d.partial)
 	found := errors.Is(err, fs.ErrExist)
 	if err != nil && !found {
-		return newdir.Explain(d.partial, err)
+		return false, newdir.Explain(d.partial, err)
 	}
-	marker := filepath.Join(d.partial, lockName)
 	left := false
 	if found {
-		if left, err = leftBehind(d.partial); err != nil {
-			return err
+		if left, err = d.leftBehind(); err != nil {
+			return false, err
 		}
 	}
-	d.lock = flock.New(marker)
-	ok, err := d.lock.TryLock()
-	if err == nil && !ok {
-		return fault.New(nil, d.partial, "another metalcast is writing there")
+	marker := filepath.Join(d.partial, lockName)
+	unlock, ok, err := d.fs.Lock(marker)
+	switch {
+	case err == nil && !ok:
+		return false, fault.New(nil, d.partial, "another metalcast is writing there")
+	case err == nil && left && !restart:
+		resume, err = d.canResume()
+		if err != nil {
+			return false, errors.Join(err, unlock())
+		}
 	}
-	if err == nil && left && !restart {
-		d.lock.Close()
-		return fault.New(nil, d.partial, "was left by an interrupted run").WithHint("--restart removes it and begins anew")
-	}
-	if err == nil {
-		err = d.clear()
-	}
-	if err == nil {
-		err = os.WriteFile(marker, []byte(lockText), 0o644)
+	if err == nil && !resume {
+		if err = d.clear(); err == nil && d.room != nil {
+			err = d.room()
+		}
+		if err == nil {
+			err = d.writeMarker(marker)
+		}
 	}
 	if err != nil {
-		d.lock.Close()
-		if !left { // what is left of a run keeps its marker
-			os.Remove(marker)
-			os.Remove(d.partial) // if it is empty
+		if unlock != nil {
+			_ = unlock() // err is what matters
 		}
-		return newdir.Explain(d.partial, err)
+		if !left { // what is left of a run keeps its marker
+			_ = d.fs.Remove(marker)
+			_ = d.fs.Remove(d.partial) // if it is empty
+		}
+		return false, newdir.Explain(d.partial, err)
 	}
-	return nil
+	d.unlock = unlock
+	return resume, nil
+}
+
+// writeMarker makes the mark durable before there is anything else: what is found without it is not metalcast's.
+func (d *Dir) writeMarker(name string) error {
+	f, err := d.fs.Create(name, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte(lockText), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return d.fs.SyncDir(d.partial)
 }
 
 // leftBehind tells whether an existing DST.partial is a run's leftover. One that is neither that nor empty is refused.
-func leftBehind(partial string) (bool, error) {
-	entries, err := os.ReadDir(partial)
+func (d *Dir) leftBehind() (bool, error) {
+	names, err := d.fs.List(d.partial)
 	if err != nil {
-		return false, newdir.Explain(partial, err)
+		return false, newdir.Explain(d.partial, err)
 	}
-	if len(entries) == 0 {
+	if len(names) == 0 {
 		return false, nil
 	}
-	text, err := os.ReadFile(filepath.Join(partial, lockName))
-	if err != nil || string(text) != lockText && !(len(text) == 0 && len(entries) == 1) {
-		return false, fault.New(nil, partial, "exists and was not made by metalcast").WithHint("remove it, or choose another destination")
+	text, err := readIfThere(d.fs, d.partial, lockName)
+	if err != nil {
+		return false, d.explain(lockName, err)
 	}
+	if string(text) != lockText && !(len(text) == 0 && len(names) == 1 && names[0] == lockName) {
+		return false, fault.New(nil, d.partial, "exists and was not made by metalcast").WithHint("remove it, or choose another destination")
+	}
+	return true, nil
+}
+
+// canResume reads the journal: without one that says anything there is nothing to go on with; one of another conversion is refused.
+func (d *Dir) canResume() (bool, error) {
+	state, last, end, err := readJournal(d.fs, d.partial)
+	if err != nil || state == nil || len(last.Done) == 0 {
+		return false, err
+	}
+	if !bytes.Equal(state, d.state) {
+		return false, &Differs{d.partial, state, d.state}
+	}
+	done, ok := setOf(len(d.plan.Pieces), last.Done)
+	if !ok {
+		return false, fault.New(nil, filepath.Join(d.partial, journalName), "names pieces that the conversion does not have").WithHint("--restart begins anew")
+	}
+	d.done, d.progress = done, last
+	d.journal = &journal{end: end}
 	return true, nil
 }
 
 // clear empties DST.partial, but for the lock.
 func (d *Dir) clear() error {
-	entries, err := os.ReadDir(d.partial)
+	names, err := d.fs.List(d.partial)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if e.Name() != lockName {
-			if err := os.RemoveAll(filepath.Join(d.partial, e.Name())); err != nil {
+	for _, name := range names {
+		if name != lockName {
+			if err := d.fs.RemoveAll(filepath.Join(d.partial, name)); err != nil {
 				return err
 			}
 		}
@@ -123,51 +211,125 @@ func (d *Dir) clear() error {
 	return nil
 }
 
-func (d *Dir) createShard(i int) error {
-	s := &d.shards[i]
-	f, err := os.OpenFile(filepath.Join(d.partial, s.Name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+// create makes the shards and the journal.
+func (d *Dir) create() error {
+	for i := range d.plan.Shards {
+		s := &d.plan.Shards[i]
+		f, err := d.fs.Create(filepath.Join(d.partial, s.Name), s.Size)
+		if err != nil {
+			return d.explain(s.Name, err)
+		}
+		d.files = append(d.files, f)
+		if _, err := f.WriteAt(s.Header[8:], 8); err != nil {
+			return d.explain(s.Name, err)
+		}
+		d.touched[i] = true
+	}
+	var err error
+	if d.journal, err = startJournal(d.fs, d.partial, d.state); err != nil {
+		return d.explain(journalName, err)
+	}
+	for _, dir := range []string{d.partial, filepath.Dir(d.partial)} {
+		if err := d.fs.SyncDir(dir); err != nil {
+			return newdir.Explain(dir, err)
+		}
+	}
+	return nil
+}
+
+// resume opens what another run made.
+func (d *Dir) resume() error {
+	for i := range d.plan.Shards {
+		s := &d.plan.Shards[i]
+		f, size, err := d.fs.Open(filepath.Join(d.partial, s.Name))
+		if err != nil {
+			return d.explain(s.Name, err)
+		}
+		d.files = append(d.files, f)
+		if size != s.Size {
+			return fault.New(nil, filepath.Join(d.partial, s.Name), "is %d bytes long, the interrupted run made it of %d", size, s.Size).WithHint("--restart begins anew")
+		}
+		// A run that ended while it sealed its shards may have written the first bytes of some.
+		if _, err := f.WriteAt(append(make([]byte, 8), s.Header[8:]...), 0); err != nil {
+			return d.explain(s.Name, err)
+		}
+		d.touched[i] = true
+	}
+	j, err := resumeJournal(d.fs, d.partial, d.journal.end)
 	if err != nil {
-		return err
+		return d.explain(journalName, err)
 	}
-	d.files = append(d.files, f)
-	if err := preallocate(f, s.Size); err != nil {
-		return err
-	}
-	_, err = f.WriteAt(s.Header[8:], 8)
-	return err
+	d.journal = j
+	return nil
 }
 
 func (d *Dir) explain(name string, err error) error {
 	return newdir.Explain(filepath.Join(d.partial, name), err)
 }
 
+// Resumed is how far the run that this one goes on with came; nothing where it is the first.
+func (d *Dir) Resumed() Progress { return d.progress }
+
 // WriteAt writes p to a shard at off.
 func (d *Dir) WriteAt(shard int, p []byte, off int64) error {
-	f := d.files[shard]
-	if _, err := f.WriteAt(p, off); err != nil {
-		return d.explain(d.shards[shard].Name, err)
+	d.touched[shard] = true
+	d.unsafe += int64(len(p))
+	if _, err := d.files[shard].WriteAt(p, off); err != nil {
+		return d.explain(d.plan.Shards[shard].Name, err)
 	}
-	if err := d.pacers[shard].wrote(f, off, int64(len(p))); err != nil {
-		return d.explain(d.shards[shard].Name, err)
+	return nil
+}
+
+// Done implements Keeper: now and then what is written becomes durable and the journal says so.
+func (d *Dir) Done(pieces []int32, r *Result) error {
+	for _, i := range pieces {
+		d.done.add(i)
 	}
+	d.progress.Findings, d.progress.NVFP4 = r.Findings, r.NVFP4
+	if d.unsafe < d.every {
+		return nil
+	}
+	return d.checkpoint()
+}
+
+// checkpoint syncs the shards that were written to, and only then names in the journal what they hold.
+func (d *Dir) checkpoint() error {
+	for i, f := range d.files {
+		if !d.touched[i] {
+			continue
+		}
+		if err := f.Sync(); err != nil { // pages may be lost; the system reports that once and a second sync would lie
+			return d.explain(d.plan.Shards[i].Name, err)
+		}
+		d.touched[i] = false
+	}
+	d.progress.Done = d.done.ranges(len(d.plan.Pieces))
+	line, err := json.Marshal(&d.progress)
+	if err == nil {
+		err = d.journal.append(line)
+	}
+	if err != nil {
+		return d.explain(journalName, err)
+	}
+	d.unsafe = 0
 	return nil
 }
 
 // Seal syncs every shard's data and only then writes the 8 bytes that make it a safetensors file. The file can be read back from then on.
 func (d *Dir) Seal(ctx context.Context) error {
+	if err := d.checkpoint(); err != nil {
+		return err
+	}
 	for i, f := range d.files {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := newdir.FlushFailure(f.Sync())
+		_, err := f.WriteAt(d.plan.Shards[i].Header[:8], 0)
 		if err == nil {
-			_, err = f.WriteAt(d.shards[i].Header[:8], 0)
+			err = f.Sync()
 		}
-		if err == nil {
-			err = newdir.FlushFailure(f.Sync())
-		}
-		if err != nil { // pages may be lost; the system reports that once and a second sync would lie
-			return d.explain(d.shards[i].Name, err)
+		if err != nil {
+			return d.explain(d.plan.Shards[i].Name, err)
 		}
 	}
 	return nil
@@ -175,8 +337,8 @@ func (d *Dir) Seal(ctx context.Context) error {
 
 // Forget drops the shards from the page cache, so that reading them back reads the disk.
 func (d *Dir) Forget() {
-	for i, f := range d.files {
-		forget(f, d.shards[i].Size)
+	for _, f := range d.files {
+		f.Forget()
 	}
 }
 
@@ -189,28 +351,48 @@ func (d *Dir) ReadAt(shard int, p []byte, off int64) error {
 // AddFile writes a file beside the shards, synced, from a reader. Its name may lie in a directory, which is made.
 func (d *Dir) AddFile(ctx context.Context, name string, from io.Reader) error {
 	path := filepath.Join(d.partial, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return d.explain(name, err)
+	if dir := filepath.Dir(path); dir != d.partial {
+		if err := d.fs.MkdirAll(dir); err != nil {
+			return d.explain(name, err)
+		}
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := d.fs.Create(path, 0)
 	if err != nil {
 		return d.explain(name, err)
 	}
-	defer f.Close()
-	if _, err := io.Copy(f, untilDone{ctx, from}); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return d.explain(name, err)
+	_, err = io.Copy(&appender{f, 0}, untilDone{ctx, from})
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := newdir.FlushFailure(f.Sync()); err != nil {
-		return d.explain(name, err)
+	err = errors.Join(err, f.Close())
+	if err == nil && filepath.Dir(path) != d.partial {
+		err = d.fs.SyncDir(filepath.Dir(path))
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return d.explain(name, err)
 }
 
-// Open opens a file of DST.partial for reading.
-func (d *Dir) Open(name string) (*os.File, error) { return os.Open(filepath.Join(d.partial, name)) }
+// appender writes to the end of a file.
+type appender struct {
+	file File
+	end  int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.file.WriteAt(p, a.end)
+	a.end += int64(n)
+	return n, err
+}
+
+// ReadFile reads a file of DST.partial whole.
+func (d *Dir) ReadFile(name string) ([]byte, error) {
+	return d.fs.ReadFile(filepath.Join(d.partial, name))
+}
 
 // untilDone reads until its context ends.
 type untilDone struct {
@@ -227,28 +409,40 @@ func (r untilDone) Read(p []byte) (int, error) {
 
 // Commit makes DST appear: everything in DST.partial is synced by now, one exclusive rename follows. Where it fails DST.partial stays, complete.
 func (d *Dir) Commit() error {
-	defer d.lock.Close()
 	if err := d.closeFiles(); err != nil {
-		return newdir.Explain(d.partial, err)
+		return errors.Join(newdir.Explain(d.partial, err), d.unlock())
 	}
-	if err := newdir.Publish(d.partial, d.path, d.empty); err != nil {
-		return err
+	if err := d.fs.Publish(d.partial, d.path, d.empty); err != nil {
+		return errors.Join(err, d.unlock())
 	}
-	// Last, so that a leftover is never without its marker.
-	if err := os.Remove(filepath.Join(d.path, lockName)); err != nil {
-		return newdir.Explain(d.path, err)
+	for _, name := range []string{journalName, lockName} { // the marker last, so that a leftover is never without it
+		if err := d.fs.Remove(filepath.Join(d.path, name)); err != nil {
+			return errors.Join(newdir.Explain(d.path, err), d.unlock())
+		}
 	}
-	return nil
+	return d.unlock()
+}
+
+// Keep leaves DST.partial for a run that goes on, with all that is written named in its journal, as far as it can be made durable. It tells whether there is
+// anything to go on with; what holds nothing is removed.
+func (d *Dir) Keep() (bool, error) {
+	err := d.checkpoint()
+	if len(d.progress.Done) == 0 {
+		return false, errors.Join(err, d.Abort())
+	}
+	return true, errors.Join(err, d.close())
 }
 
 // Abort removes DST.partial and everything in it.
 func (d *Dir) Abort() error {
 	var left error
-	if err := os.RemoveAll(d.partial); err != nil {
+	if err := d.fs.RemoveAll(d.partial); err != nil {
 		left = &fault.Error{Where: d.partial, What: "cannot be removed", Err: newdir.Cause(err)}
 	}
-	return errors.Join(d.closeFiles(), left, d.lock.Close())
+	return errors.Join(d.close(), left)
 }
+
+func (d *Dir) close() error { return errors.Join(d.closeFiles(), d.unlock()) }
 
 func (d *Dir) closeFiles() error {
 	var errs []error
@@ -256,5 +450,9 @@ func (d *Dir) closeFiles() error {
 		errs = append(errs, f.Close())
 	}
 	d.files = nil
+	if d.journal != nil && d.journal.file != nil {
+		errs = append(errs, d.journal.file.Close())
+		d.journal.file = nil
+	}
 	return errors.Join(errs...)
 }

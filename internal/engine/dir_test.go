@@ -17,7 +17,7 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-var oneShard = []plan.Shard{{Name: "model.safetensors", Header: []byte("12345678{header}"), Size: 16 + 100}}
+var oneShard = &plan.Plan{Shards: []plan.Shard{{Name: "model.safetensors", Header: []byte("12345678{header}"), Size: 16 + 100}}}
 
 func TestDirAppearsWholeByOneRename(t *testing.T) {
 	for _, exists := range []bool{false, true} {
@@ -25,7 +25,7 @@ func TestDirAppearsWholeByOneRename(t *testing.T) {
 		if exists { // an empty directory is as good as none
 			require.NoError(t, os.Mkdir(dst, 0o755))
 		}
-		d, err := engine.CreateDir(dst, oneShard, false)
+		d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
 		require.NoError(t, err)
 		shard := filepath.Join(dst+".partial", "model.safetensors")
 		st, err := os.Stat(shard)
@@ -53,7 +53,7 @@ func TestDirAppearsWholeByOneRename(t *testing.T) {
 
 func TestDirAbortLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
-	d, err := engine.CreateDir(filepath.Join(parent, "dst"), oneShard, false)
+	d, err := engine.CreateDir(filepath.Join(parent, "dst"), oneShard, engine.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, d.Abort())
 	entries, err := os.ReadDir(parent)
@@ -66,42 +66,94 @@ func TestDirRefuses(t *testing.T) {
 	full := filepath.Join(parent, "full")
 	require.NoError(t, os.Mkdir(full, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(full, "x"), nil, 0o644))
-	_, err := engine.CreateDir(full, oneShard, false)
+	_, err := engine.CreateDir(full, oneShard, engine.DirOptions{})
 	require.ErrorContains(t, err, "full: exists and is not empty")
 	file := filepath.Join(parent, "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	_, err = engine.CreateDir(file, oneShard, false)
+	_, err = engine.CreateDir(file, oneShard, engine.DirOptions{})
 	require.ErrorContains(t, err, "file: exists and is no directory")
 
 	require.NoError(t, os.Mkdir(filepath.Join(parent, "a.partial"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(parent, "a.partial", "mine"), nil, 0o644))
-	_, err = engine.CreateDir(filepath.Join(parent, "a"), oneShard, true)
+	_, err = engine.CreateDir(filepath.Join(parent, "a"), oneShard, engine.DirOptions{Restart: true})
 	require.ErrorContains(t, err, "a.partial: exists and was not made by metalcast")
 	assert.FileExists(t, filepath.Join(parent, "a.partial", "mine"))
 }
 
 func TestDirLocksOutASecondRun(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
-	d, err := engine.CreateDir(dst, oneShard, false)
+	d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
 	require.NoError(t, err)
-	_, err = engine.CreateDir(dst, oneShard, true)
+	_, err = engine.CreateDir(dst, oneShard, engine.DirOptions{Restart: true})
 	require.ErrorContains(t, err, "another metalcast is writing there")
 	require.NoError(t, d.Abort())
 }
 
-func TestDirRestart(t *testing.T) {
-	dst := filepath.Join(t.TempDir(), "dst")
-	require.NoError(t, os.Mkdir(dst+".partial", 0o755)) // as a killed run leaves it: the lock is free
-	for _, name := range []string{"metalcast.lock", "model.safetensors", "old"} {
-		require.NoError(t, os.WriteFile(filepath.Join(dst+".partial", name), []byte("a conversion by metalcast is in progress here, or was interrupted\n"), 0o644))
+// leave makes a DST.partial as a killed run leaves it: the lock is free.
+func leave(t *testing.T, dst, journal string) {
+	t.Helper()
+	require.NoError(t, os.Mkdir(dst+".partial", 0o755))
+	for name, text := range map[string]string{
+		"metalcast.lock": "a conversion by metalcast is in progress here, or was interrupted\n", "metalcast.journal": journal,
+		"model.safetensors": strings.Repeat("x", 116), "old": "",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dst+".partial", name), []byte(text), 0o644))
 	}
-	_, err := engine.CreateDir(dst, oneShard, false)
-	require.ErrorContains(t, err, "was left by an interrupted run")
-	assert.FileExists(t, filepath.Join(dst+".partial", "old"))
-	d, err := engine.CreateDir(dst, oneShard, true)
-	require.NoError(t, err)
-	assert.NoFileExists(t, filepath.Join(dst+".partial", "old"))
-	require.NoError(t, d.Abort())
+}
+
+func TestDirGoesOnWithWhatIsThere(t *testing.T) {
+	p := *oneShard
+	p.Pieces = make([]plan.Piece, 10)
+	for name, test := range map[string]struct {
+		journal string
+		done    [][2]int32
+		err     string
+	}{
+		"no journal":                {"", nil, ""},
+		"no first line":             {`{"a":1`, nil, ""},
+		"no checkpoint":             {"{\"a\":1}\n", nil, ""},
+		"a checkpoint":              {"{\"a\":1}\n{\"done\":[[0,3],[5,7]]}\n", [][2]int32{{0, 3}, {5, 7}}, ""},
+		"the last of several":       {"{\"a\":1}\n{\"done\":[[0,3]]}\n{\"done\":[[0,4]]}\n", [][2]int32{{0, 4}}, ""},
+		"a torn last line":          {"{\"a\":1}\n{\"done\":[[0,3]]}\n{\"done\":[[0,", [][2]int32{{0, 3}}, ""},
+		"garbage for a last line":   {"{\"a\":1}\n{\"done\":[[0,3]]}\n\x00\x00\x00\n", [][2]int32{{0, 3}}, ""},
+		"another state":             {"{\"a\":2}\n{\"done\":[[0,3]]}\n", nil, "was left by a run with other options or another source"},
+		"another state, no advance": {"{\"a\":2}\n{\"done\":[]}\n", nil, ""},
+		"pieces beyond the plan":    {"{\"a\":1}\n{\"done\":[[0,11]]}\n", nil, "names pieces that the conversion does not have"},
+		"a range that runs back":    {"{\"a\":1}\n{\"done\":[[3,1]]}\n", nil, "names pieces that the conversion does not have"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dst := filepath.Join(t.TempDir(), "dst")
+			leave(t, dst, test.journal)
+			o := engine.DirOptions{State: []byte(`{"a":1}`)}
+			d, err := engine.CreateDir(dst, &p, o)
+			if test.err != "" {
+				require.ErrorContains(t, err, test.err)
+				assert.FileExists(t, filepath.Join(dst+".partial", "old"), "nothing is touched")
+				o.Restart = true
+				d, err = engine.CreateDir(dst, &p, o)
+			}
+			require.NoError(t, err)
+			assert.Equal(t, test.done, d.Resumed().Done)
+			if test.done == nil { // begun anew
+				assert.NoFileExists(t, filepath.Join(dst+".partial", "old"))
+			}
+			b, err := os.ReadFile(filepath.Join(dst+".partial", "model.safetensors"))
+			require.NoError(t, err)
+			assert.Equal(t, make([]byte, 8), b[:8], "no reader takes it for a model")
+			require.NoError(t, d.Abort())
+			assert.NoDirExists(t, dst+".partial")
+		})
+	}
+}
+
+func TestDirRefusesShardsOfAnotherSize(t *testing.T) {
+	p := *oneShard
+	p.Pieces = make([]plan.Piece, 10)
+	dst := filepath.Join(t.TempDir(), "dst")
+	leave(t, dst, "{}\n{\"done\":[[0,3]]}\n")
+	require.NoError(t, os.Truncate(filepath.Join(dst+".partial", "model.safetensors"), 100))
+	_, err := engine.CreateDir(dst, &p, engine.DirOptions{State: []byte("{}")})
+	require.ErrorContains(t, err, "model.safetensors: is 100 bytes long, the interrupted run made it of 116")
 }
 
 func TestDirCommitNeverReplacesAnything(t *testing.T) {
@@ -119,7 +171,7 @@ func TestDirCommitNeverReplacesAnything(t *testing.T) {
 				if before {
 					require.NoError(t, os.Mkdir(dst, 0o755))
 				}
-				d, err := engine.CreateDir(dst, oneShard, false)
+				d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
 				require.NoError(t, err)
 				require.NoError(t, d.Seal(t.Context()))
 				if before {
@@ -142,13 +194,13 @@ func TestDirCommitNeverReplacesAnything(t *testing.T) {
 func TestDirUsesAnEmptyPartial(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
 	require.NoError(t, os.Mkdir(dst+".partial", 0o755))
-	d, err := engine.CreateDir(dst, oneShard, false)
+	d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, d.Abort())
 }
 
 func TestDirStopsCopyingWithItsContext(t *testing.T) {
-	d, err := engine.CreateDir(filepath.Join(t.TempDir(), "dst"), oneShard, false)
+	d, err := engine.CreateDir(filepath.Join(t.TempDir(), "dst"), oneShard, engine.DirOptions{})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

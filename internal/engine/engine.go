@@ -27,23 +27,30 @@ type Sink interface {
 	WriteAt(shard int, p []byte, off int64) error
 }
 
+// Keeper is a Sink that keeps account of what is written.
+type Keeper interface {
+	// Done says that all results of these pieces are written, and what was counted so far. Pieces come in no particular order.
+	Done(pieces []int32, r *Result) error
+}
+
 // Options are the choices that do not change a byte of sound checkpoints' output.
 type Options struct {
 	KeepNaN       bool              // go on at NaN codes and non-finite scales
 	AllowOverflow bool              // go on at finite values that become infinite
+	Resumed       Progress          // how far an earlier run came, with which this one's counts begin
 	Progress      func(bytes int64) // called after each window with the source bytes done since the last call; may be nil
 }
 
 // Finding is what a source tensor held that it should not, under the options that go on.
 type Finding struct {
-	Tensor string
-	Tally  kernel.Tally // positions of the first occurrence, in the tensor's last two dimensions
+	Tensor string       `json:"tensor"`
+	Tally  kernel.Tally `json:"tally"` // positions of the first occurrence, in the tensor's last two dimensions
 }
 
 // Result is what a run counted.
 type Result struct {
-	Read, Written int64 // bytes
-	Findings      []Finding
+	Read, Written int64     // bytes
+	Findings      []Finding // those of an earlier run, with which this one goes on, among them
 	NVFP4         Groups
 }
 
@@ -73,10 +80,25 @@ func NewRing(s *Schedule, be kernel.Backend) (*Ring, error) {
 	return r, nil
 }
 
+// Holds tells whether the ring is large enough for a schedule.
+func (r *Ring) Holds(s *Schedule) bool {
+	if len(r.slots) < min(s.Slots, s.Count) {
+		return false
+	}
+	for _, x := range r.slots {
+		if len(x.mem.In()) < s.In || len(x.mem.Out()) < s.Out || len(x.tallies) < s.Jobs {
+			return false
+		}
+	}
+	return true
+}
+
 // Run executes the plan. It returns when everything is written, or at the first error or cancellation with all stages stopped.
 func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source, dst Sink, o Options) (Result, error) {
 	be, slots := ring.be, len(ring.slots)
 	r := runner{plan: p, src: src, dst: dst, be: be, opts: o}
+	r.result.Findings, r.result.NVFP4 = slices.Clone(o.Resumed.Findings), o.Resumed.NVFP4
+	r.keeper, _ = dst.(Keeper)
 	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
 	running := make(chan struct{}, be.InFlight())
 	for _, sl := range ring.slots {
@@ -178,11 +200,12 @@ func drain(ctx context.Context, from <-chan *slot, work func(*slot) error) error
 }
 
 type runner struct {
-	plan *plan.Plan
-	src  Source
-	dst  Sink
-	be   kernel.Backend
-	opts Options
+	plan   *plan.Plan
+	src    Source
+	dst    Sink
+	be     kernel.Backend
+	opts   Options
+	keeper Keeper // nil: dst is none
 
 	result Result // Read by the reader, the rest by the writer
 }
@@ -259,6 +282,11 @@ func (r *runner) write(s *slot) error {
 			return err
 		}
 		r.result.Written += int64(x.N)
+	}
+	if r.keeper != nil {
+		if err := r.keeper.Done(w.Completes, &r.result); err != nil {
+			return err
+		}
 	}
 	if r.opts.Progress != nil {
 		r.opts.Progress(w.Bytes)

@@ -320,7 +320,8 @@ func TestComparerFindsOneFlippedBit(t *testing.T) {
 		d.shards[x.Shard][x.Offset+at] ^= 1 << rng.IntN(8)
 		err := compare(t, p, s, src, d)
 		require.ErrorIs(t, err, fault.ErrMismatch)
-		assert.Contains(t, err.Error(), fmt.Sprintf("%s: tensor %q, byte %d", p.Shards[x.Shard].Name, x.Name, at))
+		assert.Contains(t, err.Error(), fmt.Sprintf("%s: tensor %q, ", p.Shards[x.Shard].Name, x.Name))
+		assert.Contains(t, err.Error(), fmt.Sprintf("(byte %d): is 0x", at))
 		d.shards[x.Shard][x.Offset+at] = recompute(t, p, s, src, x, at)
 	}
 }

@@ -24,22 +24,50 @@ type Schedule struct {
 	Slots   int
 	Count   int   // windows
 	Bytes   int64 // of source tensors in all of them
+	Before  int64 // of source tensors that an earlier run has done
 	In, Out int   // bytes of a slot
 	Jobs    int   // at most in a window
 
 	plan   *plan.Plan
 	size   int64 // bytes of codes in a window, at most
 	beside map[line][]int32
+	skip   pieceSet
+	part   float64 // of the windows that are left; 0: all
 }
 
 // Memory is what the ring of slots takes, in bytes.
 func (s *Schedule) Memory() int64 { return int64(min(s.Slots, s.Count)) * int64(s.In+s.Out) }
 
+// Sample leaves only a part of the windows, by a rule that depends on their number alone: enough of them, spread over the source.
+func (s *Schedule) Sample(part float64) {
+	s.part = part
+	all := s.Windows()
+	s.Count, s.Bytes = 0, 0
+	for w := range all {
+		s.Count++
+		s.Bytes += w.Bytes
+	}
+}
+
 // Windows makes the windows, one after the other.
 func (s *Schedule) Windows() iter.Seq[*Window] {
 	return func(yield func(*Window) bool) {
+		if s.part > 0 {
+			every := yield
+			due := 1 - s.part // the first window is always among them
+			yield = func(w *Window) bool {
+				if due += s.part; due < 1 {
+					return true
+				}
+				due--
+				return every(w)
+			}
+		}
 		b := scheduler{plan: s.plan, size: s.size, beside: s.beside, yield: yield}
 		for i := range s.plan.Pieces {
+			if s.skip.has(int32(i)) {
+				continue
+			}
 			if b.add(int32(i)); b.stopped {
 				return
 			}
@@ -55,6 +83,8 @@ type Window struct {
 	Parts   []Part // of each job, in the order of the batches
 	Writes  []Write
 	Bytes   int64 // of source tensors, for progress
+	// Completes lists the pieces whose last part the window has: once it is written, and those before it, they are.
+	Completes []int32
 
 	in, out int // bytes of the slot that are used
 }
@@ -82,11 +112,23 @@ type Write struct {
 
 // NewSchedule splits a plan into windows that keep the ring of slots within memory bytes, which must be MinMemory(p) or more.
 func NewSchedule(p *plan.Plan, memory int64) *Schedule {
+	return NewScheduleAfter(p, memory, Progress{})
+}
+
+// NewScheduleAfter leaves out the pieces that an earlier run has done.
+func NewScheduleAfter(p *plan.Plan, memory int64, earlier Progress) *Schedule {
 	size := min(windowSize, ((memory/slots-fixed)*4/(5+4*growth(p)))&^(page-1))
 	if size < minWindow {
 		panic(fmt.Sprintf("engine: internal error: %d bytes for the windows, below MinMemory %d", memory, MinMemory(p)))
 	}
 	s := &Schedule{Slots: slots, plan: p, size: size, beside: piecesBeside(p)}
+	if len(earlier.Done) > 0 {
+		done, ok := setOf(len(p.Pieces), earlier.Done)
+		if !ok {
+			panic("engine: internal error: an earlier run did pieces that the plan does not have")
+		}
+		s.skipDone(done)
+	}
 	var written int64
 	for w := range s.Windows() {
 		s.Count++
@@ -98,6 +140,24 @@ func NewSchedule(p *plan.Plan, memory int64) *Schedule {
 	}
 	s.check(memory, written)
 	return s
+}
+
+// skipDone leaves out what is done. Pieces that fill the same lines are done together or again.
+func (s *Schedule) skipDone(done pieceSet) {
+	s.skip = newPieceSet(len(s.plan.Pieces))
+	for i := range s.plan.Pieces {
+		p := &s.plan.Pieces[i]
+		all := done.has(int32(i))
+		if p.Apart() {
+			for _, k := range s.beside[lineOf(s.plan, p)] {
+				all = all && done.has(k)
+			}
+		}
+		if all {
+			s.skip.add(int32(i))
+			s.Before += p.InBytes()
+		}
+	}
 }
 
 // fixed is what a slot holds besides codes, scales and results: the main read's place in its page, and rounding.
@@ -126,7 +186,9 @@ func growth(p *plan.Plan) (g int64) {
 func (s *Schedule) check(memory, written int64) {
 	var want int64
 	for i := range s.plan.Pieces {
-		want += s.plan.Pieces[i].OutBytes()
+		if !s.skip.has(int32(i)) {
+			want += s.plan.Pieces[i].OutBytes()
+		}
 	}
 	if written != want {
 		panic(fmt.Sprintf("engine: internal error: windows write %d bytes, the plan has %d", written, want))

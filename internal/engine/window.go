@@ -196,7 +196,11 @@ func (b *scheduler) flush() {
 	}
 	w := Window{Reads: b.reads}
 	for i := range b.parts {
-		w.Bytes += b.parts[i].bytes
+		x := &b.parts[i]
+		w.Bytes += x.bytes
+		if p := &b.plan.Pieces[x.piece]; x.row+x.rows == p.Rows && x.col+x.cols == p.Cols { // parts come in order
+			w.Completes = append(w.Completes, x.piece)
+		}
 	}
 	var scaleAt []int
 	scaleAt, w.in = b.readScales(&w)

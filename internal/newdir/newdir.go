@@ -56,7 +56,10 @@ func Publish(partial, dst string, emptyDir bool) error {
 	if err := renameExclusive(partial, dst); err != nil {
 		return kept(err)
 	}
-	return Sync(filepath.Dir(dst))
+	if err := Sync(filepath.Dir(dst)); err != nil {
+		return Explain(filepath.Dir(dst), err)
+	}
+	return nil
 }
 
 // Sync makes a directory's entries durable, where the file system can.

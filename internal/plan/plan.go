@@ -21,8 +21,13 @@ const DefaultShardSize = 5 << 30
 // writes and mapped reads want.
 const Align = 16 << 10
 
-// LockName marks a directory in the making; no file of the output is called so.
-const LockName = checkpoint.LockName
+// Names that are metalcast's own: the mark of a directory in the making, its journal, and where a checkpoint comes from. No other file of the output is
+// called so.
+const (
+	LockName       = checkpoint.LockName
+	JournalName    = checkpoint.JournalName
+	ProvenanceName = checkpoint.ProvenanceName
+)
 
 // Options are the choices that the output's bytes depend on.
 type Options struct {
@@ -277,7 +282,7 @@ func unaskedType(sites []family.Site, form family.Form) dtype.DType {
 
 // checkNames refuses two files of one name, as a file system that folds case would see them.
 func (p *Plan) checkNames() error {
-	seen := map[string]string{strings.ToLower(LockName): LockName}
+	seen := map[string]string{LockName: LockName, JournalName: JournalName, ProvenanceName: ProvenanceName}
 	var names []string
 	for _, s := range p.Shards {
 		names = append(names, s.Name)

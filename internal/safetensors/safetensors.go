@@ -9,6 +9,7 @@ package safetensors
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -41,7 +42,8 @@ func (t *Tensor) Size() int64 { return t.End - t.Begin }
 type Header struct {
 	Tensors   []Tensor
 	Metadata  map[string]string
-	DataStart int64 // file offset of the first data byte: 8 + the header's length
+	DataStart int64             // file offset of the first data byte: 8 + the header's length
+	Sum       [sha256.Size]byte // of the header's JSON text
 }
 
 // Read reads and checks the header of a file of size bytes. Errors are *fault.Error without the file's name.
@@ -84,7 +86,7 @@ func Parse(text []byte, dataSize int64) (*Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.DataStart = 8 + int64(len(text))
+	h.DataStart, h.Sum = 8+int64(len(text)), sha256.Sum256(text)
 	slices.SortFunc(h.Tensors, func(a, b Tensor) int {
 		return cmp.Or(cmp.Compare(a.Begin, b.Begin), cmp.Compare(a.End, b.End), cmp.Compare(a.Name, b.Name))
 	})

@@ -1,0 +1,109 @@
+package metalcast
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/metalcast/metalcast/cpufallback"
+	"github.com/metalcast/metalcast/internal/bench"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/metal"
+)
+
+// BenchRow is one measurement, beside what it is compared with.
+type BenchRow = bench.Row
+
+// BenchOptions say what to measure.
+type BenchOptions struct {
+	// Dir is where temporary files are made; "" is the working directory.
+	Dir string
+	// Size is that of the file which the disk is measured with, in bytes; twice as much must be free.
+	Size int64
+	// Device is auto (the default: the CPU and, where there is one, the Metal device), metal or cpu.
+	Device string
+	// Checkpoint makes a checkpoint of about size bytes, to be converted.
+	Checkpoint func(ctx context.Context, dst string, size int64) error
+	// Begin is told what is measured next, Each every row as it is done. Both may be nil.
+	Begin func(what string)
+	Each  func(BenchRow)
+	// Warn is told what is doubtful about the figures. May be nil.
+	Warn func(message string)
+}
+
+// Bench measures the kernels of each backend beside memcpy, the disk, and a whole conversion beside a plain copy of as many bytes. Nothing it wrote is left when it
+// returns.
+func Bench(ctx context.Context, o BenchOptions) ([]BenchRow, error) {
+	if o.Dir == "" {
+		o.Dir = "."
+	}
+	s := bench.Suite{Dir: o.Dir, Size: o.Size, Checkpoint: o.Checkpoint, Begin: o.Begin, Each: o.Each}
+	if s.Begin == nil {
+		s.Begin = func(string) {}
+	}
+	if s.Each == nil {
+		s.Each = func(BenchRow) {}
+	}
+	convert := Options{Device: o.Device, IgnoreSpace: true, Warn: o.Warn}
+	s.Convert = func(ctx context.Context, src, dst string) (read, written int64, err error) {
+		r, err := Convert(ctx, src, dst, convert)
+		if err != nil {
+			return 0, 0, err
+		}
+		return r.BytesRead, r.BytesWritten, nil
+	}
+	var err error
+	if s.Implementations, err = implementations(o.Device); err != nil {
+		return nil, err
+	}
+	if err := roomFor(o.Dir, s.Need()); err != nil {
+		if runtime.GOOS != "darwin" { // purgeable space does not count as free there
+			return nil, err
+		}
+		if o.Warn != nil {
+			o.Warn(err.Error())
+		}
+	}
+	return s.Run(ctx)
+}
+
+// roomFor refuses a directory whose disk has less than need free, where the system tells.
+func roomFor(dir string, need int64) error {
+	free, err := freeSpace(filepath.Join(dir, "x"))
+	if err != nil || free >= need {
+		return nil //nolint:nilerr // writing will tell
+	}
+	return fault.New(ErrNoSpace, dir, "%s are needed, %s are free", size(need), size(free)).WithHint("a smaller --size, or --dir on another disk")
+}
+
+// implementations is what computes on this machine: a worker of the CPU, all that a conversion uses, the GPU.
+func implementations(device string) (list []bench.Implementation, err error) {
+	workers := min(runtime.GOMAXPROCS(0), 4) // as cpufallback.New(0) has it
+	for _, n := range slices.Compact([]int{1, workers}) {
+		name := fmt.Sprintf("cpu, %d workers", n)
+		if n == 1 {
+			name = "cpu, 1 worker"
+		}
+		list = append(list, bench.Implementation{Name: name, Threads: n, Open: func() (kernel.Backend, error) { return cpufallback.New(n), nil }})
+	}
+	gpu := bench.Implementation{Name: "metal", Threads: workers, Open: func() (kernel.Backend, error) {
+		return metal.Open(metal.Options{CPU: cpufallback.New(0), Strict: true})
+	}}
+	_, err = metal.Describe()
+	switch {
+	case device == "cpu":
+		return list, nil
+	case device == "metal" && err != nil:
+		return nil, fault.New(ErrNoDevice, "--device metal", "no Metal device").WithHint("--device cpu")
+	case device == "metal":
+		return []bench.Implementation{gpu}, nil
+	case device != "" && device != "auto":
+		return nil, fault.New(ErrUsage, "--device", "%q is none of auto, metal, cpu", device)
+	case err != nil:
+		return list, nil //nolint:nilerr // there is none
+	}
+	return append(list, gpu), nil
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/metalcast/metalcast"
+)
+
+func newVerify(u *ui) *cobra.Command {
+	var (
+		o      metalcast.VerifyOptions
+		c      metalcast.Options
+		q      quantFlags
+		sample string
+	)
+	cmd := &cobra.Command{
+		Use:   "verify SRC DST",
+		Short: "compare a converted checkpoint with its source",
+		Long: `verify reads the converted checkpoint DST back, computes every tensor again from SRC and compares them byte for
+byte, on the CPU where a GPU may have made them; it compares all other files too, and prints each file's SHA-256.
+The options of the conversion are those in DST/metalcast.json; where there is none, or to check that a
+checkpoint is what certain options give, give them.
+
+It proves that the bytes are what the plan says. Status 7: something differs, and each difference is located.`,
+		Example: `  metalcast verify Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
+  metalcast verify Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16 --sample 5%`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if o.Sample, err = parsePart(sample); err != nil {
+				return err
+			}
+			if c.Quantize, err = q.options(); err != nil {
+				return err
+			}
+			given := false
+			for _, name := range []string{"layout", "dtype", "keep-mtp", "trust-scales", "max-shard-size", "quantize"} {
+				given = given || cmd.Flags().Changed(name)
+			}
+			if given {
+				o.Convert = &c
+			}
+			o.Revision, o.MaxMemory = c.Revision, c.MaxMemory
+			o.Warn = func(message string) { u.warningf("%s", message) }
+			if !u.json {
+				o.Progress = u.progress
+			}
+			r, err := metalcast.Verify(cmd.Context(), args[0], args[1], o)
+			u.endProgress()
+			if r == nil || err != nil && !errors.Is(err, metalcast.ErrMismatch) {
+				return err
+			}
+			if u.json {
+				if printErr := u.printJSON(r); printErr != nil {
+					return printErr
+				}
+				return alreadyShown{err}
+			}
+			showVerification(u, r)
+			return err
+		},
+	}
+	conversionFlags(cmd, &c)
+	q.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&sample, "sample", "", "compute only a part again, such as 5% or 0.05; all else is compared whole, but for SHA-256s")
+	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu: what computes again")
+	f.BoolVar(&u.json, "json", false, "print one JSON document")
+	return cmd
+}
+
+// alreadyShown is an error whose details are on standard output already.
+type alreadyShown struct{ error }
+
+func (s alreadyShown) Unwrap() error { return s.error }
+
+// parsePart reads 5% and 0.05.
+func parsePart(text string) (float64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	number, percent := strings.CutSuffix(text, "%")
+	part, err := strconv.ParseFloat(number, 64)
+	if percent {
+		part /= 100
+	}
+	if err != nil || !(part > 0 && part <= 1) {
+		return 0, usageError{fmt.Errorf("--sample: %q is no part of a whole; write 5%% or 0.05", text)}
+	}
+	return part, nil
+}
+
+func showVerification(u *ui, r *metalcast.Verification) {
+	w := u.table()
+	w.fact("source", "%s", r.Source)
+	w.fact("checkpoint", "%s", r.Destination)
+	w.fact("family", "%s, layout %s", r.Family, r.Layout)
+	w.fact("tensors", "%s, %s compared with a second computation by %s", count(r.Tensors, "tensor"), bytesText(r.Bytes), r.Device)
+	if r.Sample < 1 {
+		w.fact("", "a sample of %.3g %%", 100*r.Sample)
+	}
+	w.fact("coverage", "%s of the source used, with %s", count(r.SourceUsed, "tensor"), count(r.SourceScales, "scale"))
+	for _, d := range r.Dropped {
+		w.fact("", "%s dropped: %s", count(len(d.Tensors), "tensor"), d.Reason)
+	}
+	for i, s := range r.Sums {
+		w.fact(first(i, "sha256"), "%s  %s", s.SHA256, s.Name)
+	}
+	w.flush()
+	for _, p := range r.Problems {
+		u.errorf("problem: %s", p)
+	}
+	for _, d := range r.Differences {
+		u.errorf("problem: %s: tensor %q: other than computed again, %s in all, the first at %s (byte %d)", d.Shard, d.Tensor, count(int(d.Bytes), "byte"), d.Where, d.Byte)
+	}
+	if len(r.Problems)+len(r.Differences) == 0 {
+		u.messagef("%s is what its source gives (%.1f s)", r.Destination, r.Seconds)
+	}
+}

@@ -1,0 +1,5 @@
+//go:build purego || !(amd64 || arm64)
+
+package cpufallback
+
+func fastRows() (rows, bool) { return rows{}, false }

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/gofrs/flock"
+
+	"github.com/metalcast/metalcast/internal/newdir"
+)
+
+// FS is the file system as Dir needs it; OS is the real one, tests have others that fail or lose power. Errors are the os package's.
+type FS interface {
+	// Free is newdir.Free.
+	Free(dst string) (emptyDir bool, err error)
+	// Mkdir makes a directory; fs.ErrExist where there is something.
+	Mkdir(name string) error
+	MkdirAll(name string) error
+	// Create makes a file of size bytes, all zero, with room for them; what was there goes.
+	Create(name string, size int64) (File, error)
+	// Open opens a file for reading and writing, and gives its size.
+	Open(name string) (File, int64, error)
+	// List gives the names in a directory, those of directories with a slash.
+	List(name string) ([]string, error)
+	ReadFile(name string) ([]byte, error)
+	Remove(name string) error
+	RemoveAll(name string) error
+	// SyncDir makes a directory's entries durable.
+	SyncDir(name string) error
+	// Lock takes the lock on a file that ends with the process, and makes the file; ok is false where another process has it.
+	Lock(name string) (unlock func() error, ok bool, err error)
+	// Publish is newdir.Publish.
+	Publish(partial, dst string, emptyDir bool) error
+}
+
+// File is an open file. What was written is durable after Sync only.
+type File interface {
+	ReadAt(p []byte, off int64) (int, error)
+	WriteAt(p []byte, off int64) (int, error)
+	Sync() error
+	// Forget drops the file from the system's cache, so that reading it reads the disk.
+	Forget()
+	Close() error
+}
+
+// OS is the real file system.
+type OS struct{}
+
+var _ FS = OS{}
+
+// Free implements FS.
+func (OS) Free(dst string) (bool, error) { return newdir.Free(dst) }
+
+// Mkdir implements FS.
+func (OS) Mkdir(name string) error { return os.Mkdir(name, 0o755) }
+
+// MkdirAll implements FS.
+func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o755) }
+
+// Create implements FS. Large files are written past the cache, or paced, as the system needs it.
+func (OS) Create(name string, size int64) (File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if size > 0 {
+		if err := preallocate(f, size); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return &osFile{File: f, size: size}, nil
+}
+
+// Open implements FS.
+func (OS) Open(name string) (File, int64, error) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return &osFile{File: f, size: st.Size()}, st.Size(), nil
+}
+
+// List implements FS.
+func (OS) List(name string) ([]string, error) {
+	entries, err := os.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+		if e.IsDir() {
+			names[i] += "/"
+		}
+	}
+	return names, nil
+}
+
+// ReadFile implements FS.
+func (OS) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
+
+// Remove implements FS.
+func (OS) Remove(name string) error { return os.Remove(name) }
+
+// RemoveAll implements FS.
+func (OS) RemoveAll(name string) error { return os.RemoveAll(name) }
+
+// SyncDir implements FS.
+func (OS) SyncDir(name string) error { return newdir.Sync(name) }
+
+// Lock implements FS.
+func (OS) Lock(name string) (func() error, bool, error) {
+	l := flock.New(name)
+	ok, err := l.TryLock()
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	return l.Close, true, nil
+}
+
+// Publish implements FS.
+func (OS) Publish(partial, dst string, emptyDir bool) error {
+	return newdir.Publish(partial, dst, emptyDir)
+}
+
+// osFile paces what is written to it.
+type osFile struct {
+	*os.File
+	size  int64
+	pacer pacer
+}
+
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(p, off)
+	if err == nil {
+		err = f.pacer.wrote(f.File, off, int64(n))
+	}
+	return n, err
+}
+
+func (f *osFile) Sync() error { return newdir.FlushFailure(f.File.Sync()) }
+
+func (f *osFile) Forget() { forget(f.File, f.size) }
+
+// readIfThere is ReadFile, nil where there is no such file.
+func readIfThere(f FS, dir, name string) ([]byte, error) {
+	b, err := f.ReadFile(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}

@@ -1,0 +1,188 @@
+package metalcast
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// provenance is metalcast.json: where a converted checkpoint comes from, and everything that its bytes depend on. It holds no path, time or device.
+type provenance struct {
+	Metalcast string            `json:"metalcast"` // version
+	Source    sourceRecord      `json:"source"`
+	Options   optionsRecord     `json:"options"`
+	Dropped   []DroppedGroup    `json:"dropped,omitempty"`
+	Findings  []Finding         `json:"findings,omitempty"`
+	Files     map[string]string `json:"sha256,omitempty"` // of the other files; of shards too where that was asked for
+}
+
+type sourceRecord struct {
+	Repo     string        `json:"repo,omitempty"`
+	Revision string        `json:"revision,omitempty"`
+	Shards   []shardRecord `json:"shards"`
+}
+
+type shardRecord struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	Header string `json:"header_sha256"`
+}
+
+type optionsRecord struct {
+	Layout       string    `json:"layout"`
+	DType        string    `json:"dtype,omitempty"`
+	KeepMTP      bool      `json:"keep_mtp,omitempty"`
+	TrustScales  bool      `json:"trust_scales,omitempty"`
+	MaxShardSize int64     `json:"max_shard_size"`
+	Quantize     *Quantize `json:"quantize,omitempty"`
+}
+
+func provenanceOf(p *plan.Plan, o Options) provenance {
+	r := provenance{
+		Metalcast: Version,
+		Source:    sourceRecord{Repo: p.Source.Repo, Revision: p.Source.Revision},
+		Options: optionsRecord{
+			Layout: string(p.Layout), DType: o.DType, KeepMTP: o.KeepMTP, TrustScales: o.TrustScales, MaxShardSize: o.MaxShardSize,
+		},
+	}
+	if r.Options.MaxShardSize == 0 {
+		r.Options.MaxShardSize = plan.DefaultShardSize
+	}
+	for i := range p.Source.Shards {
+		s := &p.Source.Shards[i]
+		r.Source.Shards = append(r.Source.Shards, shardRecord{s.Name, s.Size, hex.EncodeToString(s.HeaderSum[:])})
+	}
+	if q := p.Quantized; q != nil { // what was left to defaults too
+		r.Options.Quantize = &Quantize{
+			Mode: q.Format.Mode.String(), Bits: q.Format.Bits, GroupSize: q.Format.GroupSize,
+			Predicate: q.Recipe, Profile: q.Profile.String(), Overrides: o.Quantize.Overrides,
+		}
+	}
+	r.Dropped = droppedGroups(p.Dropped)
+	return r
+}
+
+// options are those that the record asks for again.
+func (r *provenance) options() Options {
+	o := r.Options
+	return Options{Layout: o.Layout, DType: o.DType, KeepMTP: o.KeepMTP, TrustScales: o.TrustScales, MaxShardSize: o.MaxShardSize, Quantize: o.Quantize}
+}
+
+func (r *provenance) text() ([]byte, error) {
+	b, err := json.MarshalIndent(r, "", "  ")
+	return append(b, '\n'), err
+}
+
+// size is the length of the record's text once all sums are there.
+func (r provenance) size(p *plan.Plan, o Options) int64 {
+	none := hex.EncodeToString(make([]byte, sha256.Size))
+	r.Files = map[string]string{}
+	for _, f := range p.Files {
+		r.Files[f.Name] = none
+	}
+	for _, t := range p.Texts {
+		r.Files[t.Name] = none
+	}
+	if o.Hashes {
+		for _, s := range p.Shards {
+			r.Files[s.Name] = none
+		}
+	}
+	text, err := r.text()
+	if err != nil {
+		return 0
+	}
+	return int64(len(text))
+}
+
+// stateOf is what a run must have in common with one that it goes on with: provenance, the files' times, and the plan itself.
+func stateOf(p *plan.Plan, o Options) ([]byte, error) {
+	state := struct {
+		provenance
+		Written []time.Time `json:"written"`
+		Plan    string      `json:"plan"`
+	}{provenance: provenanceOf(p, o)}
+	state.Dropped = nil
+	sum := sha256.New()
+	for i := range p.Source.Shards {
+		state.Written = append(state.Written, p.Source.Shards[i].Written.UTC())
+	}
+	for i := range p.Shards {
+		sum.Write(p.Shards[i].Header)
+	}
+	for i := range p.Pieces {
+		q := &p.Pieces[i]
+		fmt.Fprintln(sum, q.Source.Name, q.Params, q.Row, q.Rows, q.Cols, q.Code, q.Scales, q.Target, q.Out, q.Line)
+	}
+	for _, t := range p.Texts {
+		fmt.Fprintln(sum, t.Name, len(t.Data), sha256.Sum256(t.Data))
+	}
+	state.Plan = hex.EncodeToString(sum.Sum(nil))
+	return json.Marshal(state)
+}
+
+// whatDiffers names the first difference between the states of two runs.
+func whatDiffers(had, have []byte) string {
+	a, b := gjson.ParseBytes(had), gjson.ParseBytes(have)
+	name := map[string]string{
+		"metalcast": "metalcast's version", "source.repo": "the source's id", "source.revision": "the source's revision", "source.shards": "the source's shards",
+		"options.layout": "--layout", "options.dtype": "--dtype", "options.keep_mtp": "--keep-mtp", "options.trust_scales": "--trust-scales",
+		"options.max_shard_size": "--max-shard-size", "options.quantize": "what -q asks for", "written": "the time at which a shard of the source was written",
+	}
+	for _, path := range []string{"metalcast", "source.repo", "source.revision", "source.shards", "options.layout", "options.dtype", "options.quantize",
+		"options.keep_mtp", "options.trust_scales", "options.max_shard_size", "written"} {
+		x, y := a.Get(path), b.Get(path)
+		switch {
+		case x.Raw == y.Raw:
+		case x.IsArray() || y.IsArray() || len(x.Raw)+len(y.Raw) > 100:
+			return name[path] + " is another now"
+		default:
+			return fmt.Sprintf("%s was %s and is %s now", name[path], orNone(x), orNone(y))
+		}
+	}
+	return "it would write other bytes"
+}
+
+func orNone(r gjson.Result) string {
+	if !r.Exists() {
+		return "not given"
+	}
+	return r.String()
+}
+
+// sumOf copies a file's bytes into a SHA-256.
+func sumOf(r io.Reader) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// shardSum is the SHA-256 of a shard of a directory.
+func shardSum(d reader, shard int, size int64) (string, error) {
+	return sumOf(io.NewSectionReader(shardReader{d, shard}, 0, size))
+}
+
+// parseProvenance reads a record, strictly.
+func parseProvenance(text []byte) (*provenance, error) {
+	r := new(provenance)
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(r); err != nil {
+		return nil, fault.Corrupt("", "%v", err)
+	}
+	return r, nil
+}
+
+var _ reader = (*engine.Dir)(nil)

@@ -1,0 +1,401 @@
+package metalcast
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// VerifyOptions are the choices of a verification. The zero value compares everything.
+type VerifyOptions struct {
+	// Convert are the options that DST was made with; nil takes them from its metalcast.json.
+	Convert *Options
+	// Sample is the part of the windows that is computed again, in (0, 1]; 0 is all. Which ones they are depends on the checkpoint alone.
+	Sample float64
+	// Revision, Device, MaxMemory, Warn and Progress are as in Options; the default device is the CPU, for a GPU made the bytes, if there is one.
+	Revision  string
+	Device    string
+	MaxMemory int64
+	Warn      func(message string)
+	Progress  func(phase string, done, total int64)
+}
+
+// Verification is what comparing a converted checkpoint with its source found.
+type Verification struct {
+	Source       string          `json:"source"`
+	Destination  string          `json:"destination"`
+	Family       string          `json:"family"`
+	Layout       string          `json:"layout"`
+	Device       string          `json:"device"`
+	Sample       float64         `json:"sample"`         // part of the windows that was computed again
+	Tensors      int             `json:"tensors"`        // of the output
+	Bytes        int64           `json:"bytes_compared"` // of the output's data, computed again and compared
+	SourceUsed   int             `json:"source_tensors_used"`
+	SourceScales int             `json:"source_scales_used"`
+	Dropped      []DroppedGroup  `json:"dropped,omitempty"`
+	Sums         []FileSum       `json:"sha256,omitempty"` // of every file; not of a sample
+	Problems     []string        `json:"problems,omitempty"`
+	Differences  []TensorProblem `json:"differences,omitempty"`
+	Seconds      float64         `json:"seconds"`
+}
+
+// FileSum is a file's SHA-256.
+type FileSum struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+}
+
+// TensorProblem is a tensor of the output that is not what was computed again.
+type TensorProblem struct {
+	Shard  string  `json:"shard"`
+	Tensor string  `json:"tensor"`
+	Index  []int64 `json:"index"` // of the first element that differs
+	Where  string  `json:"where"` // in words: "expert 3, row 5, column 7"
+	Byte   int64   `json:"byte"`  // from the tensor's start
+	Bytes  int64   `json:"bytes"` // that differ
+}
+
+// mostProblems is how many tensors that differ a verification goes on to collect.
+const mostProblems = 100
+
+// Verify reads the converted checkpoint dst back, strictly, and compares it with src: every tensor with a second computation, every other file with what
+// it should be, and the record in metalcast.json. It gives ErrMismatch, beside the Verification, where something differs.
+func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verification, error) {
+	start := time.Now()
+	limit := Options{MaxMemory: o.MaxMemory}.memory()
+	defer limitMemory(limit)()
+	if o.Sample < 0 || o.Sample > 1 {
+		return nil, fault.New(ErrUsage, "--sample", "%v is no part of a whole", o.Sample)
+	}
+	st, err := os.Stat(dst)
+	switch {
+	case err != nil:
+		return nil, fault.Incomplete(dst, "no such directory")
+	case !st.IsDir():
+		return nil, fault.Incomplete(dst, "a file, a converted checkpoint's directory was expected")
+	}
+	record, recordErr := readRecord(dst)
+	c := Options{}
+	switch {
+	case o.Convert != nil:
+		c = *o.Convert
+	case recordErr != nil:
+		return nil, WithHint(fault.In(filepath.Join(dst, plan.ProvenanceName), recordErr), "without that record give the options that DST was made with, --layout auto at least")
+	default:
+		c = record.options()
+	}
+	c.Revision, c.Device, c.MaxMemory, c.Warn, c.Progress = o.Revision, o.Device, o.MaxMemory, o.Warn, o.Progress
+	p, err := newPlan(ctx, src, c)
+	if err != nil {
+		if o.Convert == nil && (errors.Is(err, ErrUsage) || errors.Is(err, ErrUnsupported) || errors.Is(err, ErrNothingToDo)) {
+			err = fault.Corrupt(filepath.Join(dst, plan.ProvenanceName), "its options fit no conversion of this source: %v", err)
+		}
+		return nil, err
+	}
+	v := &verifier{plan: p, dir: dst, options: c, record: record, wanted: map[string]string{}, result: &Verification{
+		Source: p.Source.Dir, Destination: dst, Family: p.Family.Name(), Layout: p.LayoutName(), Sample: o.Sample, Tensors: len(p.Tensors),
+		Dropped: droppedGroups(p.Dropped),
+	}}
+	if o.Sample == 0 {
+		v.result.Sample = 1
+	}
+	v.coverage()
+	if err := v.run(ctx, c); err != nil {
+		return v.result, err
+	}
+	v.result.Seconds = time.Since(start).Seconds()
+	if n := len(v.result.Problems) + len(v.result.Differences); n > 0 {
+		return v.result, fault.New(ErrMismatch, dst, "is not what its source gives: %s", plural(n, "problem", "problems"))
+	}
+	return v.result, nil
+}
+
+// verifier compares one directory.
+type verifier struct {
+	plan     *plan.Plan
+	dir      string
+	options  Options
+	record   *provenance // nil where there is none
+	files    []*os.File
+	wanted   map[string]string // SHA-256 that the files beside the shards should have
+	findings []Finding
+	result   *Verification
+}
+
+func (v *verifier) problem(format string, args ...any) {
+	v.result.Problems = append(v.result.Problems, fmt.Sprintf(format, args...))
+}
+
+// coverage counts what became of the source's tensors.
+func (v *verifier) coverage() {
+	seen, scales := map[*checkpoint.Tensor]bool{}, map[*checkpoint.Tensor]bool{}
+	for i := range v.plan.Pieces {
+		q := &v.plan.Pieces[i]
+		seen[q.Source] = true
+		if q.Scale != nil {
+			scales[q.Scale] = true
+		}
+	}
+	v.result.SourceUsed, v.result.SourceScales = len(seen), len(scales)
+}
+
+func (v *verifier) run(ctx context.Context, c Options) error {
+	defer v.compareRecord()
+	v.compareNames()
+	if err := v.openShards(); err != nil {
+		return err
+	}
+	defer v.close()
+	for i := range v.plan.Shards {
+		if v.files[i] == nil {
+			continue
+		}
+		if err := verifyHeader(v.plan, v, i); err != nil {
+			v.problem("%s: %v", v.plan.Shards[i].Name, err)
+		}
+	}
+	if err := v.compareFiles(); err != nil {
+		return err
+	}
+	if slices.Contains(v.files, nil) { // nothing to compare with
+		return nil
+	}
+	if err := v.compareTensors(ctx, c); err != nil {
+		return err
+	}
+	if v.result.Sample < 1 {
+		return nil
+	}
+	return v.sums(ctx)
+}
+
+// compareRecord compares metalcast.json with what it should be.
+func (v *verifier) compareRecord() {
+	if v.record == nil {
+		return
+	}
+	want := provenanceOf(v.plan, v.options)
+	switch {
+	case v.record.Metalcast != want.Metalcast:
+		v.problem("%s: was made by metalcast %q, this is %s; only the same version gives the same bytes", plan.ProvenanceName, v.record.Metalcast, want.Metalcast)
+		return
+	case !slices.Equal(want.Source.Shards, v.record.Source.Shards):
+		v.problem("%s: speaks of other shards than this source's", plan.ProvenanceName)
+		return
+	}
+	want.Findings, want.Files = v.findings, map[string]string{}
+	if v.result.Sample < 1 {
+		want.Findings = v.record.Findings
+	}
+	for name, sum := range v.wanted {
+		want.Files[name] = sum
+	}
+	for _, s := range v.plan.Shards { // recorded only where that was asked for
+		if sum, ok := v.record.Files[s.Name]; ok {
+			want.Files[s.Name] = sum
+		}
+	}
+	text, err := want.text()
+	if err == nil {
+		var got []byte
+		if got, err = os.ReadFile(filepath.Join(v.dir, plan.ProvenanceName)); err == nil && !bytes.Equal(got, text) {
+			v.problem("%s: is not what this conversion writes", plan.ProvenanceName)
+		}
+	}
+	if err != nil {
+		v.problem("%s: %v", plan.ProvenanceName, err)
+	}
+}
+
+// compareNames demands the files that should be there and no others.
+func (v *verifier) compareNames() {
+	want := map[string]bool{plan.ProvenanceName: true}
+	for _, s := range v.plan.Shards {
+		want[s.Name] = true
+	}
+	for _, f := range v.plan.Files {
+		want[f.Name] = true
+	}
+	for _, t := range v.plan.Texts {
+		want[t.Name] = true
+	}
+	have := map[string]bool{}
+	_ = filepath.WalkDir(v.dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			v.problem("%s: %v", path, err)
+			return nil
+		}
+		if name, err := filepath.Rel(v.dir, path); err == nil && !e.IsDir() {
+			have[name] = true
+			if !want[name] {
+				v.problem("%s: is in no plan of this conversion", name)
+			}
+		}
+		return nil
+	})
+	for name := range want {
+		if !have[name] {
+			v.problem("%s: is missing", name)
+		}
+	}
+	slices.Sort(v.result.Problems)
+}
+
+func (v *verifier) openShards() error {
+	v.files = make([]*os.File, len(v.plan.Shards))
+	for i, s := range v.plan.Shards {
+		f, err := os.Open(filepath.Join(v.dir, s.Name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it is missing, which is said already
+		}
+		if err != nil {
+			return err
+		}
+		v.files[i] = f
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if st.Size() != s.Size {
+			v.problem("%s: is %d bytes long, %d were written", s.Name, st.Size(), s.Size)
+		}
+	}
+	return nil
+}
+
+func (v *verifier) close() {
+	for _, f := range v.files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// ReadAt gives bytes of a shard; what lies behind its end reads as zeros, for its length is a problem of its own.
+func (v *verifier) ReadAt(shard int, p []byte, off int64) error {
+	n, err := v.files[shard].ReadAt(p, off)
+	if n < len(p) && off+int64(n) < v.plan.Shards[shard].Size {
+		st, statErr := v.files[shard].Stat()
+		if statErr != nil || off+int64(n) < st.Size() {
+			return err
+		}
+	}
+	clear(p[n:])
+	return nil
+}
+
+// compareFiles compares the files beside the shards.
+func (v *verifier) compareFiles() error {
+	for _, t := range v.plan.Texts {
+		v.wanted[t.Name] = hex.EncodeToString(sum(t.Data))
+		if got, err := os.ReadFile(filepath.Join(v.dir, t.Name)); err == nil && !bytes.Equal(got, t.Data) {
+			v.problem("%s: is not what this conversion writes", t.Name)
+		}
+	}
+	for _, f := range v.plan.Files {
+		want, err := sourceSum(v.plan.Source, f.Name)
+		if err != nil {
+			return err
+		}
+		v.wanted[f.Name] = want
+		got, err := os.ReadFile(filepath.Join(v.dir, f.Name))
+		if err != nil {
+			continue // it is missing
+		}
+		if hex.EncodeToString(sum(got)) != want {
+			v.problem("%s: is not the source's", f.Name)
+		}
+	}
+	return nil
+}
+
+// compareTensors computes again and compares.
+func (v *verifier) compareTensors(ctx context.Context, c Options) error {
+	memory, err := budget(v.plan, c.memory())
+	if err != nil {
+		return err
+	}
+	source, err := v.plan.Source.OpenSource()
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	j := job{plan: v.plan, memory: memory, source: source, opts: c}
+	j.opts.KeepNaN, j.opts.AllowOverflow = true, true // the conversion has decided
+	if c.Device == "" || c.Device == "auto" {
+		j.opts.Device = "cpu"
+	}
+	if j.be, err = openBackend(j.opts); err != nil {
+		return err
+	}
+	defer func() { j.be.Close() }()
+	v.result.Device = j.be.Name()
+	j.sample = v.result.Sample
+	compare := &engine.Comparer{Plan: v.plan, Disk: v, Most: mostProblems}
+	r, err := j.pass(ctx, "verifying", compare, engine.Progress{})
+	if err != nil && !errors.Is(err, ErrMismatch) {
+		return err
+	}
+	v.result.Bytes, v.findings = r.Written, findings(r)
+	for i := range compare.Found {
+		m := &compare.Found[i]
+		v.result.Differences = append(v.result.Differences, TensorProblem{m.Shard, m.Tensor, m.Index, m.Where(), m.Byte, m.Bytes})
+	}
+	return source.Unchanged()
+}
+
+// sums computes every file's SHA-256 and compares it with the record's.
+func (v *verifier) sums(ctx context.Context) error {
+	entries, err := os.ReadDir(v.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f, err := os.Open(filepath.Join(v.dir, e.Name()))
+		if err != nil {
+			return err
+		}
+		sum, err := sumOf(f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+		v.result.Sums = append(v.result.Sums, FileSum{e.Name(), sum})
+		if v.record == nil {
+			continue
+		}
+		if want, ok := v.record.Files[e.Name()]; ok && want != sum {
+			v.problem("%s: its SHA-256 is %s, %s says %s", e.Name(), sum, plan.ProvenanceName, want)
+		}
+	}
+	return nil
+}
+
+// readRecord reads metalcast.json of a directory.
+func readRecord(dir string) (*provenance, error) {
+	text, err := os.ReadFile(filepath.Join(dir, plan.ProvenanceName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fault.Incomplete("", "there is none")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseProvenance(text)
+}

@@ -1,0 +1,124 @@
+package metalcast_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/metalcast/metalcast"
+)
+
+func TestVerifyFindsEveryFlippedBit(t *testing.T) {
+	c := randomMoe(2, 64, 64, 1)
+	c.Files["tokenizer.json"] = `{"a long": "enough file"}`
+	src := c.Write(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for name, o := range map[string]metalcast.Options{
+		"bfloat16": {Hashes: true},
+		"4 bits":   {Quantize: &metalcast.Quantize{}},
+	} {
+		dst := filepath.Join(t.TempDir(), "dst")
+		_, err := metalcast.Convert(t.Context(), src, dst, o)
+		require.NoError(t, err)
+		r, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+		require.NoError(t, err)
+		require.Len(t, r.Sums, 6)
+		entries, err := os.ReadDir(dst)
+		require.NoError(t, err)
+		for i := range 500 {
+			e := entries[i%len(entries)]
+			if i >= 200 { // most of them among the weights
+				e = entries[slices.IndexFunc(entries, func(e os.DirEntry) bool { return strings.HasSuffix(e.Name(), ".safetensors") })]
+			}
+			path := filepath.Join(dst, e.Name())
+			b, err := os.ReadFile(path)
+			require.NoError(t, err)
+			at, bit := rng.IntN(len(b)), byte(1)<<rng.IntN(8)
+			b[at] ^= bit
+			require.NoError(t, os.WriteFile(path, b, 0o644))
+			r, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+			where := fmt.Sprintf("%s: byte %d, bit %d of %s", name, at, bit, e.Name())
+			if e.Name() == "metalcast.json" && r == nil { // no JSON any more
+				require.ErrorIs(t, err, metalcast.ErrCorrupt, where)
+			} else {
+				require.ErrorIs(t, err, metalcast.ErrMismatch, where)
+				require.Contains(t, fmt.Sprint(r.Problems, r.Differences), e.Name(), where)
+			}
+			if r != nil && len(r.Differences) > 0 {
+				require.EqualValues(t, 1, r.Differences[0].Bytes, where)
+			}
+			b[at] ^= bit
+			require.NoError(t, os.WriteFile(path, b, 0o644))
+		}
+		_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+		require.NoError(t, err)
+	}
+}
+
+func TestVerifyLocatesWhatDiffers(t *testing.T) {
+	src := randomMoe(4, 64, 64, 1).Write(t)
+	dst := filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	spoil := func(name string, change func(path string) error) {
+		require.NoError(t, change(filepath.Join(dst, name)))
+	}
+	verify := func(o metalcast.VerifyOptions) *metalcast.Verification {
+		r, err := metalcast.Verify(t.Context(), src, dst, o)
+		require.ErrorIs(t, err, metalcast.ErrMismatch)
+		return r
+	}
+	// down_proj [4, 64, 64] begins the data: it is of whole pages.
+	st, err := os.Stat(filepath.Join(dst, "model.safetensors"))
+	require.NoError(t, err)
+	header := st.Size() - 2*(4*64*64+4*128*64) - 2*4
+	spoil("model.safetensors", func(path string) error { return poke(path, header+2*(3*64*64+5*64+7)) })
+	r := verify(metalcast.VerifyOptions{})
+	require.Len(t, r.Differences, 1)
+	assert.Equal(t, metalcast.TensorProblem{
+		Shard: "model.safetensors", Tensor: "model.language_model.layers.0.mlp.experts.down_proj", Index: []int64{3, 5, 7},
+		Where: "expert 3, row 5, column 7", Byte: 2 * (3*64*64 + 5*64 + 7), Bytes: 1,
+	}, r.Differences[0])
+	assert.Empty(t, r.Problems)
+
+	spoil("extra.bin", func(path string) error { return os.WriteFile(path, nil, 0o644) })
+	spoil("config.json", os.Remove)
+	spoil("model.safetensors", func(path string) error { return os.Truncate(path, st.Size()-1) })
+	r = verify(metalcast.VerifyOptions{})
+	assert.Equal(t, []string{
+		"config.json: is missing", "extra.bin: is in no plan of this conversion",
+		fmt.Sprintf("model.safetensors: is %d bytes long, %d were written", st.Size()-1, st.Size()),
+	}, r.Problems)
+
+	// Against another source, and with other options than those recorded.
+	other := randomMoe(4, 64, 64, 2).Write(t)
+	r, err = metalcast.Verify(t.Context(), other, dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrMismatch)
+	assert.NotEmpty(t, r.Differences)
+	r, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{Convert: &metalcast.Options{Layout: "per-expert"}})
+	require.ErrorIs(t, err, metalcast.ErrMismatch)
+	assert.NotEmpty(t, r.Problems)
+}
+
+func TestVerifyOfASample(t *testing.T) {
+	src := randomMoe(4, 512, 512, 1).Write(t)
+	dst := filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	all, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{MaxMemory: 30 << 20})
+	require.NoError(t, err)
+	part, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{MaxMemory: 30 << 20, Sample: 0.1})
+	require.NoError(t, err)
+	assert.InDelta(t, 0.1, float64(part.Bytes)/float64(all.Bytes), 0.05)
+	_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{Sample: 2})
+	require.ErrorIs(t, err, metalcast.ErrUsage)
+	_, err = metalcast.Verify(t.Context(), src, src, metalcast.VerifyOptions{})
+	require.ErrorContains(t, err, "metalcast.json: there is none")
+}
