@@ -7,55 +7,84 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import oracle
-import yaml
+from huggingface_hub import ModelCard
 
 BYTES = {"U8": 1, "BF16": 2, "F16": 2, "F32": 4, "U32": 4}
 FORMAT = ("group_size", "bits", "mode")
+QUANTIZATION = ("quantization", "quantization_config")  # the same twice: the second is what Hugging Face's hub reads
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What metalcast was asked for, as far as the differences depend on it."""
+
+    left: frozenset[str] = frozenset()  # modules that an override leaves as they are
+    dtype: str = ""  # --dtype
 
 
 @dataclass(frozen=True)
 class Difference:
     name: str
     why: str
-    change: Callable[[dict], dict]  # of mlx_lm's value of "quantization"
+    change: Callable[[dict, Asked], dict]  # of mlx_lm's config
 
 
-def entries(q: dict) -> dict:
-    return {path: entry for path, entry in q.items() if path not in FORMAT}
+def each_entry(change: Callable[[dict, dict], dict]) -> Callable[[dict, Asked], dict]:
+    """A change of the entries of single modules, given the global format."""
+    def whole(config: dict, asked: Asked) -> dict:
+        for key in QUANTIZATION:
+            overall = config[key]
+            config[key] = {name: change(value, overall) if name not in FORMAT else value for name, value in overall.items()}
+        return config
+    return whole
 
 
-def with_entries(q: dict, new: dict) -> dict:
-    return {key: q[key] for key in FORMAT} | new
+def with_left_out(config: dict, asked: Asked) -> dict:
+    for key in QUANTIZATION:
+        config[key] |= dict.fromkeys(asked.left, False)
+    return config
 
 
-def with_mode(q: dict) -> dict:
-    return with_entries(q, {path: entry and {**entry, "mode": entry.get("mode", "affine")} for path, entry in entries(q).items()})
+def in_order(config: dict, asked: Asked) -> dict:
+    def place(path: str) -> tuple:
+        return (-1, FORMAT.index(path)) if path in FORMAT else (0, [(0, int(part), "") if part.isdigit() else (1, 0, part)
+                                                                   for part in re.findall(r"\d+|\D+", path)])
+
+    for key in QUANTIZATION:
+        config[key] = {path: config[key][path] for path in sorted(config[key], key=place)}
+    return config
 
 
-def with_group(q: dict) -> dict:
-    return with_entries(q, {path: entry and {**entry, "group_size": entry.get("group_size") or q["group_size"]} for path, entry in entries(q).items()})
+def with_rope_type(config: dict, asked: Asked) -> dict:
+    for part in (config, config.get("text_config", {})):
+        rope = part.get("rope_parameters") or {}
+        if part.get("model_type", "").startswith("qwen3_5") and "type" in rope:
+            rope["rope_type"] = rope.pop("type")
+    return config
 
 
-def without_unquantized(q: dict) -> dict:
-    return q
-
-
-def natural(path: str) -> list:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", path)]
-
-
-def in_order(q: dict) -> dict:
-    by_path = sorted(entries(q).items(), key=lambda item: natural(item[0]))
-    return with_entries(q, {path: entry and {key: entry[key] for key in FORMAT} for path, entry in by_path})
+def with_dtype(config: dict, asked: Asked) -> dict:
+    for part in (config, config.get("text_config", {})):
+        part |= {key: asked.dtype for key in ("dtype", "torch_dtype") if asked.dtype and key in part}
+    return config
 
 
 DIFFERENCES = [
-    Difference("a module's entry has its mode", "mlx_lm leaves it out for routers, and then every loader takes affine; written out, it cannot be misread", with_mode),
-    Difference("a recipe's entries have a number as group_size", "mlx_lm writes null where --q-group-size is not given; null means 64, and a number says so", with_group),
-    Difference("entries are in natural order of their paths", "mlx_lm writes them in the order in which it walks the model; nothing depends on it", in_order),
+    Difference("a module's entry has its mode", "mlx_lm leaves it out of its routers' entries, where every loader then takes affine; written out it cannot be misread",
+               each_entry(lambda entry, overall: entry and {"mode": "affine"} | entry)),
+    Difference("an entry's group_size is a number", "mlx_lm writes null in a recipe's entries where --q-group-size is not given; MLX takes null for 64",
+               each_entry(lambda entry, overall: entry and entry | {"group_size": entry["group_size"] or overall["group_size"]})),
+    Difference("a module that an override leaves as it is has the entry false", "mlx_lm leaves it out, for which older releases look at the tensors; false says so, and all of them know it",
+               with_left_out),
+    Difference("entries are in natural order of their paths, and group_size, bits, mode in this order", "mlx_lm has them in the order in which it walks the model; nothing depends on it",
+               lambda config, asked: in_order(each_entry(lambda entry, overall: entry and {key: entry[key] for key in FORMAT})(config, asked), asked)),
+    Difference("rope_type of Qwen3.5's rope_parameters keeps its name", "mlx_lm renames it to type in the config that it reads, by accident writes that, and reads both; transformers reads rope_type",
+               with_rope_type),
+    Difference("dtype and torch_dtype say what --dtype was", "mlx_lm casts the tensors and leaves the config as it was, which says another type than theirs", with_dtype),
 ]
 
 
@@ -85,23 +114,28 @@ def tensor_differences(theirs: dict, ours: dict) -> list[str]:
     return found
 
 
-def expected_config(theirs: dict) -> dict:
+def expected_config(theirs: dict, asked: Asked = Asked()) -> dict:
     """What metalcast is to write where mlx_lm writes this."""
-    quantization = theirs["quantization"]
     for difference in DIFFERENCES:
-        quantization = difference.change(quantization)
-    return {key: quantization if key.startswith("quantization") else value for key, value in theirs.items()}
+        theirs = difference.change(theirs, asked)
+    return theirs
 
 
-def config_differences(theirs: Path, ours: Path) -> list[str]:
-    """Whole texts: values, order of keys, indentation, escapes."""
-    text = json.loads((theirs / "config.json").read_text())
-    want, got = json.dumps(expected_config(text), indent=4), (ours / "config.json").read_text()
-    if want == got:
-        return []
-    pairs = zip(want.splitlines(), got.splitlines())
-    first = next((f"{a.strip()!r}, not {b.strip()!r}" for a, b in pairs if a != b), "one is longer")
-    return [f"config.json: mlx_lm has {first}"]
+def lines(config: dict) -> list[str]:
+    """As json.dump writes it; the order of keys matters but where mlx_lm renames one."""
+    for part in (config, config.get("text_config", {})):
+        if isinstance(rope := part.get("rope_parameters"), dict):
+            part["rope_parameters"] = dict(sorted(rope.items()))
+    return json.dumps(config, indent=4).splitlines()
+
+
+def config_differences(theirs: Path, ours: Path, asked: Asked = Asked()) -> list[str]:
+    """Values, order of keys, indentation and escapes."""
+    text = (ours / "config.json").read_text()
+    if text != json.dumps(json.loads(text), indent=4):
+        return ["config.json: not written as mlx_lm does"]
+    want, got = lines(expected_config(json.loads((theirs / "config.json").read_text()), asked)), lines(json.loads(text))
+    return [f"config.json: {b.strip()}, want {a.strip()}" for a, b in zip_longest(want, got, fillvalue="the end") if a != b][:3]
 
 
 def index_differences(theirs: Path, ours: Path) -> list[str]:
@@ -120,20 +154,27 @@ def metadata_differences(theirs: Path, ours: Path) -> list[str]:
     return [] if want == got else [f"the shards' metadata is {got}, want {want}"]
 
 
-def front_matter(directory: Path) -> dict:
-    _, text, _ = (directory / "README.md").read_text().split("---\n", 2)
-    return yaml.safe_load(text)
+def card(directory: Path) -> dict:
+    return ModelCard.load(directory / "README.md").data.to_dict()
 
 
-def card_differences(ours: Path) -> list[str]:
-    """What Hugging Face's hub and the MLX community read in a card. mlx_lm's own, of a local source, says nothing else."""
-    card = front_matter(ours)
-    found = [f"README.md: {key} is {card.get(key)!r}" for key, value in (("library_name", "mlx"), ("pipeline_tag", "text-generation"))
-             if card.get(key) != value]
-    return found + ([] if "mlx" in card.get("tags", []) else ["README.md: no tag mlx"])
+def card_differences(theirs: Path, ours: Path) -> list[str]:
+    """What mlx_lm sets in a card's front matter. That of a local source has nothing else but a language, and a hub's everything that its source's has."""
+    want, got = card(theirs), card(ours)
+    found = [f"README.md: {key} is {got.get(key)!r}, want {want.get(key)!r}" for key in ("library_name", "pipeline_tag", "base_model")
+             if got.get(key) != want.get(key)]
+    return found + [f"README.md: no tag {tag}" for tag in want["tags"] if tag not in got.get("tags", [])]
 
 
-def differences(theirs: Path, ours: Path) -> list[str]:
+def differences(theirs: Path, ours: Path, asked: Asked = Asked()) -> list[str]:
     """Everything in which ours is not what mlx_lm writes, but for DIFFERENCES."""
-    return [*tensor_differences(tensors(theirs), tensors(ours)), *config_differences(theirs, ours), *index_differences(theirs, ours),
-            *metadata_differences(theirs, ours), *card_differences(ours)]
+    return [*tensor_differences(tensors(theirs), tensors(ours)), *config_differences(theirs, ours, asked), *index_differences(theirs, ours),
+            *metadata_differences(theirs, ours), *card_differences(theirs, ours), *file_differences(theirs, ours)]
+
+
+def file_differences(theirs: Path, ours: Path) -> list[str]:
+    """generation_config.json and the rest: nothing that mlx_lm has is missing. Tokenizers it writes anew."""
+    names = {path.name for path in theirs.iterdir()}
+    found = [f"{name}: missing" for name in sorted(names - {path.name for path in ours.iterdir()})]
+    name = "generation_config.json"
+    return found + ([f"{name}: differs"] if name in names and (theirs / name).read_bytes() != (ours / name).read_bytes() else [])

@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.nn as nn
+import pytest
 from mlx_lm.convert import convert
+from mlx_lm.utils import load_model
 from quantized_sources import Sample
 from shelf import Tool
 
@@ -45,9 +48,22 @@ def mlx_lm_convert(source: Path, directory: Path, **arguments) -> Path:
     return directory
 
 
-def overriding(overrides: dict[str, object]) -> Callable[[str, nn.Module], bool | dict]:
-    """A quant_predicate for --q-override: exact paths and what they get, False or a format; all else gets the global one."""
-    return lambda path, module: overrides.get(path, True)
+def own_predicate(source: Path) -> Callable[[str, nn.Module], bool | dict]:
+    """That of the model which mlx_lm makes of source: what it does where nothing else is asked for."""
+    model, _ = load_model(source, lazy=True)
+    return getattr(model, "quant_predicate", None) or (lambda path, module: True)
+
+
+def overriding(source: Path, overrides: list[tuple[str, bool | dict]]) -> Callable[[str, nn.Module], bool | dict]:
+    """A quant_predicate that says what --q-override says: the last pattern that fits holds."""
+    otherwise = own_predicate(source)
+
+    def predicate(path: str, module: nn.Module) -> bool | dict:
+        fitting = [value for pattern, value in overrides if re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), path)]
+        value = fitting[-1] if fitting else otherwise(path, module)
+        return dict(value) if isinstance(value, dict) else value
+
+    return predicate
 
 
 @dataclass
@@ -73,6 +89,11 @@ class Workshop:
         source = self.source(sample)
         return self.once((sample, *flags), lambda directory: self.tool.run("convert", source, directory, *flags))
 
+    def native(self, sample: Sample) -> Path:
+        """In MLX form, as mlx_lm.convert without -q writes it."""
+        source = self.dequantized(sample)
+        return self.once(("native", sample), lambda directory: mlx_lm_convert(source, directory))
+
     def ours(self, sample: Sample, *flags: object) -> Path:
         """metalcast convert -q, with the arithmetic of the machine that runs this."""
         return self.ours_of(self.source(sample), *flags)
@@ -80,6 +101,12 @@ class Workshop:
     def ours_of(self, source: Path, *flags: object) -> Path:
         return self.once(("ours", source, *flags), lambda directory: self.tool.run("convert", source, directory, "-q", "--q-profile", "cpu", *flags))
 
-    def theirs(self, source: Path, form: Format = DEFAULT, **arguments) -> Path:
-        key = ("theirs", source, form, *sorted((name, str(value)) for name, value in arguments.items()))
-        return self.once(key, lambda directory: mlx_lm_convert(source, directory, quantize=True, **form.arguments(), **arguments))
+    def theirs(self, source: Path, form: Format = DEFAULT, quant_predicate=None, **arguments) -> Path:
+        key = ("theirs", source, form, quant_predicate, *sorted(arguments.items()))
+        arguments |= form.arguments() | ({"quant_predicate": quant_predicate} if quant_predicate else {})
+        return self.once(key, lambda directory: mlx_lm_convert(source, directory, quantize=True, **arguments))
+
+
+@pytest.fixture(scope="session")
+def workshop(metalcast, tmp_path_factory) -> Workshop:
+    return Workshop(metalcast, tmp_path_factory.mktemp("quantized"))

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from cases import Published
 from dialects import BLOCK_F32
 from families import FAMILIES, Variant
 from families.qwen import build_spec, config as spec_config
-from mapping import Rule, stacked
+from mapping import stacked
 from weights import BF16, F32, Spec
 
 NAMES = ("qwen3_5_moe", "qwen3_5", "qwen3_moe", "qwen3", "qwen3_next", "deepseek_v3", "kimi_k2", "glm4_moe", "minimax", "mistral4")
 TYPES = {"bfloat16": BF16, "float16": np.float16, "float32": F32}
+ABSENT = "absent"
 CARD = "---\nlicense: apache-2.0\npipeline_tag: image-text-to-text\ntags:\n- fp8\n---\n# A model\n"
 
 
@@ -27,11 +27,12 @@ class Sample:
 
     family: str
     sizes: str = "usual"  # or ragged, or deep
-    settings: tuple[tuple[str, object], ...] = ()  # of the config, by dotted path; None: left out
+    settings: tuple[tuple[str, object], ...] = ()  # of the config, by dotted path; ABSENT: left out
     plain: str = ""  # bfloat16, float16 or float32: no FP8, all weights in this type
     stacked: bool = False  # the experts of a plain one
     f32: str = "^$"  # tensors that are published in F32
     eos: str = "[0, 1]"  # generation_config.json's; "": there is no such file
+    head: bool = True  # lm_head is there, though the embeddings may be tied to it
 
     def __str__(self) -> str:
         parts = [self.family, self.sizes, *(f"{key}={value}" for key, value in self.settings), self.plain, "stacked" * self.stacked, self.f32.strip("^$")]
@@ -56,7 +57,7 @@ class Sample:
             for key in outer:
                 place = place[key]
             place[last] = value
-            if value is None:
+            if value == ABSENT:
                 del place[last]
         return config
 
@@ -66,7 +67,7 @@ class Sample:
         if self.plain:
             as_plain = {name: tensor.astype(F32).astype(TYPES[self.plain]) for name, tensor in built.values.items()}
             tensors = stacked()(as_plain) if self.stacked else as_plain
-        if self.config().get("tie_word_embeddings"):
+        if not self.head:
             tensors = {name: tensor for name, tensor in tensors.items() if "lm_head" not in name}
         return {name: tensor.astype(F32) if re.search(self.f32, name) else tensor for name, tensor in tensors.items()}
 
@@ -86,7 +87,8 @@ SPECS = {
     "ragged": Spec(hidden=192, intermediate=104, shared=128, head_dim=48, linear_dim=40, vocab=512),
     "deep": Spec(hidden=128, intermediate=64, shared=64, head_dim=32, linear_dim=32, layers=9, experts=2),
 }
-ATTENTION = {"usual": {}, "ragged": {"head_dim": 48, "hidden_size": 192}, "deep": {"head_dim": 32, "hidden_size": 128, "num_hidden_layers": 9}}
+ATTENTION = {"usual": {"head_dim": 64, "hidden_size": 256}, "ragged": {"head_dim": 48, "hidden_size": 192},
+             "deep": {"head_dim": 32, "hidden_size": 128, "num_hidden_layers": 9}}
 MLA = {
     "usual": {"q_lora_rank": 96},  # nope is 64, so embed_q has no groups of 128
     "ragged": {"q_lora_rank": 72, "kv_lora_rank": 192, "qk_nope_head_dim": 48, "v_head_dim": 40, "hidden_size": 192},
@@ -94,29 +96,31 @@ MLA = {
              "num_hidden_layers": 9},
 }
 INNER = {"usual": 192, "ragged": 104, "deep": 64}
+SHARED = {"usual": 72, "ragged": 72, "deep": 64}
+DENSE = {"usual": 328, "ragged": 328, "deep": 320}
 EXPERTS = {"usual": 5, "ragged": 4, "deep": 2}
 
 
 def sizes_of(sample: Sample) -> dict[str, object]:
-    """Settings of the config by dotted path. The prediction layer stays where it was, behind the last."""
+    """Settings of the config by dotted path."""
     kind, family = sample.sizes, sample.family
     inner, experts = INNER[kind], EXPERTS[kind]
-    deep = {"num_hidden_layers": 4} if family == "qwen3_next" and kind == "usual" else {}
     match family:
         case "qwen3":
             return ATTENTION[kind] | {"intermediate_size": inner}
         case "qwen3_moe":
             return ATTENTION[kind] | {"moe_intermediate_size": inner, "num_experts": experts}
         case "qwen3_next":
-            return ATTENTION[kind] | deep | {"moe_intermediate_size": inner, "num_experts": experts, "shared_expert_intermediate_size": 72}
+            return ATTENTION[kind] | {"moe_intermediate_size": inner, "num_experts": experts, "shared_expert_intermediate_size": SHARED[kind]}
         case "glm4_moe":
-            return ATTENTION[kind] | {"moe_intermediate_size": inner, "n_routed_experts": experts, "intermediate_size": 328}
+            return ATTENTION[kind] | {"moe_intermediate_size": inner, "n_routed_experts": experts, "intermediate_size": DENSE[kind]}
         case "minimax":
             return ATTENTION[kind] | {"intermediate_size": inner, "num_local_experts": experts}
         case "mistral4":
             return {f"text_config.{key}": value for key, value in (
                 MLA[kind] | {"moe_intermediate_size": inner, "n_routed_experts": experts} | head_size(MLA[kind])).items()}
-    return MLA[kind] | {"moe_intermediate_size": inner, "n_routed_experts": experts, "intermediate_size": 328}
+    prediction = {"num_nextn_predict_layers": 0} if family == "deepseek_v3" and sample.plain else {}  # mlx-lm itself would not know what to do with layer 3
+    return MLA[kind] | prediction | {"moe_intermediate_size": inner, "n_routed_experts": experts, "intermediate_size": DENSE[kind]}
 
 
 def head_size(mla: dict) -> dict[str, int]:
