@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// kills is how many times a conversion is killed: METALCAST_KILLS, or 500 at night, or a few.
+func kills(t *testing.T) int {
+	n, err := strconv.Atoi(os.Getenv("METALCAST_KILLS"))
+	switch {
+	case err == nil:
+	case os.Getenv("METALCAST_NIGHTLY") != "":
+		n = 500
+	default:
+		return 12
+	}
+	t.Logf("METALCAST_KILLS=%d", n)
+	return n
+}
+
+// A conversion is killed at random moments, again and again, and started again by the same command: DST is never there before it is whole, nothing in
+// DST.partial is taken for a model, and what comes out are the bytes of a run that nobody killed.
+func TestKill(t *testing.T) {
+	src := synthetic(t, "--size", "50MB")
+	whole := filepath.Join(t.TempDir(), "whole")
+	var errs bytes.Buffer
+	require.Zero(t, run([]string{"convert", src, whole, "--quiet", "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
+	began := time.Now()
+	require.Zero(t, run([]string{"convert", src, whole + "2", "--quiet", "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
+	took := time.Since(began)
+
+	rng := rand.New(rand.NewPCG(uint64(began.UnixNano()), 1))
+	killed, resumed, finished := 0, 0, 0
+	for most := kills(t); killed < most; finished++ {
+		dst := filepath.Join(t.TempDir(), "dst")
+		for {
+			var messages bytes.Buffer
+			c := start(t, nil, &messages, "metalcast", "convert", src, dst, "--max-memory", "40MiB", "--checkpoint-every", "2MB", "--device", "cpu")
+			ended := make(chan struct{})
+			go func() { _ = c.Wait(); close(ended) }()
+			select {
+			case <-ended:
+			case <-time.After(time.Duration(rng.Int64N(int64(2 * took)))):
+				_ = c.Process.Kill()
+				<-ended
+			}
+			if bytes.Contains(messages.Bytes(), []byte("had done a part")) {
+				resumed++
+			}
+			if c.ProcessState.ExitCode() == 0 {
+				break
+			}
+			require.Equal(t, -1, c.ProcessState.ExitCode(), "ended by itself: %s", &messages)
+			if killed++; killed%50 == 0 {
+				t.Logf("%d kills, %d conversions ended whole, %d of them after a kill", killed, finished, resumed)
+			}
+			if _, err := os.Stat(dst); err == nil { // killed between the rename and tidying up
+				os.Remove(filepath.Join(dst, "metalcast.lock"))
+				os.Remove(filepath.Join(dst, "metalcast.journal"))
+				break
+			}
+			shards, _ := filepath.Glob(filepath.Join(dst+".partial", "*.safetensors"))
+			for _, name := range shards {
+				looksWhole(t, name, filepath.Join(whole, filepath.Base(name)))
+			}
+		}
+		require.Equal(t, list(t, whole), list(t, dst))
+		for _, name := range list(t, whole) {
+			same(t, filepath.Join(whole, name), filepath.Join(dst, name))
+		}
+		require.NoError(t, os.RemoveAll(dst))
+	}
+	t.Logf("%d kills, %d conversions ended whole, %d of them after a kill", killed, finished, resumed)
+	assert.Positive(t, resumed)
+}
+
+// looksWhole demands that a shard of DST.partial that begins like one is one.
+func looksWhole(t *testing.T, path, whole string) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	head := make([]byte, 8)
+	if _, err := f.ReadAt(head, 0); err == nil && !bytes.Equal(head, make([]byte, 8)) {
+		same(t, whole, path)
+	}
+}
+
+func same(t *testing.T, want, got string) {
+	t.Helper()
+	a, err := os.ReadFile(want)
+	require.NoError(t, err)
+	b, err := os.ReadFile(got)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(a, b), got)
+}
+
+// On a disk that is too small a conversion says so; with more room the same command goes on. Without room for the shards nothing is begun.
+func TestSmallDisk(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=70m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no small disk can be mounted here: %s", bytes.TrimSpace(out))
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	src := synthetic(t, "--size", "50MB")
+	dst := filepath.Join(dir, "dst")
+	var errs bytes.Buffer
+	require.Equal(t, exitNoSpace, run([]string{"convert", src, dst, "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
+	assert.Contains(t, errs.String(), "are needed")
+	errs.Reset()
+	require.Equal(t, exitNoSpace, run([]string{"convert", src, dst, "--device", "cpu", "--ignore-space"}, io.Discard, &errs), "%s", &errs)
+	assert.Contains(t, errs.String(), "no space left on device")
+	assert.Empty(t, list(t, dir), "nothing is left")
+
+	// The disk is full after the shards have their room.
+	require.NoError(t, exec.Command("mount", "-o", "remount,size=130m", dir).Run())
+	errs.Reset()
+	code, messages := signalled(t, os.Interrupt, dst, "metalcast", "convert", src, dst, "--max-memory", "40MiB", "--checkpoint-every", "2MB", "--device", "cpu")
+	require.Equal(t, exitInterrupted, code, messages)
+	if _, err := os.Stat(dst + ".partial"); err != nil {
+		t.Skip("interrupted before anything was written")
+	}
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	require.NoError(t, err)
+	_, _ = io.Copy(filler, zeros{})
+	require.NoError(t, filler.Close())
+	require.Equal(t, exitNoSpace, run([]string{"convert", src, dst, "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
+	assert.Contains(t, errs.String(), "no space left on device")
+	assert.Contains(t, errs.String(), "the same command again goes on with it")
+	require.NoError(t, os.Remove(filepath.Join(dir, "filler")))
+	errs.Reset()
+	require.Zero(t, run([]string{"convert", src, dst, "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
+	assert.Contains(t, errs.String(), "had done a part")
+}
+
+// zeros never ends.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
