@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/metalcast/metalcast/internal/engine"
@@ -96,6 +97,9 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer source.Close()
+	if !slices.ContainsFunc(p.Pieces, func(q plan.Piece) bool { return q.Params.Transposed }) { // tiles read their pages several times
+		source.Once()
+	}
 	be, err := openBackend(o)
 	if err != nil {
 		return nil, err

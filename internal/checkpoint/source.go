@@ -13,6 +13,7 @@ import (
 type Source struct {
 	shards []Shard
 	files  []*os.File
+	warm   []bool // shards that were in the page cache before anything of them was read; they stay there
 }
 
 // OpenSource opens the shards that the inventory lists. They must still be what their headers were read from.
@@ -25,6 +26,7 @@ func (v *Inventory) OpenSource() (*Source, error) {
 			return nil, fault.In(v.Shards[i].Name, err)
 		}
 		s.files = append(s.files, f)
+		s.warm = append(s.warm, cached(f, v.Shards[i].Size))
 	}
 	if err := s.Unchanged(); err != nil {
 		s.Close()
@@ -43,6 +45,21 @@ func (s *Source) ReadAt(shard int, p []byte, off int64) error {
 		return fault.Incomplete(s.shards[shard].Name, "ends at byte %d, it was longer when its header was read", off+int64(n))
 	}
 	return &fault.Error{Where: s.shards[shard].Name, What: "read", Err: cause(err)}
+}
+
+// Forget says that a range of a shard will not be read again. It leaves the page cache, which a large model would otherwise fill with what nobody
+// needs, unless the shard was there before.
+func (s *Source) Forget(shard int, off, n int64) {
+	if !s.warm[shard] {
+		leaveCache(s.files[shard], off, n)
+	}
+}
+
+// Once says that no byte will be read twice, or nearly so: reads then go past the cache, where the system has such reads.
+func (s *Source) Once() {
+	for _, f := range s.files {
+		uncached(f)
+	}
 }
 
 // Unchanged tells whether the shards are still what their headers were read from: the same files, of the same size and time.

@@ -22,6 +22,11 @@ type Source interface {
 	ReadAt(shard int, p []byte, off int64) error
 }
 
+// Forgetter is a Source that likes to know what will not be read again, such as to leave the page cache alone.
+type Forgetter interface {
+	Forget(shard int, off, n int64)
+}
+
 // Sink takes the bytes of output shards. WriteAt is called by one goroutine, each byte of a shard's data once, in no particular order.
 type Sink interface {
 	WriteAt(shard int, p []byte, off int64) error
@@ -99,6 +104,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 	r := runner{plan: p, src: src, dst: dst, be: be, opts: o}
 	r.result.Findings, r.result.NVFP4 = slices.Clone(o.Resumed.Findings), o.Resumed.NVFP4
 	r.keeper, _ = dst.(Keeper)
+	r.forget, _ = src.(Forgetter)
 	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
 	running := make(chan struct{}, be.InFlight())
 	for _, sl := range ring.slots {
@@ -205,10 +211,14 @@ type runner struct {
 	dst    Sink
 	be     kernel.Backend
 	opts   Options
-	keeper Keeper // nil: dst is none
+	keeper Keeper    // nil: dst is none
+	forget Forgetter // nil: src is none
 
 	result Result // Read by the reader, the rest by the writer
 }
+
+// forgetLeast is the least read that is worth a word to the system.
+const forgetLeast = 64 << 10
 
 func (r *runner) read(s *slot) error {
 	in := s.mem.In()
@@ -217,6 +227,9 @@ func (r *runner) read(s *slot) error {
 			return err
 		}
 		r.result.Read += int64(x.N)
+		if r.forget != nil && x.Last && x.N >= forgetLeast {
+			r.forget.Forget(x.Shard, x.Off, int64(x.N))
+		}
 	}
 	return nil
 }

@@ -94,6 +94,7 @@ type Read struct {
 	Shard  int
 	Off    int64
 	Buf, N int
+	Last   bool // nothing of it is read again, but for the ends and scales among it
 }
 
 // Part says which rectangle of a piece a job is.

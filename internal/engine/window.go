@@ -147,6 +147,7 @@ func (b *scheduler) gap(shard int, off int64) (gap int64, ok bool) {
 func (b *scheduler) take(p *plan.Piece, x part, through bool) {
 	if x.cols == p.Cols || x.rows == 1 {
 		x.buf = b.read(p.Source.Shard, x.src, x.bytes, through)
+		b.reads[len(b.reads)-1].Last = true
 	} else {
 		elem := elemSize(p)
 		for r := range x.rows { // a tile: its rows lie apart in the source and without gaps in the slot
@@ -154,6 +155,7 @@ func (b *scheduler) take(p *plan.Piece, x part, through bool) {
 			if r == 0 {
 				x.buf = at
 			}
+			b.reads[len(b.reads)-1].Last = false // other tiles are on the same pages
 		}
 	}
 	b.parts = append(b.parts, x)
