@@ -58,6 +58,9 @@ It proves that the bytes are what the plan says. Status 7: something differs, an
 				if printErr := u.printJSON(r); printErr != nil {
 					return printErr
 				}
+				if err == nil {
+					return nil
+				}
 				return alreadyShown{err}
 			}
 			showVerification(u, r)
