@@ -1,0 +1,199 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"path/filepath"
+
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
+)
+
+// WriteAt writes p to a shard at off.
+func (d *Dir) WriteAt(shard int, p []byte, off int64) error {
+	d.touched[shard] = true
+	d.unsafe += int64(len(p))
+	if _, err := d.files[shard].WriteAt(p, off); err != nil {
+		return d.explain(d.plan.Shards[shard].Name, err)
+	}
+	return nil
+}
+
+// Done implements Keeper: now and then what is written becomes durable and the journal says so.
+func (d *Dir) Done(pieces []int32, r *Result) error {
+	for _, i := range pieces {
+		d.done.add(i)
+	}
+	d.progress.Findings, d.progress.NVFP4 = r.Findings, r.NVFP4
+	if d.unsafe < d.every {
+		return nil
+	}
+	return d.checkpoint()
+}
+
+// checkpoint syncs the shards that were written to, and only then names in the journal what they hold.
+func (d *Dir) checkpoint() error {
+	for i, f := range d.files {
+		if !d.touched[i] {
+			continue
+		}
+		if err := f.Sync(); err != nil { // pages may be lost; the system reports that once and a second sync would lie
+			return d.explain(d.plan.Shards[i].Name, err)
+		}
+		d.touched[i] = false
+	}
+	d.progress.Done = d.done.ranges(len(d.plan.Pieces))
+	line, err := json.Marshal(&d.progress)
+	if err == nil {
+		err = d.journal.append(line)
+	}
+	if err != nil {
+		return d.explain(journalName, err)
+	}
+	d.unsafe = 0
+	return nil
+}
+
+// Seal syncs every shard's data and only then writes the 8 bytes that make it a safetensors file. The file can be read back from then on.
+func (d *Dir) Seal(ctx context.Context) error {
+	if err := d.checkpoint(); err != nil {
+		return err
+	}
+	for i, f := range d.files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, err := f.WriteAt(d.plan.Shards[i].Header[:8], 0)
+		if err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			return d.explain(d.plan.Shards[i].Name, err)
+		}
+	}
+	return nil
+}
+
+// Forget drops the shards from the page cache, so that reading them back reads the disk.
+func (d *Dir) Forget() {
+	for _, f := range d.files {
+		f.Forget()
+	}
+}
+
+// ReadAt reads a shard back.
+func (d *Dir) ReadAt(shard int, p []byte, off int64) error {
+	_, err := d.files[shard].ReadAt(p, off)
+	return err
+}
+
+// AddFile writes a file beside the shards, synced, from a reader. Its name may lie in a directory, which is made.
+func (d *Dir) AddFile(ctx context.Context, name string, from io.Reader) error {
+	path := filepath.Join(d.partial, name)
+	if dir := filepath.Dir(path); dir != d.partial {
+		if err := d.fs.MkdirAll(dir); err != nil {
+			return d.explain(name, err)
+		}
+	}
+	f, err := d.fs.Create(path, 0)
+	if err != nil {
+		return d.explain(name, err)
+	}
+	_, err = io.Copy(&appender{f, 0}, untilDone{ctx, from})
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil && filepath.Dir(path) != d.partial {
+		err = d.fs.SyncDir(filepath.Dir(path))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return d.explain(name, err)
+}
+
+// appender writes to the end of a file.
+type appender struct {
+	file File
+	end  int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.file.WriteAt(p, a.end)
+	a.end += int64(n)
+	return n, err
+}
+
+// ReadFile reads a file of DST.partial whole.
+func (d *Dir) ReadFile(name string) ([]byte, error) {
+	return d.fs.ReadFile(filepath.Join(d.partial, name))
+}
+
+// untilDone reads until its context ends.
+type untilDone struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (r untilDone) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.from.Read(p)
+}
+
+// Commit makes DST appear: everything in DST.partial is synced by now, one exclusive rename follows. Where it fails DST.partial stays, complete.
+func (d *Dir) Commit() error {
+	if err := d.closeFiles(); err != nil {
+		return errors.Join(newdir.Explain(d.partial, err), d.unlock())
+	}
+	if err := d.fs.Publish(d.partial, d.path, d.empty); err != nil {
+		return errors.Join(err, d.unlock())
+	}
+	for _, name := range []string{journalName, lockName} { // the marker last, so that a leftover is never without it
+		if err := d.fs.Remove(filepath.Join(d.path, name)); err != nil {
+			return errors.Join(newdir.Explain(d.path, err), d.unlock())
+		}
+	}
+	return d.unlock()
+}
+
+// Keep leaves DST.partial for a run that goes on, with all that is written named in its journal, as far as it can be made durable. It tells whether there is
+// anything to go on with; what holds nothing is removed.
+func (d *Dir) Keep() (bool, error) {
+	err := d.checkpoint()
+	if len(d.progress.Done) == 0 {
+		return false, errors.Join(err, d.Abort())
+	}
+	return true, errors.Join(err, d.close())
+}
+
+// Abort removes DST.partial and everything in it.
+func (d *Dir) Abort() error {
+	var left error
+	if err := d.fs.RemoveAll(d.partial); err != nil {
+		left = &fault.Error{Where: d.partial, What: "cannot be removed", Err: newdir.Cause(err)}
+	}
+	return errors.Join(d.close(), left)
+}
+
+func (d *Dir) close() error { return errors.Join(d.closeFiles(), d.unlock()) }
+
+func (d *Dir) closeFiles() error {
+	var errs []error
+	for _, f := range d.files {
+		errs = append(errs, f.Close())
+	}
+	d.files = nil
+	if d.journal != nil && d.journal.file != nil {
+		errs = append(errs, d.journal.file.Close())
+		d.journal.file = nil
+	}
+	return errors.Join(errs...)
+}
