@@ -31,6 +31,18 @@ test_() { # all Go tests, with the race detector where there is a C compiler; ar
 	go test $race "$@" ./...
 }
 
+simd() { # the vector code of arm64 under qemu, and the code without any: what "test" does not run on amd64
+	go test -tags purego -short ./cpufallback ./internal/mlxquant
+	local pkg dir
+	command -v qemu-aarch64 >/dev/null || { required qemu && exit 1; echo "skipping arm64: no qemu-aarch64"; return; }
+	dir=$(mktemp -d)
+	trap 'rm -rf "$dir"' RETURN
+	for pkg in cpufallback internal/mlxquant; do
+		CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go test -c -o "$dir/test" "./$pkg"
+		(cd "$pkg" && qemu-aarch64 "$dir/test" -test.short -test.run 'SIMD|Golden|Fuzz|Allocation' "$@")
+	done
+}
+
 lint() { # gofmt, vet for every system, staticcheck
 	local files
 	files=$(gofmt -l .)
@@ -147,10 +159,9 @@ fuzz() { # every fuzz target for a while: fuzz [time each, 20s]
 	done
 }
 
-bench() { # kernels beside memcpy, then time and peak memory of whole conversions
+bench() { # beside memcpy, copies and other converters: bench [quick|full|SECTION] [options, see --help]; full writes docs/performance.md
 	build
-	go test -run '^$' -bench . ./cpufallback
-	python3 bench/memory.py "$@"
+	python3 bench/compare.py "$@"
 }
 
 nightly() { # what is too long for every change
@@ -166,7 +177,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | demo | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | demo | simd | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
 esac

@@ -19,6 +19,7 @@ var imports = map[string][]string{
 	"internal/fault":                     {},
 	"internal/dtype":                     {},
 	"internal/newdir":                    {},
+	"internal/heatmap":                   {},
 	"shaders":                            {},
 	"cgo":                                {},
 	"internal/safetensors":               {"internal/dtype"},
@@ -37,7 +38,7 @@ var imports = map[string][]string{
 	"internal/bench":                     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
 	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
-		"internal/newdir", "internal/safetensors", "cpufallback", "metal"},
+		"internal/newdir", "internal/safetensors", "internal/heatmap", "cpufallback", "metal"},
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/dtype", "metal"},
 }
 

@@ -23,7 +23,8 @@ class Asked:
     """What metalcast was asked for, as far as the differences depend on it."""
 
     left: frozenset[str] = frozenset()  # modules that an override leaves as they are
-    dtype: str = ""  # --dtype
+    dtype: str = ""  # the type of the weights, where mlx_lm's config says another or none
+    rope_type: str = "rope_type"  # what the source's config calls it
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,19 @@ def with_rope_type(config: dict, asked: Asked) -> dict:
     for part in (config, config.get("text_config", {})):
         rope = part.get("rope_parameters") or {}
         if part.get("model_type", "").startswith("qwen3_5") and "type" in rope:
-            rope["rope_type"] = rope.pop("type")
+            rope[asked.rope_type] = rope.pop("type")
     return config
 
 
 def with_dtype(config: dict, asked: Asked) -> dict:
-    for part in (config, config.get("text_config", {})):
-        part |= {key: asked.dtype for key in ("dtype", "torch_dtype") if asked.dtype and key in part}
-    return config
+    if not asked.dtype:
+        return config
+    parts, keys = [part for part in (config, config.get("text_config")) if part], ("dtype", "torch_dtype")
+    for part in parts:
+        part |= {key: asked.dtype for key in keys if key in part}
+    if not any(key in part for part in parts for key in keys):
+        config["dtype"] = asked.dtype
+    return dict(sorted(config.items()))
 
 
 DIFFERENCES = [
@@ -81,10 +87,13 @@ DIFFERENCES = [
     Difference("a module that an override leaves as it is has the entry false", "mlx_lm leaves it out, for which older releases look at the tensors; false says so, and all of them know it",
                with_left_out),
     Difference("entries are in natural order of their paths, and group_size, bits, mode in this order", "mlx_lm has them in the order in which it walks the model; nothing depends on it",
-               lambda config, asked: in_order(each_entry(lambda entry, overall: entry and {key: entry[key] for key in FORMAT})(config, asked), asked)),
+               lambda config, asked: in_order(each_entry(lambda entry, overall: entry and {key: entry[key] for key in FORMAT if key in entry})(config, asked), asked)),
     Difference("rope_type of Qwen3.5's rope_parameters keeps its name", "mlx_lm renames it to type in the config that it reads, by accident writes that, and reads both; transformers reads rope_type",
                with_rope_type),
-    Difference("dtype and torch_dtype say what --dtype was", "mlx_lm casts the tensors and leaves the config as it was, which says another type than theirs", with_dtype),
+    Difference("dtype and torch_dtype say the type of the weights", "mlx_lm casts the tensors and leaves the config as it was; where that says another type, or none, "
+               "whoever believes it next casts again or fails", with_dtype),
+    Difference("text beyond ASCII is written as it is, and numbers as the source spells them", "mlx_lm escapes the former and spells the latter anew; to a JSON reader it is the same",
+               lambda config, asked: config),
 ]
 
 
@@ -130,10 +139,10 @@ def lines(config: dict) -> list[str]:
 
 
 def config_differences(theirs: Path, ours: Path, asked: Asked = Asked()) -> list[str]:
-    """Values, order of keys, indentation and escapes."""
+    """Values, order of keys and indentation."""
     text = (ours / "config.json").read_text()
-    if text != json.dumps(json.loads(text), indent=4):
-        return ["config.json: not written as mlx_lm does"]
+    if text != json.dumps(json.loads(text), indent=4, ensure_ascii=False):
+        return ["config.json: not indented as mlx_lm does it"]
     want, got = lines(expected_config(json.loads((theirs / "config.json").read_text()), asked)), lines(json.loads(text))
     return [f"config.json: {b.strip()}, want {a.strip()}" for a, b in zip_longest(want, got, fillvalue="the end") if a != b][:3]
 
@@ -166,15 +175,14 @@ def card_differences(theirs: Path, ours: Path) -> list[str]:
     return found + [f"README.md: no tag {tag}" for tag in want["tags"] if tag not in got.get("tags", [])]
 
 
+def file_differences(theirs: Path, ours: Path) -> list[str]:
+    """Nothing that mlx_lm has is missing. Tokenizers it writes anew, generation_config.json it copies."""
+    found = [f"{name}: missing" for name in sorted({path.name for path in theirs.iterdir()} - {path.name for path in ours.iterdir()})]
+    want, got = (directory / "generation_config.json" for directory in (theirs, ours))
+    return found + (["generation_config.json: differs"] if want.exists() and got.exists() and want.read_bytes() != got.read_bytes() else [])
+
+
 def differences(theirs: Path, ours: Path, asked: Asked = Asked()) -> list[str]:
     """Everything in which ours is not what mlx_lm writes, but for DIFFERENCES."""
     return [*tensor_differences(tensors(theirs), tensors(ours)), *config_differences(theirs, ours, asked), *index_differences(theirs, ours),
             *metadata_differences(theirs, ours), *card_differences(theirs, ours), *file_differences(theirs, ours)]
-
-
-def file_differences(theirs: Path, ours: Path) -> list[str]:
-    """generation_config.json and the rest: nothing that mlx_lm has is missing. Tokenizers it writes anew."""
-    names = {path.name for path in theirs.iterdir()}
-    found = [f"{name}: missing" for name in sorted(names - {path.name for path in ours.iterdir()})]
-    name = "generation_config.json"
-    return found + ([f"{name}: differs"] if name in names and (theirs / name).read_bytes() != (ours / name).read_bytes() else [])

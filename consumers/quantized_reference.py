@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,11 @@ class Format:
 
 FORMATS = [Format("affine", *each) for each in AFFINE] + [Format(mode) for mode in ("mxfp4", "mxfp8", "nvfp4")]
 DEFAULT = Format()
+
+
+def nightly(everything: Sequence, *usual: object) -> list:
+    """What of everything is tried each time, and all of it where METALCAST_NIGHTLY is 1."""
+    return list(everything) if os.environ.get("METALCAST_NIGHTLY") == "1" else list(usual)
 
 
 def mlx_lm_convert(source: Path, directory: Path, **arguments) -> Path:

@@ -28,6 +28,7 @@ class Sample:
     family: str
     sizes: str = "usual"  # or ragged, or deep
     settings: tuple[tuple[str, object], ...] = ()  # of the config, by dotted path; ABSENT: left out
+    extra: str = "{}"  # more of the config, in JSON
     plain: str = ""  # bfloat16, float16 or float32: no FP8, all weights in this type
     stacked: bool = False  # the experts of a plain one
     f32: str = "^$"  # tensors that are published in F32
@@ -48,7 +49,7 @@ class Sample:
         return Published(family, Variant(variant.dialect, variant.settings | sizes_of(self), self.sizes))
 
     def config(self) -> dict:
-        config = self.published().config
+        config = self.published().config | json.loads(self.extra)
         if not self.plain:
             config["quantization_config"] = self.published().variant.dialect.config
         for path, value in self.settings:

@@ -4,11 +4,11 @@ import json
 
 import pytest
 from quantized_compare import Asked, differences, tensors
-from quantized_reference import DEFAULT, Format, overriding, workshop  # noqa: F401, a fixture
+from quantized_reference import DEFAULT, Format, nightly, overriding, workshop  # noqa: F401, a fixture
 from quantized_sources import ABSENT, DEEP, NAMES, Sample
 
 RECIPES = ("mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6")
-FORMATS_IN_BRIEF = [DEFAULT, Format("affine", 3, 32), Format("mxfp4"), Format("mxfp8"), Format("nvfp4")]
+IN_BRIEF = [DEFAULT, Format("affine", 3, 128), Format("mxfp4"), Format("mxfp8"), Format("nvfp4")]
 
 
 def compare(workshop, sample, *flags, form=DEFAULT, source=None, asked=Asked(), **arguments):
@@ -17,7 +17,7 @@ def compare(workshop, sample, *flags, form=DEFAULT, source=None, asked=Asked(), 
     return differences(theirs, workshop.ours(sample, *form.flags(), *flags), asked)
 
 
-@pytest.mark.parametrize("form", [DEFAULT, Format("affine", 0, 32)], ids=str)
+@pytest.mark.parametrize("form", nightly([DEFAULT, Format("affine", 0, 32)], DEFAULT), ids=str)
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("sample", DEEP, ids=str)
 def test_recipes(workshop, sample, recipe, form):
@@ -61,7 +61,7 @@ def test_overrides(workshop, name, case):
     assert differences(theirs, workshop.ours(sample, *DEFAULT.flags(), *flags), Asked(left=frozenset(left))) == []
 
 
-@pytest.mark.parametrize("form", [DEFAULT, Format("affine", 3, 128), Format("mxfp4"), Format("mxfp8"), Format("nvfp4")], ids=str)
+@pytest.mark.parametrize("form", nightly(IN_BRIEF, DEFAULT, Format("affine", 3, 128), Format("nvfp4")), ids=str)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("name", NAMES)
 def test_dtype(workshop, name, dtype, form):
@@ -79,12 +79,14 @@ def rounded_once(workshop, sample, dtype, form) -> set[str]:
     return {name for name, (kind, shape, _) in ours.items() if kind in ("F16", "F32") and len(shape) > 1 and once[name] == ours[name]}
 
 
-def test_dtype_of_what_is_not_quantized_is_another_question(workshop):
-    """The exception above is needed; where this fails it can go."""
-    assert compare(workshop, Sample("qwen3_next"), "--dtype", "float16", dtype="float16", asked=Asked(dtype="float16"))[0] == (
-        "model.layers.0.mlp.shared_expert.down_proj.weight: 0 of 18432 elements differ")
+def test_that_exception_is_needed(workshop):
+    """Where this fails, rounded_once can go."""
+    found = compare(workshop, Sample("qwen3_next"), "--dtype", "float16", dtype="float16", asked=Asked(dtype="float16"))
+    assert [line.split(":")[0] for line in found] == [f"model.layers.{i}.mlp.shared_expert.down_proj.weight" for i in range(4)]
 
 
+NESTED = ("qwen3_5_moe", "qwen3_5", "mistral4")  # configs that have a text_config
+TIED = [name for name in NAMES if name not in ("deepseek_v3", "kimi_k2", "glm4_moe")]  # whose models always have a head of their own
 SAYS = {"qwen3_5_moe": ("torch_dtype", "text_config.dtype"), "qwen3_5": ("torch_dtype", "text_config.dtype"), "mistral4": ("dtype",)}
 
 
@@ -95,7 +97,7 @@ def plain(name: str, dtype: str, says: str = "", **more) -> Sample:
                   stacked=name in ("qwen3_5_moe", "mistral4"), **more)
 
 
-@pytest.mark.parametrize("form", FORMATS_IN_BRIEF, ids=str)
+@pytest.mark.parametrize("form", nightly(IN_BRIEF, DEFAULT, Format("mxfp8")), ids=str)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_fp8(workshop, name, dtype, form):
@@ -105,23 +107,25 @@ def test_what_is_not_fp8(workshop, name, dtype, form):
 
 
 @pytest.mark.parametrize("says", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", nightly(NAMES, "qwen3_5", "qwen3_next", "deepseek_v3", "mistral4"))
 def test_a_config_that_says_another_type_than_the_tensors_have(workshop, name, says):
+    """mistral4's says it only as dtype, which mlx-lm does not read: nothing is cast, and metalcast corrects the config."""
     sample = plain(name, "float32", says)
-    assert compare(workshop, sample, source=workshop.source(sample)) == []
+    asked = Asked(dtype="float32") if name == "mistral4" else Asked()
+    assert compare(workshop, sample, source=workshop.source(sample), asked=asked) == []
 
 
-@pytest.mark.parametrize("form", FORMATS_IN_BRIEF, ids=str)
+@pytest.mark.parametrize("form", IN_BRIEF, ids=str)
 def test_bf16_per_expert_where_mlx_lm_wants_a_stack(workshop, form):
     assert compare(workshop, Sample("qwen3_5_moe", plain="bfloat16"), form=form) == []
 
 
-@pytest.mark.parametrize("form", FORMATS_IN_BRIEF, ids=str)
+@pytest.mark.parametrize("form", nightly(IN_BRIEF, DEFAULT, Format("nvfp4")), ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_in_mlx_form_already(workshop, name, form):
     """Norms are not shifted twice, convolutions not turned twice."""
     native = workshop.native(Sample(name))
-    assert differences(workshop.theirs(native, form), workshop.ours_of(native, *form.flags())) == []
+    assert differences(workshop.theirs(native, form), workshop.ours_of(native, *form.flags()), Asked(rope_type="type")) == []
 
 
 ALL = ("torch_dtype", "dtype", "text_config.torch_dtype", "text_config.dtype")
@@ -140,14 +144,26 @@ SAID = {
 IN_F32 = r"dt_bias|norm|A_log|mlp\.gate\.weight|\.bias$"
 
 
-@pytest.mark.parametrize("kind", ["", "bfloat16"], ids=["FP8", "plain"])
+def said_of(name: str, said: str, kind: str) -> Sample:
+    values = {key: SAID[said].get(key, ABSENT) for key in ALL if name in NESTED or not key.startswith("text_config")}
+    return Sample(name, settings=tuple(values.items()), plain=kind, stacked=bool(kind) and name in ("qwen3_5_moe", "mistral4"), f32=IN_F32)
+
+
 @pytest.mark.parametrize("said", SAID)
-@pytest.mark.parametrize("name", NAMES)
-def test_what_the_config_says_decides_what_is_cast(workshop, name, said, kind):
-    nested = name in ("qwen3_5_moe", "qwen3_5", "mistral4")
-    values = {key: SAID[said].get(key, ABSENT) for key in ALL if nested or not key.startswith("text_config")}
-    sample = Sample(name, settings=tuple(values.items()), plain=kind, stacked=kind and name in ("qwen3_5_moe", "mistral4"), f32=IN_F32)
-    assert compare(workshop, sample, source=workshop.source(sample) if kind else None) == []
+@pytest.mark.parametrize("name", nightly(NAMES, "qwen3_5_moe", "qwen3_next", "deepseek_v3", "minimax", "mistral4"))
+def test_what_the_config_says_decides_what_is_cast(workshop, name, said):
+    if said == "torch_dtype null" and name not in NESTED:
+        pytest.xfail("metalcast takes null for nothing, but without -q it writes bfloat16 for null, and then mlx_lm casts")
+    assert compare(workshop, said_of(name, said, "")) == []
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("name", nightly(NAMES, "qwen3_5", "qwen3_moe", "kimi_k2", "glm4_moe", "mistral4"))
+def test_and_in_a_checkpoint_that_is_not_fp8(workshop, name, said):
+    sample = said_of(name, said, "bfloat16")
+    told = SAID[said].get("torch_dtype") or (SAID[said].get("text_config.dtype") if name in NESTED else None)
+    written = Asked(dtype=told if told in ("float16", "float32") else "bfloat16")
+    assert compare(workshop, sample, source=workshop.source(sample), asked=written) == []
 
 
 def test_that_includes_both(workshop):
@@ -166,16 +182,21 @@ def test_end_of_text(workshop, eos):
 
 
 @pytest.mark.parametrize("head", [True, False], ids=["a head too many", "no head"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TIED)
 def test_tied_embeddings(workshop, name, head):
-    where = "text_config.tie_word_embeddings" if name in ("qwen3_5_moe", "qwen3_5", "mistral4") else "tie_word_embeddings"
-    if name in ("deepseek_v3", "kimi_k2", "glm4_moe"):
-        pytest.skip("mlx-lm's model of it has a head of its own always")
-    sample = Sample(name, settings=((where, True),), head=head)
-    assert compare(workshop, sample) == []
+    """A head too many is dropped; mlx-lm does that too in some families, and rejects the checkpoint in others."""
+    settings = (("text_config." * (name in NESTED) + "tie_word_embeddings", True),)
+    none = Sample(name, settings=settings, head=False)
+    assert compare(workshop, Sample(name, settings=settings, head=head), source=workshop.dequantized(none)) == []
 
 
 def test_odd_texts_in_the_config(workshop):
-    settings = (("_name_or_path", "somewhere"), ("note", "na\u00efve \u6a21\u578b \u2028 \U0001f600 </script> \\ \" \x7f"), ("empty", {}), ("none", []), ("zeta", {"b": 1, "a": [1, 2.5, None]}))
-    sample = Sample("qwen3", settings=settings)
-    assert compare(workshop, sample) == []
+    extra = {"_name_or_path": "somewhere", "note": "na\u00efve \u6a21\u578b \u2028 \U0001f600 </script> \\ \" \x7f", "empty": {}, "none": [], "zeta": {"b": 1, "a": [1, 2.5, None]}}
+    assert compare(workshop, Sample("qwen3", extra=json.dumps(extra))) == []
+
+
+def test_overrides_from_a_file(workshop, metalcast, tmp_path):
+    sample = Sample("qwen3_moe")
+    (tmp_path / "overrides").write_text("*down_proj=8\n*embed_tokens=none\n")
+    metalcast.run("convert", workshop.source(sample), tmp_path / "out", "-q", "--q-profile", "cpu", "--q-override", f"@{tmp_path}/overrides")
+    assert tensors(tmp_path / "out") == tensors(workshop.ours(sample, "--q-override", "*down_proj=8", "--q-override", "*embed_tokens=none"))

@@ -15,7 +15,7 @@ func (r *run) cast(w *work, t tile, line []byte) (found kernel.Tally) {
 		if w.Op == kernel.AddOne {
 			src = addOne(line[:len(src)], src, w.From)
 		}
-		if castRow(sheet.results(row, t.c0, t.c1-t.c0), src, w.From, w.To) {
+		if r.kernels.cast(sheet.results(row, t.c0, t.c1-t.c0), src, w.From, w.To) {
 			countCast(&found.Overflow, src, w.From, w.To, row, t.c0)
 		}
 		sheet.end(row)

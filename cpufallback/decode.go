@@ -49,6 +49,9 @@ func dequant[T result](r *run, w *work, t tile, line []byte, s *tables[T], fill 
 			}
 		}
 	}
+	if stream {
+		r.kernels.fence()
+	}
 	return found
 }
 

@@ -76,13 +76,17 @@ func TestTiles(t *testing.T) {
 		if width := x.across.step; (p.Transposed || p.Op == kernel.AddOne) && width > tileCols {
 			t.Fatalf("%+v %+v: a tile has %d columns, more than a worker's line", p, j, width)
 		}
-		if x.thin || p.Op != kernel.Dequant {
+		if p.Op != kernel.Dequant {
 			continue
+		}
+		most := mostTables
+		if x.thin {
+			most = tileCols // scales
 		}
 		for i := range x.across.parts {
 			from, to := x.across.part(i)
 			blocks := (j.ColPhase+to-1)/p.BlockCols - (j.ColPhase+from)/p.BlockCols + 1
-			if blocks > mostTables {
+			if blocks > most {
 				t.Fatalf("%+v %+v: tile %d has %d blocks", p, j, i, blocks)
 			}
 		}

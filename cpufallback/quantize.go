@@ -14,44 +14,44 @@ const (
 	packCols = 64
 )
 
-// packer takes the rows of a tile, dequantized or cast, and quantizes them.
+// packer takes the rows of a tile, dequantized or as they are, and quantizes them.
 type packer struct {
 	r     *run
 	w     *work // the job as it came
+	codes work  // the job that dequantizes them
 	t     tile
-	from  dtype.DType // of the rows that come
 	found kernel.Tally
 
 	values [tileCols]float32             // a row
 	block  [mostGroup * packCols]float32 // rows of one group's height, column by column
 }
 
-// quantize sends a tile through the kernels that dequantize or cast it, row by row into the packer.
-func (r *run) quantize(s *scratch, w *work, t tile) kernel.Tally {
+// quantize sends a tile row by row into the packer, codes through the kernels that dequantize them.
+func (r *run) quantize(s *scratch, w *work, t tile) (found kernel.Tally) {
 	p := &s.packer
-	p.r, p.w, p.t, p.from, p.found = r, w, t, dtype.BF16, kernel.Tally{}
-	inner := *w
-	inner.packer, inner.Op, inner.To, inner.Transposed = p, kernel.Dequant, dtype.BF16, false
-	if !w.Scaled() {
-		p.from, inner.Op, inner.To = w.To, kernel.Cast, w.To
+	p.r, p.w, p.t, p.found = r, w, t, kernel.Tally{}
+	if w.Scaled() {
+		p.codes = *w
+		p.codes.packer, p.codes.Op, p.codes.To, p.codes.Transposed = p, kernel.Dequant, dtype.BF16, false
+		found = r.do(s, &p.codes, t)
+	} else {
+		for row := t.r0; row < t.r1; row++ {
+			p.take(row, r.operands(w, row, t), w.From)
+		}
 	}
-	found := r.do(s, &inner, t)
 	found.Add(p.found)
 	return found
 }
 
 // row takes the results of a row.
-func (p *packer) row(row int, line []byte) {
+func (p *packer) row(row int, line []byte) { p.take(row, line, dtype.BF16) }
+
+// take takes a row of some type.
+func (p *packer) take(row int, line []byte, from dtype.DType) {
 	values := p.values[:p.t.c1-p.t.c0]
-	mlxquant.Widen(values, line, p.from)
-	if p.from != p.w.To && p.w.To == dtype.F16 { // bf16 in float32 is exact, in float16 not
-		for i, v := range values {
-			x := widenF16(roundF16(canonical(math.Float32bits(v))))
-			if x&0x7FFFFFFF == infinity && finite(v) {
-				p.found.Overflow.At(row, p.t.c0+i, 1)
-			}
-			values[i] = math.Float32frombits(x)
-		}
+	mlxquant.Widen(values, line, from)
+	if from != p.w.To && p.w.To != dtype.F32 { // which holds all of them
+		keep(values, p.w.To)
 	}
 	if p.w.Transposed {
 		p.column(row, values)
@@ -61,6 +61,26 @@ func (p *packer) row(row int, line []byte) {
 	codes, scales, biases := p.places(row, p.t.c0, p.w.Cols, len(values))
 	if bad := p.w.quantizer.Row(codes, scales, biases, values); bad >= 0 {
 		p.refuse(values, f.GroupSize, func(i int) (int, int) { return row, p.t.c0 + i })
+	}
+}
+
+// keep rounds values to those of a type. What is not finite stays so; more is not asked.
+func keep(values []float32, to dtype.DType) {
+	for i, v := range values {
+		b := math.Float32bits(v)
+		a := b &^ (1 << 31)
+		switch {
+		case a >= infinity: // the greatest NaN would be carried into the sign
+		case to == dtype.BF16:
+			a = (a + 0x7FFF + a>>16&1) &^ 0xFFFF
+		case a >= 0x477FF000: // 65520
+			a = infinity
+		case a >= 0x38800000: // 2^-14
+			a = (a + 0xFFF + a>>13&1) &^ 0x1FFF
+		default: // see roundF16
+			a = math.Float32bits(math.Float32frombits(a) + 0.5 - 0.5)
+		}
+		values[i] = math.Float32frombits(a | b&(1<<31))
 	}
 }
 
@@ -98,8 +118,7 @@ func (p *packer) places(row, first, cols, n int) (codes, scales, biases []byte) 
 	return codes, scales, biases
 }
 
-// refuse counts what made groups unfit: elements that are not finite, but for those that dequantizing and casting have counted, or a range beyond
-// the scale's type.
+// refuse counts what made groups unfit: elements that are not finite, but for those that dequantizing has counted, or a range beyond the scale's type.
 func (p *packer) refuse(values []float32, size int, place func(i int) (row, col int)) {
 	for g := 0; g < len(values); g += size {
 		group := values[g : g+size]
@@ -110,7 +129,10 @@ func (p *packer) refuse(values []float32, size int, place func(i int) (row, col 
 			}
 			bad = true
 			row, col := place(g + i)
-			if !p.w.Scaled() && !finite(p.source(row, col)) {
+			switch src := p.source(row, col); {
+			case finite(src): // before it was rounded to the matrix's type
+				p.found.Overflow.At(row, col, 1)
+			case !p.w.Scaled():
 				p.found.NaN.At(row, col, 1)
 			}
 		}
@@ -124,9 +146,15 @@ func (p *packer) refuse(values []float32, size int, place func(i int) (row, col 
 	}
 }
 
-// source is an element before it was cast.
+// source is an element before it was rounded to the matrix's type; of a code its product.
 func (p *packer) source(row, col int) float32 {
-	size := int(p.w.From.Size())
+	w := p.w
+	if w.Scaled() {
+		scale := loadScale(p.r.in, w, (w.RowPhase+row)/w.BlockRows, (w.ColPhase+col)/w.BlockCols)
+		x := roundBF16(product(p.r.in[w.Src+row*w.SrcStride+col], scale))
+		return math.Float32frombits(widenBF16(x))
+	}
+	size := int(w.From.Size())
 	return math.Float32frombits(widen(p.r.in[p.w.Src+(row*p.w.SrcStride+col)*size:], 0, p.w.From))
 }
 

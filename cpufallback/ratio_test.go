@@ -14,7 +14,7 @@ import (
 // BenchmarkRatio tells how fast jobs are beside a copy of as many bytes, both on as many goroutines, in alternation, best of all rounds: other load disturbs that least.
 func BenchmarkRatio(b *testing.B) {
 	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16}
-	for _, r := range everyRows() {
+	for _, r := range append(fastRows(), namedRows{"scalar", scalarRows}) {
 		for _, block := range [][2]int{{128, 128}, {1, 4096}, {32, 32}, {1, 128}, {1, 32}} {
 			for _, workers := range []int{1, 2} {
 				p.BlockRows, p.BlockCols = block[0], block[1]
@@ -63,24 +63,10 @@ func benchRatio(b *testing.B, r rows, p kernel.Params, workers int) {
 	b.ReportMetric(least[0].Seconds()/least[1].Seconds(), "x-copy")
 }
 
-type namedRows struct {
-	name string
-	rows
-}
-
-// everyRows is what can run here.
-func everyRows() []namedRows {
-	all := []namedRows{{"scalar", scalarRows}}
-	if r, ok := fastRows(); ok {
-		all = append(all, namedRows{"fast", r})
-	}
-	return all
-}
-
 // BenchmarkRow is one row in the first cache level.
 func BenchmarkRow(b *testing.B) {
 	src, dst := make([]byte, 4096), make([]byte, 16384)
-	for _, r := range everyRows() {
+	for _, r := range append(fastRows(), namedRows{"scalar", scalarRows}) {
 		var t [32]table[uint16]
 		var t32 [32]table[uint32]
 		for i := range t {

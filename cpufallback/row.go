@@ -9,6 +9,8 @@ type rows struct {
 	row16    rowFunc[uint16]
 	row32    rowFunc[uint32]
 	multiply multiplyFunc
+	cast     func(dst, src []byte, from, to dtype.DType) (overflow bool) // see castRow
+	fence    func()                                                      // after rows that stream
 }
 
 // fillFunc computes a block's table, as its rowFunc wants it: see fill. It gives the least magnitude of a code whose result is infinite
@@ -26,12 +28,18 @@ type multiplyFunc func(dst, src []byte, scales []float32, head, width int, to dt
 
 // scalarRows load and store words through encoding/binary, which the compiler turns into single instructions where the byte order
 // fits: unsafe pointers would not be faster.
-var scalarRows = rows{fill[uint16], fill[uint32], row16, row32, multiplyRow}
+var scalarRows = rows{fill[uint16], fill[uint32], row16, row32, multiplyRow, castRow, func() {}}
 
-// bestRows is what the machine has.
+// namedRows is rows that the machine can run.
+type namedRows struct {
+	name string
+	rows
+}
+
+// bestRows is the first of fastRows, or else scalarRows.
 func bestRows() rows {
-	if r, ok := fastRows(); ok {
-		return r
+	for _, r := range fastRows() {
+		return r.rows
 	}
 	return scalarRows
 }

@@ -105,12 +105,12 @@ next:
 	VPCMPEQB Z0, Z16, K1
 	KORTESTQ K1, K1
 	SETNE nan+56(FP)
-	TESTQ R10, R10
-	JNZ  done
-	SFENCE
-
-done:
 	VZEROUPPER
+	RET
+
+// func storeFence()
+TEXT ·storeFence(SB), NOSPLIT, $0-0
+	SFENCE
 	RET
 
 // TABLE stores 16 results, the words of Z2, in the table at DI, to the places of LOOKUP. K1 has the NaN among them, Z6 is 0x80.
@@ -317,4 +317,102 @@ TEXT ·multiplyF32(SB), NOSPLIT, $0-61
 	MOVL AX, top+56(FP)
 	TESTL CX, CX
 	SETNE nan+60(FP)
+	RET
+
+#define LOADBF16 \
+	VPMOVZXWD (SI), Z5  \
+	VPSLLD    $16, Z5, Z5
+
+#define LOADF16 \
+	VCVTPH2PS (SI), Z5
+
+#define LOADF32 \
+	VMOVUPS (SI), Z5
+
+// CAST is a loop over CX elements, from SI to DI: NaN becomes canonical, and K3 gets what is finite but for its result. Z22 is the mask of float32's
+// magnitude, Z21 its infinity, Z20 that of the result.
+#define CAST(load, size, round, inf) \
+	MOVL $0x7FC00000, AX           \
+	VPBROADCASTD AX, Z27           \
+	MOVL $0x7FFF, AX               \
+	VPBROADCASTD AX, Z26           \
+	VPBROADCASTD AX, Z23           \
+	MOVL $1, AX                    \
+	VPBROADCASTD AX, Z25           \
+	MOVL $0x7FFFFFFF, AX           \
+	VPBROADCASTD AX, Z22           \
+	MOVL $0x7F800000, AX           \
+	VPBROADCASTD AX, Z21           \
+	MOVL $inf, AX                  \
+	VPBROADCASTD AX, Z20           \
+	KXORW K3, K3, K3               \
+some:                              \
+	load                           \
+	VCMPPS    $3, Z5, Z5, K2       \
+	VMOVDQA32 Z27, K2, Z5          \
+	VPANDD    Z22, Z5, Z7          \
+	VPCMPUD   $1, Z21, Z7, K1      \
+	round                          \
+	VPCMPUD   $5, Z20, Z6, K1, K2  \
+	KORW      K2, K3, K3           \
+	VMOVDQU   Y5, (DI)             \
+	ADDQ      $size, SI            \
+	ADDQ      $32, DI              \
+	SUBQ      $16, CX              \
+	JNZ       some                 \
+	KORTESTW  K3, K3               \
+	VZEROUPPER
+
+// func castBF16ToBF16(dst, src *byte, n int) (overflow bool)
+TEXT ·castBF16ToBF16(SB), NOSPLIT, $0-25
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	CAST(LOADBF16, 32, BRAIN, 0x7F80)
+	SETNE overflow+24(FP)
+	RET
+
+// func castF16ToBF16(dst, src *byte, n int) (overflow bool)
+TEXT ·castF16ToBF16(SB), NOSPLIT, $0-25
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	CAST(LOADF16, 32, BRAIN, 0x7F80)
+	SETNE overflow+24(FP)
+	RET
+
+// func castF32ToBF16(dst, src *byte, n int) (overflow bool)
+TEXT ·castF32ToBF16(SB), NOSPLIT, $0-25
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	CAST(LOADF32, 64, BRAIN, 0x7F80)
+	SETNE overflow+24(FP)
+	RET
+
+// func castBF16ToF16(dst, src *byte, n int) (overflow bool)
+TEXT ·castBF16ToF16(SB), NOSPLIT, $0-25
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	CAST(LOADBF16, 32, HALF, 0x7C00)
+	SETNE overflow+24(FP)
+	RET
+
+// func castF16ToF16(dst, src *byte, n int) (overflow bool)
+TEXT ·castF16ToF16(SB), NOSPLIT, $0-25
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	CAST(LOADF16, 32, HALF, 0x7C00)
+	SETNE overflow+24(FP)
+	RET
+
+// func castF32ToF16(dst, src *byte, n int) (overflow bool)
+TEXT ·castF32ToF16(SB), NOSPLIT, $0-25
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	CAST(LOADF32, 64, HALF, 0x7C00)
+	SETNE overflow+24(FP)
 	RET

@@ -66,10 +66,11 @@ type origin struct {
 // add chooses a block of a job.
 func (c *checker) add(p *kernel.Params, j *kernel.Job, salt uint64) error {
 	h := salt * 0x9E3779B97F4A7C15 // spreads neighbouring jobs and windows over all blocks
-	r := int(h>>33) % ((j.Rows + tileRows - 1) / tileRows) * tileRows
-	q := int(h>>13&0xFFFFF) % ((j.Cols + tileCols - 1) / tileCols) * tileCols
-	rows, cols := min(tileRows, j.Rows-r), min(tileCols, j.Cols-q)
-	n := rows * cols * int(p.To.Size())
+	down, across := checked(p)
+	r := int(h>>33) % ((j.Rows + down - 1) / down) * down
+	q := int(h>>13&0xFFFFF) % ((j.Cols + across - 1) / across) * across
+	rows, cols := min(down, j.Rows-r), min(across, j.Cols-q)
+	n := sizeOf(p, rows, cols)
 	if c.used+n > len(c.slot.scratch) {
 		if err := c.flush(); err != nil {
 			return err
@@ -80,6 +81,26 @@ func (c *checker) add(p *kernel.Params, j *kernel.Job, salt uint64) error {
 	c.origins = append(c.origins, origin{j, r, q})
 	c.used += n
 	return nil
+}
+
+// checked is the size of a block that is compared: a tile, or, where groups are packed, 16 of its rows or columns, whole groups long.
+func checked(p *kernel.Params) (rows, cols int) {
+	switch {
+	case p.Op != kernel.Quantize:
+		return tileRows, tileCols
+	case p.Transposed:
+		return tileRows, 16
+	}
+	return 16, tileCols
+}
+
+// sizeOf is how many bytes the results of a job of so many rows and columns take, where they are packed one after the other.
+func sizeOf(p *kernel.Params, rows, cols int) int {
+	j := kernel.Job{Rows: rows, Cols: cols}
+	if p.Op == kernel.Quantize {
+		return placePacked(p, &j, 0)
+	}
+	return rows * cols * int(p.To.Size())
 }
 
 // flush computes the chosen blocks and compares them.
@@ -106,20 +127,36 @@ func (c *checker) flush() error {
 // compare looks at a block line by line: rows, or columns where the result is transposed.
 func (c *checker) compare(k *kernel.Job, o origin) error {
 	p := &c.batch.Params
-	size := int(p.To.Size())
 	lines, length := k.Rows, k.Cols
 	if p.Transposed {
 		lines, length = k.Cols, k.Rows
 	}
-	at := o.job.Dst + p.OutAt(o.job, o.r, o.c)*size
-	for i := range lines {
-		want := c.slot.scratch[k.Dst+i*length*size:][:length*size]
-		got := c.slot.out[at+i*o.job.DstStride*size:][:length*size]
-		if !bytes.Equal(want, got) {
-			return fmt.Errorf("%s: %s: a block of %dx%d differs from the CPU's result", c.backend.g, p, k.Rows, k.Cols)
-		}
+	same := true
+	if p.Op == kernel.Quantize {
+		_, whole, _, _, _ := p.Packed(o.job)
+		f, size := &p.Format, int(p.Format.ScaleType(p.To).Size())
+		at := packedAt(p, o.job, o.r, o.c)
+		same = c.equal(k.Dst, at[0], lines, f.RowBytes(length), f.RowBytes(whole)) &&
+			c.equal(k.DstScale, at[1], lines, f.Groups(length)*size, f.Groups(whole)*size) &&
+			(f.BiasType(p.To) == dtype.Invalid || c.equal(k.DstBias, at[2], lines, f.Groups(length)*size, f.Groups(whole)*size))
+	} else {
+		size := int(p.To.Size())
+		same = c.equal(k.Dst, o.job.Dst+p.OutAt(o.job, o.r, o.c)*size, lines, length*size, o.job.DstStride*size)
+	}
+	if !same {
+		return fmt.Errorf("%s: %s: a block of %dx%d differs from the CPU's result", c.backend.g, p, k.Rows, k.Cols)
 	}
 	return nil
+}
+
+// equal compares lines of n bytes, which follow each other in the CPU's results and lie stride bytes apart in Out.
+func (c *checker) equal(want, got, lines, n, stride int) bool {
+	for i := range lines {
+		if !bytes.Equal(c.slot.scratch[want+i*n:][:n], c.slot.out[got+i*stride:][:n]) {
+			return false
+		}
+	}
+	return true
 }
 
 // count has the CPU count in the jobs where a kernel met something.
@@ -152,7 +189,13 @@ func (b *Backend) count(ctx context.Context, s *slot, batches []kernel.Batch, ta
 // recount runs a job on the CPU, a rectangle at a time, for its tally. Scales are counted here, for a block may lie in several rectangles.
 func (b *Backend) recount(ctx context.Context, s *slot, p *kernel.Params, j *kernel.Job, t *kernel.Tally) (err error) {
 	v := view{s.in, s.scratch}
-	rectangles(j, p.Transposed, len(s.scratch)/int(p.To.Size()), func(r, c, rows, cols int) {
+	cut := func(each func(r, c, rows, cols int)) {
+		rectangles(j, p.Transposed, len(s.scratch)/int(p.To.Size()), each)
+	}
+	if p.Op == kernel.Quantize {
+		cut = func(each func(r, c, rows, cols int)) { groupRectangles(p, j, len(s.scratch)/2, each) } // an element takes two bytes at most, its part of scales included
+	}
+	cut(func(r, c, rows, cols int) {
 		if err != nil {
 			return
 		}
@@ -165,7 +208,7 @@ func (b *Backend) recount(ctx context.Context, s *slot, p *kernel.Params, j *ker
 		one[0].Scale = kernel.Spot{}
 		t.Add(one[0])
 	})
-	if p.Op == kernel.Dequant {
+	if p.Scaled() {
 		countScales(s.in, p, j, &t.Scale)
 	}
 	return err

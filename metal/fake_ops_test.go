@@ -12,6 +12,7 @@ import (
 	"github.com/metalcast/metalcast/emulator/probe"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
 // operations is a kernel of each kind that does not come up when the backend opens.
@@ -26,25 +27,36 @@ var operations = []kernel.Params{
 	{Op: kernel.Copy, From: dtype.F32, To: dtype.F32},
 	{Op: kernel.AddOne, From: dtype.BF16, To: dtype.BF16},
 	{Op: kernel.AddOne, From: dtype.F32, To: dtype.F16},
+	{Op: kernel.Quantize, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128, Format: mlxquant.Affine.Default()},
+	{Op: kernel.Quantize, From: dtype.F8E4M3, To: dtype.F16, ScaleType: dtype.F8E8M0, BlockRows: 1, BlockCols: 300, Format: mlxquant.MXFP8.Default(), Transposed: true},
+	{Op: kernel.Quantize, From: dtype.F32, To: dtype.F32, Format: mlxquant.Format{Mode: mlxquant.Affine, Bits: 3, GroupSize: 32}, Profile: mlxquant.CPU},
+	{Op: kernel.Quantize, From: dtype.BF16, To: dtype.BF16, Format: mlxquant.NVFP4.Default(), Transposed: true},
 }
 
-// operation is one job of 20x30 elements of a kernel. Neither codes nor scales are NaN.
+// operation is one job of 20x30 elements of a kernel, or of 16x64 where they are packed. Neither codes nor scales are NaN.
 func operation(p kernel.Params) (batch []kernel.Batch, in []byte, out int) {
 	j := kernel.Job{Rows: 20, Cols: 30, SrcStride: 30, DstStride: 30}
+	if p.Op == kernel.Quantize {
+		j = kernel.Job{Rows: 16, Cols: 64, SrcStride: 64, DstScale: 1024}
+		j.DstBias = 2048
+		if p.Transposed {
+			j.Rows, j.Cols, j.SrcStride = 64, 16, 16
+		}
+	}
 	for i := range j.Rows * j.Cols * int(p.From.Size()) {
 		in = append(in, byte(i*7)&0x3F)
 	}
-	if p.Transposed {
+	if p.Transposed && p.Op != kernel.Quantize {
 		j.DstStride = j.Rows
 	}
-	if p.Op == kernel.Dequant {
+	if p.Scaled() {
 		down, across := p.Blocks(&j)
 		j.Scale, j.ScaleStride = len(in), across
 		for range down * across * int(p.ScaleType.Size()) {
 			in = append(in, 0x3C)
 		}
 	}
-	return []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, in, j.Rows * j.Cols * int(p.To.Size())
+	return []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, in, 4096
 }
 
 // Every operation is tried before its first window, and one block of every window is compared: a wrong bit in either does not pass.
@@ -66,7 +78,7 @@ func TestEveryOperationIsTriedAndCompared(t *testing.T) {
 			clear(s.Out())
 			err = r.b.Run(context.Background(), s, batch, make([]kernel.Tally, 1))
 			require.Error(t, err)
-			assert.Regexp(t, "a block of 20x30 differs from the CPU's result|threadgroups did not run", err.Error())
+			assert.Regexp(t, "a block of (20x30|16x64|64x16) differs from the CPU's result|threadgroups did not run", err.Error())
 		})
 	}
 }

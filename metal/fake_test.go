@@ -133,6 +133,10 @@ func TestWorksWithLess(t *testing.T) {
 			r := newRig(t, true)
 			batch, in, out := window(130, 260, 3, 1)
 			require.NoError(t, r.run(r.slot(len(in), out), batch, in, out))
+			for _, p := range operations {
+				batch, in, out := operation(p)
+				require.NoError(t, r.run(r.slot(len(in), out), batch, in, out), p)
+			}
 			assert.Empty(t, r.warnings)
 		})
 	}

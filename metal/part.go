@@ -25,7 +25,11 @@ func part(p *kernel.Params, j *kernel.Job, r, c, rows, cols, dst int) kernel.Job
 	if p.Transposed {
 		k.DstStride = rows
 	}
-	if p.Op == kernel.Dequant {
+	if p.Op == kernel.Quantize {
+		k.DstStride = 0
+		placePacked(p, &k, dst)
+	}
+	if p.Scaled() {
 		k.Scale = j.Scale + ((r+j.RowPhase)/p.BlockRows*j.ScaleStride+(c+j.ColPhase)/p.BlockCols)*int(p.ScaleType.Size())
 		k.ScaleStride = j.ScaleStride
 		k.RowPhase, k.ColPhase = (r+j.RowPhase)%p.BlockRows, (c+j.ColPhase)%p.BlockCols

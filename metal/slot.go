@@ -126,7 +126,7 @@ func (s *slot) lay() (err error) {
 	if err != nil {
 		return err
 	}
-	table, thin, plain := s.table, s.thin, s.plain
+	table, thin, plain, quantize := s.table, s.thin, s.plain, s.quantize
 	for i := range s.dispatches {
 		d := &s.dispatches[i]
 		to := s.tiles.mem[d.offset:]
@@ -137,6 +137,9 @@ func (s *slot) lay() (err error) {
 		case strings.HasPrefix(d.kernel, "thin"):
 			copy(to, bytesOf(thin[:d.count]))
 			thin = thin[d.count:]
+		case strings.HasPrefix(d.kernel, "quantize"):
+			copy(to, bytesOf(quantize[:d.count]))
+			quantize = quantize[d.count:]
 		default:
 			copy(to, bytesOf(plain[:d.count]))
 			plain = plain[d.count:]

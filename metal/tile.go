@@ -51,6 +51,7 @@ const (
 	kMetScale    = 1
 	kMetOverflow = 2
 	kMetNaN      = 4
+	kMetGroup    = 8
 )
 
 const (
@@ -78,6 +79,7 @@ type layout struct {
 	table      []tableTile
 	thin       []thinTile
 	plain      []plainTile
+	quantize   []quantizeTile
 	jobs       []int32 // by status index: the job, in the order of tallies; -1 between dispatches
 	dispatches []dispatch
 	bytes      int // of the tile buffer
@@ -85,14 +87,18 @@ type layout struct {
 
 // plan cuts the jobs of a window into tiles.
 func (l *layout) plan(batches []kernel.Batch) {
-	l.table, l.thin, l.plain = l.table[:0], l.thin[:0], l.plain[:0]
+	l.table, l.thin, l.plain, l.quantize = l.table[:0], l.thin[:0], l.plain[:0], l.quantize[:0]
 	l.jobs, l.dispatches, l.bytes = l.jobs[:0], l.dispatches[:0], 0
 	job := int32(0)
 	for i := range batches {
 		b := &batches[i]
-		if b.Params.Op != kernel.Dequant {
-			l.collect(i, b, job, func(*kernel.Job) bool { return true }, l.plainTiles, plainKernel(&b.Params))
-		} else {
+		all := func(*kernel.Job) bool { return true }
+		switch b.Params.Op {
+		default:
+			l.collect(i, b, job, all, l.plainTiles, plainKernel(&b.Params))
+		case kernel.Quantize:
+			l.collect(i, b, job, all, l.quantizeTiles, quantizeKernel(&b.Params))
+		case kernel.Dequant:
 			names := "_" + suffix(b.Params.To) + "_scale_" + suffix(b.Params.ScaleType)
 			l.collect(i, b, job, func(j *kernel.Job) bool { return !isThin(&b.Params, j) }, l.tableTiles, "table"+names)
 			l.collect(i, b, job, func(j *kernel.Job) bool { return isThin(&b.Params, j) }, l.thinTiles, "thin"+names)
@@ -110,6 +116,14 @@ func plainKernel(p *kernel.Params) string {
 		return "add_one_" + suffix(p.From) + "_to_" + suffix(p.To)
 	}
 	return "cast_" + suffix(p.From) + "_to_" + suffix(p.To)
+}
+
+// quantizeKernel names the kernel of a source.
+func quantizeKernel(p *kernel.Params) string {
+	if p.Scaled() {
+		return "quantize_scale_" + suffix(p.ScaleType)
+	}
+	return "quantize_" + suffix(p.From)
 }
 
 func suffix(t dtype.DType) string {

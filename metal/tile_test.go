@@ -11,6 +11,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
 // operands is where an element of the output comes from: byte offsets of its source element and its scale.
@@ -30,6 +31,121 @@ func expected(p *kernel.Params, j *kernel.Job, to map[int]operands) {
 			}
 			to[j.Dst+at*int(p.To.Size())] = o
 		}
+	}
+}
+
+// expectedGroups goes through a job that quantizes: for every group, by the place of its codes, those of its scale, its bias and every element's operands.
+func expectedGroups(p *kernel.Params, j *kernel.Job, to map[int]group) {
+	lines, cols, _, _, _ := p.Packed(j)
+	size, unit := p.Format.GroupSize, int(p.Format.ScaleType(p.To).Size())
+	for line := range lines {
+		for k := range cols / size {
+			n := line*(cols/size) + k
+			g := group{scale: j.DstScale + n*unit, bias: j.DstBias + n*unit}
+			for i := range size {
+				r, c := line, k*size+i
+				if p.Transposed {
+					r, c = c, r
+				}
+				o := operands{src: j.Src + (r*j.SrcStride+c)*int(p.From.Size())}
+				if p.Scaled() {
+					o.scale = j.Scale + ((r+j.RowPhase)/p.BlockRows*j.ScaleStride+(c+j.ColPhase)/p.BlockCols)*int(p.ScaleType.Size())
+				}
+				g.elements = append(g.elements, o)
+			}
+			to[j.Dst+n*p.Format.GroupBytes()] = g
+		}
+	}
+}
+
+type group struct {
+	scale, bias int
+	elements    []operands
+}
+
+// coveredGroups goes through tiles as the kernel does.
+func coveredGroups(t *testing.T, l *layout, p *kernel.Params) map[int]group {
+	got := map[int]group{}
+	unit := uint32(p.Format.ScaleType(p.To).Size())
+	for _, x := range l.quantize {
+		assert.LessOrEqual(t, x.rows*x.cols, uint32(runLength))
+		lines, length := x.rows, x.cols
+		if x.transposed == 1 {
+			lines, length = length, lines
+		}
+		assert.Zero(t, length%x.group)
+		for line := range lines {
+			for k := range length / x.group {
+				n := line*x.lineGroups + k
+				g := group{scale: int(x.scales + n*unit), bias: int(x.biases + n*unit)}
+				for i := range x.group {
+					r, c := line, k*x.group+i
+					if x.transposed == 1 {
+						r, c = c, r
+					}
+					o := operands{src: int(x.src + (r*x.srcStride+c)*uint32(p.From.Size()))}
+					if p.Scaled() {
+						o.scale = int(x.scale + ((r+x.rowPhase)/x.blockRows*x.scaleStride+(c+x.colPhase)/x.blockCols)*uint32(p.ScaleType.Size()))
+					}
+					g.elements = append(g.elements, o)
+				}
+				at := int(x.codes + line*x.lineBytes + k*uint32(p.Format.GroupBytes()))
+				if _, twice := got[at]; twice {
+					t.Fatalf("the group at byte %d is written twice", at)
+				}
+				got[at] = g
+			}
+		}
+	}
+	return got
+}
+
+// TestTilesCoverEveryGroupOnce compares tiles with the contract's own indices, for jobs of any geometry and what is cut out of them.
+func TestTilesCoverEveryGroupOnce(t *testing.T) {
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		side := func() int { return []int{1, 3, 16, 32, 128, 200, 1 << 20, math.MaxInt32}[rng.IntN(8)] }
+		f := []mlxquant.Format{mlxquant.Affine.Default(), {Mode: mlxquant.Affine, Bits: 3, GroupSize: 128}, mlxquant.MXFP4.Default(), mlxquant.NVFP4.Default()}[rng.IntN(4)]
+		p := kernel.Params{Op: kernel.Quantize, From: dtype.F8E4M3, To: dtype.F32, ScaleType: dtype.F16, BlockRows: side(), BlockCols: side(), Format: f, Transposed: seed%2 == 1}
+		if rng.IntN(3) == 0 {
+			p.From, p.ScaleType, p.BlockRows, p.BlockCols = dtype.BF16, dtype.Invalid, 0, 0
+		}
+		b := kernel.Batch{Params: p}
+		want, cut := map[int]group{}, map[int]group{}
+		dst := 0
+		for range 3 {
+			j := kernel.Job{Rows: 1 + rng.IntN(1<<rng.IntN(8)), Cols: (1 + rng.IntN(1<<rng.IntN(7))) * f.GroupSize, Src: rng.IntN(1000), Scale: rng.IntN(1000)}
+			if p.Transposed {
+				j.Rows, j.Cols = j.Cols, j.Rows
+			}
+			j.SrcStride = j.Cols + rng.IntN(3)
+			if p.Scaled() {
+				j.RowPhase, j.ColPhase = rng.IntN(p.BlockRows), rng.IntN(p.BlockCols)
+				_, across := p.Blocks(&j)
+				j.ScaleStride = across + rng.IntN(2)
+			}
+			dst = placePacked(&p, &j, dst)
+			expectedGroups(&p, &j, want)
+			groupRectangles(&p, &j, 128+rng.IntN(5000), func(r, c, rows, cols int) {
+				k := part(&p, &j, r, c, rows, cols, 0)
+				piece := map[int]group{}
+				expectedGroups(&p, &k, piece)
+				_, long, _, _, _ := p.Packed(&k)
+				for n := range len(piece) {
+					y, x := n/f.Groups(long), n%f.Groups(long)*f.GroupSize // of the result
+					if p.Transposed {
+						y, x = x, y
+					}
+					at := packedAt(&p, &j, r+y, c+x)
+					cut[at[0]] = group{at[1], at[2], piece[k.Dst+n*f.GroupBytes()].elements}
+				}
+			})
+			b.Jobs = append(b.Jobs, j)
+		}
+		var l layout
+		l.plan([]kernel.Batch{b})
+		require.Equal(t, want, coveredGroups(t, &l, &p), "seed %d: %s", seed, p)
+		require.Equal(t, want, cut, "seed %d: %s", seed, p)
 	}
 }
 

@@ -63,17 +63,14 @@ func (b *Backend) try(p kernel.Params) error {
 // selfTest computes two small matrices, one for the table and one for the thin kernel, in a slot of its own and compares all of Out, canaries included, with
 // the CPU.
 func (b *Backend) selfTest(p kernel.Params) (err error) {
-	shapes := [][2]int{{130, 260}, {5, 7}}
+	shapes := testShapes(&p)
 	batch := kernel.Batch{Params: p}
 	in, out := 0, 64
 	for _, sh := range shapes {
-		j := kernel.Job{Rows: sh[0], Cols: sh[1], Src: in, SrcStride: sh[1], Dst: out, DstStride: sh[1]}
-		if p.Transposed {
-			j.DstStride = sh[0]
-		}
+		j := part(&p, &kernel.Job{Src: in, SrcStride: sh[1]}, 0, 0, sh[0], sh[1], out)
 		in += sh[0] * sh[1] * int(p.From.Size())
-		out += sh[0]*sh[1]*int(p.To.Size()) + 64
-		if p.Op == kernel.Dequant {
+		out += sizeOf(&p, sh[0], sh[1]) + 64
+		if p.Scaled() {
 			j.Scale = in
 			down, across := p.Blocks(&j)
 			j.ScaleStride = across
@@ -112,6 +109,17 @@ func (b *Backend) selfTest(p kernel.Params) (err error) {
 	return nil
 }
 
+// testShapes is the shapes of a self-test.
+func testShapes(p *kernel.Params) [][2]int {
+	switch {
+	case p.Op != kernel.Quantize:
+		return [][2]int{{130, 260}, {5, 7}}
+	case p.Transposed:
+		return [][2]int{{256, 70}, {128, 5}}
+	}
+	return [][2]int{{70, 256}, {5, 128}}
+}
+
 // fillTest writes every code and edge scales, or edge operands and a spread of patterns.
 func fillTest(in []byte, b *kernel.Batch) {
 	for i := range in {
@@ -119,7 +127,11 @@ func fillTest(in []byte, b *kernel.Batch) {
 	}
 	for k := range b.Jobs {
 		j := &b.Jobs[k]
-		if b.Params.Op != kernel.Dequant {
+		if b.Params.Op == kernel.Quantize && k == 0 {
+			fillOrdinary(in, &b.Params, j) // most groups with edges cannot be quantized
+			continue
+		}
+		if !b.Params.Scaled() {
 			list := edges[b.Params.From]
 			putEdges(in[j.Src:], b.Params.From, min(len(list), j.Rows*j.Cols))
 			continue
@@ -130,6 +142,38 @@ func fillTest(in []byte, b *kernel.Batch) {
 		down, across := b.Params.Blocks(j)
 		putEdges(in[j.Scale:], b.Params.ScaleType, down*across)
 	}
+}
+
+// fillOrdinary writes operands of many magnitudes, none of them NaN, infinite or near that.
+func fillOrdinary(in []byte, p *kernel.Params, j *kernel.Job) {
+	put := func(to []byte, t dtype.DType, n int) {
+		for i := range n {
+			var word [4]byte
+			binary.LittleEndian.PutUint32(word[:], ordinary(t, uint32(i)*2654435761))
+			copy(to[i*int(t.Size()):], word[:t.Size()])
+		}
+	}
+	put(in[j.Src:], p.From, j.Rows*j.Cols)
+	if p.Scaled() {
+		down, across := p.Blocks(j)
+		put(in[j.Scale:], p.ScaleType, down*across)
+	}
+}
+
+// ordinary makes bits of a type of random ones.
+func ordinary(t dtype.DType, random uint32) uint32 {
+	e := random >> 23 % 12
+	switch t {
+	case dtype.F8E4M3:
+		return min(random>>8&0x7F, 0x7E) | random>>24&0x80
+	case dtype.F8E8M0:
+		return 115 + e
+	case dtype.F16:
+		return random>>16&0x83FF | (4+e)<<10
+	case dtype.BF16:
+		return random>>16&0x807F | (115+e)<<7
+	}
+	return random&0x807FFFFF | (115+e)<<23
 }
 
 // putEdges writes n edge values of a type.

@@ -17,6 +17,7 @@ func newVerify(u *ui) *cobra.Command {
 		c      metalcast.Options
 		q      quantFlags
 		sample string
+		e      errorFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "verify SRC DST",
@@ -26,19 +27,27 @@ byte, on the CPU where a GPU may have made them; it compares all other files too
 The options of the conversion are those in DST/metalcast.json; where there is none, or to check that a
 checkpoint is what certain options give, give them.
 
-It proves that the bytes are what the plan says. Status 7: something differs, and each difference is located.`,
+It proves that the bytes are what the plan says. Status 7: something differs, and each difference is located.
+
+With --error it compares no bytes but measures what quantizing cost, in a checkpoint by metalcast or by mlx_lm.convert:
+for each tensor the error relative to SRC's weights (root of the sum of squared differences over that of
+squared weights), and the worst groups; --html FILE draws it, layer by layer.`,
 		Example: `  metalcast verify Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
-  metalcast verify Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16 --sample 5%`,
+  metalcast verify Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16 --sample 5%
+  metalcast verify Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-4bit --error --html error.html`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if o.Sample, err = parsePart(sample); err != nil {
 				return err
 			}
+			if err := e.check(cmd); err != nil {
+				return err
+			}
 			if c.Quantize, err = q.options(); err != nil {
 				return err
 			}
-			given := false
-			for _, name := range []string{"layout", "dtype", "keep-mtp", "trust-scales", "max-shard-size", "quantize"} {
+			given := cmd.Flags().Changed("trust-scales")
+			for _, name := range choosing {
 				given = given || cmd.Flags().Changed(name)
 			}
 			if given {
@@ -48,6 +57,9 @@ It proves that the bytes are what the plan says. Status 7: something differs, an
 			o.Warn = func(message string) { u.warningf("%s", message) }
 			if !u.json {
 				o.Progress = u.progress
+			}
+			if e.on {
+				return e.run(cmd.Context(), u, args[0], args[1], o)
 			}
 			r, err := metalcast.Verify(cmd.Context(), args[0], args[1], o)
 			u.endProgress()
@@ -71,6 +83,8 @@ It proves that the bytes are what the plan says. Status 7: something differs, an
 	q.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&sample, "sample", "", "compute only a part again, such as 5% or 0.05; all else is compared whole, but for SHA-256s")
+	f.BoolVar(&e.on, "error", false, "measure the error of quantized weights, and nothing else")
+	f.StringVar(&e.html, "html", "", "with --error: write tables and a map of the error to this file too")
 	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu: what computes again")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
 	return cmd

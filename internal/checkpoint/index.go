@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 
@@ -46,9 +47,9 @@ func (l *listing) readIndex() (*index, error) {
 	return &x, nil
 }
 
-// plainName refuses everything that could lead out of a directory.
+// plainName refuses everything that could lead out of a directory, and what would speak to a terminal.
 func plainName(s string) bool {
-	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, `/\`) && filepath.IsLocal(s)
+	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, `/\`) && !strings.ContainsFunc(s, unicode.IsControl) && filepath.IsLocal(s)
 }
 
 var numbered = regexp.MustCompile(`^model-(\d{5})-of-(\d{5})\.safetensors$`)
@@ -86,7 +87,20 @@ func (l *listing) shardNames(x *index) ([]string, error) {
 			return nil, missingShard(name, fmt.Sprintf("the set has %d", n))
 		}
 	}
+	if len(set) != n {
+		return nil, fault.Corrupt(l.dir, "%d shards, their names say %d: %s is none of them", len(set), n, outside(set, n))
+	}
 	return set, nil
+}
+
+// outside finds a shard whose number is not one of 1 to n.
+func outside(set []string, n int) string {
+	for _, name := range set {
+		if i, _ := strconv.Atoi(numbered.FindStringSubmatch(name)[1]); i < 1 || i > n {
+			return name
+		}
+	}
+	return ""
 }
 
 func (l *listing) indexedShards(x *index) ([]string, error) {

@@ -134,7 +134,7 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 
 // readHeaders fills Shards and Tensors.
 func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string) error {
-	var headers int64
+	var headers, all int64
 	for i, name := range names {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -146,6 +146,10 @@ func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string)
 		if headers += h.DataStart; headers > maxHeaders {
 			return fault.Unsupported(v.Dir, "the headers of its shards are longer than %d bytes together", maxHeaders)
 		}
+		if seen.Size() > maxShards-all {
+			return fault.Unsupported(v.Dir, "its shards are longer than 2^50 bytes together")
+		}
+		all += seen.Size()
 		if i == 0 {
 			v.Format = h.Metadata["format"]
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/metalcast/metalcast/internal/fault"
 )
@@ -17,6 +18,7 @@ const (
 	maxConfig  = 16 << 20
 	maxIndex   = 128 << 20
 	maxHeaders = 256 << 20
+	maxShards  = 1 << 50 // of all shards together, whose sum cannot overflow then
 )
 
 // listing is a directory's entries. Files are opened through it alone, which keeps every symbolic link inside the checkpoint.
@@ -67,6 +69,9 @@ func (l *listing) has(name string) bool {
 func (l *listing) resolve(name string) (string, error) {
 	path, err := filepath.EvalSymlinks(filepath.Join(l.dir, name))
 	if err != nil {
+		if _, statErr := os.Stat(filepath.Join(l.dir, name)); errors.Is(statErr, syscall.ELOOP) {
+			return "", fault.Corrupt("", "a symbolic link that leads back to itself")
+		}
 		return "", cause(err)
 	}
 	inside := slices.ContainsFunc(l.roots, func(r string) bool {

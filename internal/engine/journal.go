@@ -108,13 +108,15 @@ func (s pieceSet) ranges(n int) (list [][2]int32) {
 	return list
 }
 
-// setOf makes a set of n pieces from ranges; ok is false where they reach beyond.
+// setOf makes a set of n pieces from ranges; ok is false where they reach beyond, or are not in order, as ranges lists them.
 func setOf(n int, ranges [][2]int32) (s pieceSet, ok bool) {
 	s = newPieceSet(n)
+	var last int32
 	for _, r := range ranges {
-		if r[0] < 0 || r[0] > r[1] || int(r[1]) > n {
+		if r[0] < last || r[0] > r[1] || int(r[1]) > n {
 			return nil, false
 		}
+		last = r[1]
 		for i := r[0]; i < r[1]; i++ {
 			s.add(i)
 		}

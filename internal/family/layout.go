@@ -51,7 +51,7 @@ func (f *Family) Placer(c *checkpoint.Config, layout Layout, form Form, groups [
 	}
 	if f.Native.MLA {
 		for key, to := range map[string]*int64{"num_attention_heads": &p.heads, "qk_nope_head_dim": &p.nope, "v_head_dim": &p.value} {
-			if *to = c.TextSetting(key).Int(); *to < 1 || *to > 1<<20 {
+			if *to = c.TextSetting(key).Int(); *to < 1 || *to > 1<<16 {
 				return nil, fault.Incomplete(checkpoint.ConfigName, "%s is %q; --layout mlx needs it to split kv_b_proj", key, c.TextSetting(key).Raw)
 			}
 		}
@@ -144,6 +144,9 @@ func (p *Placer) expert(s *Site) []Place {
 	return []Place{place}
 }
 
+// maxExperts bounds what a stack is taken apart into; no model comes near it.
+const maxExperts = 1 << 16
+
 // unstack takes gate_up_proj [E,2I,H] or down_proj [E,H,I] apart, into experts or into MLX's projections.
 func (p *Placer) unstack(s *Site, group, tail string) (places []Place, err error) {
 	e := p.family.Experts
@@ -151,6 +154,9 @@ func (p *Placer) unstack(s *Site, group, tail string) (places []Place, err error
 		return nil, fault.Unsupported(s.Tensor.String(), "experts that are stacked and transposed are not taken apart")
 	}
 	n, rows, cols := s.Matrices()
+	if n == 0 || n > maxExperts {
+		return nil, fault.Corrupt(s.Tensor.String(), "shape is %v; a stack of 1 to %d experts was expected", s.Tensor.Shape, maxExperts)
+	}
 	projections := []string{e.Down}
 	if tail == e.GateUpName {
 		if projections = []string{e.Gate, e.Up}; rows%2 != 0 {

@@ -2,6 +2,7 @@ package family
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -71,6 +72,8 @@ func (c *classifier) scalesOf(w *checkpoint.Tensor) (*Scales, error) {
 		return nil, fault.Corrupt(w.String(), "has two scales, %q and %q", list[0].Name, list[1].Name)
 	case len(w.Shape) < 2:
 		return nil, fault.Unsupported(w.String(), "FP8 of shape %v, a matrix was expected", w.Shape)
+	case slices.Max(w.Shape[len(w.Shape)-2:]) > math.MaxInt32: // as kernels count
+		return nil, fault.Unsupported(w.String(), "FP8 of shape %v, a matrix of less than 2^31 rows and columns was expected", w.Shape)
 	}
 	s := &Scales{Tensor: list[0], Type: list[0].DType}
 	switch s.Type {

@@ -1,6 +1,10 @@
 package family
 
 import (
+	"math"
+
+	"github.com/tidwall/gjson"
+
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
@@ -51,6 +55,9 @@ func (f *Family) Sites(v *checkpoint.Inventory, o Options) ([]Site, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.checkSettings(v.Config); err != nil {
+		return nil, err
+	}
 	c := classifier{Family: f, inv: v, opts: o, layers: Layers(v.Config)}
 	for _, b := range sizes {
 		c.blocks = append(c.blocks, Block{b[0], b[1]})
@@ -68,6 +75,20 @@ func (f *Family) Sites(v *checkpoint.Inventory, o Options) ([]Site, error) {
 		}
 	}
 	return sites, nil
+}
+
+// checkSettings refuses numbers that count nothing: what a conversion of them to an integer gives differs between processors.
+func (f *Family) checkSettings(c *checkpoint.Config) error {
+	keys := []string{"num_hidden_layers", "num_layers", "num_attention_heads", "qk_nope_head_dim", "v_head_dim"}
+	if f.Experts != nil {
+		keys = append(keys, f.Experts.CountKeys...)
+	}
+	for _, key := range keys {
+		if r := c.TextSetting(key); r.Type == gjson.Number && (r.Num < 0 || r.Num > 1<<53 || r.Num != math.Trunc(r.Num)) {
+			return fault.Corrupt(checkpoint.ConfigName, "%s is %s, a whole number was expected", key, r.Raw)
+		}
+	}
+	return nil
 }
 
 type classifier struct {

@@ -5,7 +5,9 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // The kinds. The root package exports them; errors.Is finds them through any wrapping.
@@ -34,13 +36,43 @@ func (e *Error) Error() string {
 	var parts []string
 	for _, s := range []string{e.Where, e.What} {
 		if s != "" {
-			parts = append(parts, s)
+			parts = append(parts, readable(s))
 		}
 	}
 	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
+		parts = append(parts, shortened(e.Err.Error()))
 	}
 	return strings.Join(parts, ": ")
+}
+
+// most is how long a part of a message may be, in bytes: names and values come from checkpoints, where they may be of any length.
+const most = 1200
+
+// shortened takes out the middle of what is too long to read.
+func shortened(s string) string {
+	if len(s) <= most {
+		return s
+	}
+	head, tail := s[:most*2/3], s[len(s)-most/3:]
+	return strings.ToValidUTF8(head, "") + fmt.Sprintf(" ...(%d bytes)... ", len(s)-len(head)-len(tail)) + strings.ToValidUTF8(tail, "")
+}
+
+// readable is shortened, with escapes for what does not print.
+func readable(s string) string {
+	s = shortened(s)
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // Unwrap lets errors.Is find both the kind and the cause.
@@ -100,7 +132,7 @@ func Hint(err error) string {
 	var e *Error
 	for errors.As(err, &e) {
 		if e.Hint != "" {
-			return e.Hint
+			return readable(e.Hint)
 		}
 		if e.Err == nil {
 			return ""

@@ -6,6 +6,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/mlxquant"
 	"github.com/stretchr/testify/require"
 )
 
@@ -59,6 +60,46 @@ func TestCheck(t *testing.T) {
 		},
 	} {
 		p, j := dequant, good
+		change(&p, &j)
+		require.Error(t, check(p, j), name)
+	}
+}
+
+// TestCheckQuantize has a job whose codes, scales and biases lie one after the other, in the least slot that holds it.
+func TestCheckQuantize(t *testing.T) {
+	quantize := kernel.Params{Op: kernel.Quantize, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32, BlockRows: 4, BlockCols: 8, Format: mlxquant.Affine.Default()}
+	good := kernel.Job{Rows: 5, Cols: 128, Src: 3, SrcStride: 130, Scale: 700, ScaleStride: 16, DstScale: 5 * 64, DstBias: 5*64 + 20}
+	in, out := 700+4*2*16, 5*64+40
+	check := func(p kernel.Params, j kernel.Job) error {
+		return kernel.Check(in, out, []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, 1)
+	}
+	require.NoError(t, check(quantize, good))
+	turned := good // 5 groups down each of 128 columns do not
+	p := quantize
+	p.Transposed = true
+	require.ErrorContains(t, check(p, turned), "not a multiple of the group size")
+	turned = kernel.Job{Rows: 64, Cols: 10, SrcStride: 10, Scale: 640, ScaleStride: 2, DstScale: 5 * 64, DstBias: 5*64 + 20}
+	require.NoError(t, check(p, turned))
+
+	for name, change := range map[string]func(p *kernel.Params, j *kernel.Job){
+		"part of a group":       func(p *kernel.Params, j *kernel.Job) { j.Cols = 127 },
+		"codes not aligned":     func(p *kernel.Params, j *kernel.Job) { j.Dst = 2 },
+		"scales not aligned":    func(p *kernel.Params, j *kernel.Job) { j.DstScale = 1 },
+		"biases outside":        func(p *kernel.Params, j *kernel.Job) { j.DstBias += 2 },
+		"scales outside":        func(p *kernel.Params, j *kernel.Job) { j.DstScale = out },
+		"codes outside":         func(p *kernel.Params, j *kernel.Job) { j.Dst = 44 },
+		"negative biases":       func(p *kernel.Params, j *kernel.Job) { j.DstBias = -2 },
+		"wider scales":          func(p *kernel.Params, j *kernel.Job) { p.To = dtype.F32 },
+		"source outside":        func(p *kernel.Params, j *kernel.Job) { j.Src = in },
+		"block scales outside":  func(p *kernel.Params, j *kernel.Job) { j.Scale += 1 },
+		"row phase":             func(p *kernel.Params, j *kernel.Job) { j.RowPhase = 4 },
+		"format":                func(p *kernel.Params, j *kernel.Job) { p.Format.Bits = 7 },
+		"no format":             func(p *kernel.Params, j *kernel.Job) { p.Format = mlxquant.Format{} },
+		"profile":               func(p *kernel.Params, j *kernel.Job) { p.Profile = 2 },
+		"scales without codes":  func(p *kernel.Params, j *kernel.Job) { p.From = dtype.BF16 },
+		"codes without a scale": func(p *kernel.Params, j *kernel.Job) { p.ScaleType = dtype.Invalid },
+	} {
+		p, j := quantize, good
 		change(&p, &j)
 		require.Error(t, check(p, j), name)
 	}

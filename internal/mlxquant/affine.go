@@ -10,31 +10,36 @@ func (q *Quantizer) affine(codes *[mostGroup]byte, w []float32) (scale, bias uin
 	if !finite {
 		return 0, 0, false
 	}
+	s, b, scale, bias, finite := q.affineScale(lo, hi)
+	switch {
+	case !finite || s == 0:
+	case q.profile == Metal:
+		awayCodes(codes, w, b, s, 1<<q.Bits-1)
+	default:
+		evenCodes(codes, w, b, s, 1<<q.Bits-1)
+	}
+	return scale, bias, finite
+}
+
+// affineScale gives scale and bias of a group by its extremes, narrowed and not. s is 0 for elements beyond 1e31, all equal: n was infinite; the
+// quotients are 0/0, of which MLX on x86-64 makes 0.
+func (q *Quantizer) affineScale(lo, hi float32) (s, b float32, scale, bias uint32, finite bool) {
 	if q.profile == Metal {
 		hi = max(hi, 0)
 	}
-	most := int32(1)<<q.Bits - 1
-	s := max((hi-lo)/float32(most), epsilon)
+	s = max((hi-lo)/float32(int32(1)<<q.Bits-1), epsilon)
 	edge := lo
 	if abs(lo) <= abs(hi) {
 		s, edge = -s, hi
 	}
-	var b float32
 	if n := q.round(edge / s); n != 0 {
 		s, b = edge/n, edge
 	}
 	scale = narrow(q.from, s)
 	if scale&q.inf == q.inf {
-		return 0, 0, false
+		return 0, 0, 0, 0, false
 	}
-	switch {
-	case s == 0: // elements beyond 1e31, all equal: n was infinite; the quotients are 0/0, of which MLX on x86-64 makes 0
-	case q.profile == Metal:
-		awayCodes(codes, w, b, s, most)
-	default:
-		evenCodes(codes, w, b, s, most)
-	}
-	return scale, narrow(q.from, b), true
+	return s, b, scale, narrow(q.from, b), true
 }
 
 // affine1 quantizes a group to one bit.

@@ -39,6 +39,12 @@
 // Every division is a division: x*(1/s) has other bits. The division of affine elements is by s/2, which doubles the quotient
 // exactly, and rounding away is (trunc(2v)+1)/2 in integers; adding 0.5 first would round twice.
 //
+// # Vectors
+//
+// Rows are quantized by AVX-512 or NEON where the machine has it and the format has a loop: affine of 2 bits and more, and the fp modes in profile
+// Metal. The operations are the same, one for one, divisions included; rows that meet what a group is refused for take the Go code from there, 16
+// groups at a time. The build tag purego leaves Go alone.
+//
 // Go may fuse x*y+z on some machines (arm64 among them), unless the product is converted explicitly: every product here is, as
 // float32(x*y), and none is added to as it is.
 package mlxquant

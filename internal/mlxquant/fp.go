@@ -20,8 +20,7 @@ func (q *Quantizer) mx(codes *[mostGroup]byte, w []float32) (scale uint32, finit
 		q.divide(codes, w, float32(math.Ldexp(1, e)))
 		return uint32(byte(e + 127)), true
 	}
-	e := max(ceilLog2(amax/most), -127)
-	inverse := float32(math.Ldexp(1, -e))
+	scale, inverse := metalMX(amax / most)
 	if q.Mode == MXFP8 {
 		for i, x := range w[:min(len(w), mostGroup)] {
 			codes[i] = toE4M3(float32(x * inverse))
@@ -29,7 +28,22 @@ func (q *Quantizer) mx(codes *[mostGroup]byte, w []float32) (scale uint32, finit
 	} else {
 		evenE2M1(codes, w, inverse)
 	}
-	return uint32(e + 127), true
+	return scale, true
+}
+
+// metalMX gives the scale that is the least power of two from r on, and its reciprocal.
+func metalMX(r float32) (scale uint32, inverse float32) {
+	e := max(ceilLog2(r), -127)
+	return uint32(e + 127), float32(math.Ldexp(1, -e))
+}
+
+// metalNV gives the scale next to r, and its reciprocal, 0 for 0.
+func metalNV(r float32) (scale uint32, inverse float32) {
+	code := toE4M3(r)
+	if code != 0 {
+		inverse = 1 / e4m3[code]
+	}
+	return uint32(code), inverse
 }
 
 // nv quantizes a group to NVFP4.
@@ -38,19 +52,14 @@ func (q *Quantizer) nv(codes *[mostGroup]byte, w []float32) (scale uint32, finit
 	if !finite {
 		return 0, false
 	}
-	r := amax / 6
-	if q.profile == CPU {
-		r = q.keep(r)
+	if q.profile == Metal {
+		scale, inverse := metalNV(amax / 6)
+		evenE2M1(codes, w, inverse)
+		return scale, true
 	}
-	code := toE4M3(r)
-	switch {
-	case q.profile == CPU && code == 0: // codes are 0 as they are
-	case q.profile == CPU:
+	code := toE4M3(q.keep(amax / 6))
+	if code != 0 { // else codes are 0 as they are
 		q.divide(codes, w, e4m3[code])
-	case code == 0:
-		evenE2M1(codes, w, 0)
-	default:
-		evenE2M1(codes, w, 1/e4m3[code])
 	}
 	return uint32(code), true
 }

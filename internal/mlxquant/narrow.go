@@ -35,6 +35,8 @@ func (q *Quantizer) keep(x float32) float32 { return widen(q.from, narrow(q.from
 
 // Widen gives the little-endian elements of a row as float32: what Group and Row take.
 func Widen(dst []float32, src []byte, from dtype.DType) {
+	n := fastWiden(dst, src, from)
+	dst, src = dst[n:], src[int(from.Size())*n:]
 	switch from {
 	case dtype.BF16:
 		for i := range dst {

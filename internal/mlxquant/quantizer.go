@@ -17,8 +17,12 @@ type Quantizer struct {
 	Format
 	profile Profile
 	from    dtype.DType
-	inf     uint32 // in the source type
+	inf     uint32  // in the source type
+	fast    rowFunc // nil, or what gives the same as row
 }
+
+// rowFunc quantizes a row as Row does.
+type rowFunc func(q *Quantizer, codes, scales, biases []byte, w []float32) (bad int)
 
 // New gives the quantizer of matrices of type BF16, F16 or F32.
 func New(f Format, p Profile, from dtype.DType) (*Quantizer, error) {
@@ -28,7 +32,7 @@ func New(f Format, p Profile, from dtype.DType) (*Quantizer, error) {
 	if !from.IsFloat() {
 		return nil, fmt.Errorf("%s: elements of type %s, MLX quantizes BF16, F16 and F32", f, from)
 	}
-	return &Quantizer{Format: f, profile: p, from: from, inf: narrow(from, float32(math.Inf(1)))}, nil
+	return &Quantizer{Format: f, profile: p, from: from, inf: narrow(from, float32(math.Inf(1))), fast: fastRow(f, p)}, nil
 }
 
 // From is the type of the elements.
@@ -64,6 +68,14 @@ func (q *Quantizer) Group(codes []byte, w []float32) (scale, bias uint32, finite
 // Row quantizes a row: a whole number of groups. codes gets RowBytes, scales and biases little-endian values of ScaleType and BiasType;
 // formats without biases leave biases alone. It gives the index of the first group that is not finite, as Group means it, or -1.
 func (q *Quantizer) Row(codes, scales, biases []byte, w []float32) (bad int) {
+	if q.fast != nil {
+		return q.fast(q, codes, scales, biases, w)
+	}
+	return q.row(codes, scales, biases, w)
+}
+
+// row is Row without vector code, group by group.
+func (q *Quantizer) row(codes, scales, biases []byte, w []float32) (bad int) {
 	bad = -1
 	size := int(q.ScaleType(q.from).Size())
 	for i := range q.Groups(len(w)) {

@@ -39,6 +39,7 @@ func (s *Suite) cases() (list []*compute) {
 		add(p, input, plain(from, true, s.Quick))
 		add(p, "two halves of each line", halves(p))
 	}
+	s.quantizes(add)
 	return list
 }
 

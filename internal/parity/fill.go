@@ -76,7 +76,7 @@ func operands(rng *rand.Rand, in []byte, p *kernel.Params, j *kernel.Job, gap in
 	for i := j.Src; i < end; i++ {
 		in[i] = byte(rng.Uint32())
 	}
-	if p.Op != kernel.Dequant {
+	if !p.Scaled() {
 		return end
 	}
 	down, across := p.Blocks(j)

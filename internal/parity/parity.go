@@ -1,5 +1,5 @@
 // Package parity compares a backend with another on what a machine's GPU could get wrong: every E4M3 code by every scale of 8 and 16 bits and by float32
-// scales of every kind, ragged shapes, scales of blocks, rows and matrices, every cast, copy and sum with 1. It is the suite that a user runs; package kerneltest, which computes every element by other
+// scales of every kind, ragged shapes, scales of blocks, rows and matrices, every cast, copy and sum with 1, every quantized format. It is the suite that a user runs; package kerneltest, which computes every element by other
 // means, is the one that tests run.
 package parity
 
@@ -48,7 +48,7 @@ func (s *Suite) Run(ctx context.Context) (rows []Row, err error) {
 	}
 	s.in = make([]byte, inSize)
 	for _, c := range s.cases() {
-		row := Row{Kernel: c.params.String(), Input: c.input}
+		row := Row{Kernel: c.name(), Input: c.input}
 		for jobs := c.fill(s.in); len(jobs) > 0; jobs = c.fill(s.in) {
 			if err := s.compare(ctx, &c.params, jobs, &row); err != nil {
 				return rows, fmt.Errorf("%s, %s: %w", row.Kernel, row.Input, err)
@@ -69,13 +69,24 @@ type compute struct {
 	fill   func(in []byte) []kernel.Job // gives no jobs when there is nothing left
 }
 
+func (c *compute) name() string {
+	if c.params.Op == kernel.Quantize {
+		return packedName(&c.params)
+	}
+	return c.params.String()
+}
+
 // extent is how many bytes of In and Out the jobs reach into, and a few more.
 func extent(p *kernel.Params, jobs []kernel.Job) (in, out int) {
 	for _, j := range jobs {
 		in = max(in, j.Src+((j.Rows-1)*j.SrcStride+j.Cols)*int(p.From.Size()))
-		if p.Op == kernel.Dequant {
+		if p.Scaled() {
 			down, across := p.Blocks(&j)
 			in = max(in, j.Scale+((down-1)*j.ScaleStride+across)*int(p.ScaleType.Size()))
+		}
+		if p.Op == kernel.Quantize {
+			out = max(out, packedEnd(p, &j))
+			continue
 		}
 		out = max(out, j.Dst+(p.OutAt(&j, j.Rows-1, j.Cols-1)+1)*int(p.To.Size()))
 	}
@@ -106,7 +117,11 @@ func (s *Suite) compare(ctx context.Context, p *kernel.Params, jobs []kernel.Job
 			row.Seconds += time.Since(start).Seconds()
 		}
 	}
-	row.differ(s.test.Out()[:out], s.reference.Out()[:out], int(p.To.Size()))
+	size := int(p.To.Size())
+	if p.Op == kernel.Quantize {
+		size = 1
+	}
+	row.differ(s.test.Out()[:out], s.reference.Out()[:out], size)
 	for i := range tallies[0] {
 		if tallies[0][i] != tallies[1][i] {
 			row.Differences++
@@ -120,10 +135,14 @@ func (r *Row) differ(got, want []byte, size int) {
 	if bytes.Equal(got, want) {
 		return
 	}
+	unit := "element"
+	if size == 1 {
+		unit = "byte"
+	}
 	for i := 0; i+size <= len(got); i += size {
 		if !bytes.Equal(got[i:i+size], want[i:i+size]) {
 			if r.Differences++; r.First == "" {
-				r.First = fmt.Sprintf("element %d is %x, want %x", i/size, reversed(got[i:i+size]), reversed(want[i:i+size]))
+				r.First = fmt.Sprintf("%s %d is %x, want %x", unit, i/size, reversed(got[i:i+size]), reversed(want[i:i+size]))
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package parity_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -19,7 +20,12 @@ func (w wrong) Run(ctx context.Context, s kernel.Slot, batches []kernel.Batch, t
 	err := w.Backend.Run(ctx, s, batches, tallies)
 	b := &batches[len(batches)-1]
 	j := &b.Jobs[len(b.Jobs)-1]
-	s.Out()[j.Dst+b.Params.OutAt(j, j.Rows-1, j.Cols-1)*int(b.Params.To.Size())] ^= 1
+	at := j.Dst + b.Params.OutAt(j, j.Rows-1, j.Cols-1)*int(b.Params.To.Size())
+	if b.Params.Op == kernel.Quantize {
+		_, _, codes, _, _ := b.Params.Packed(j)
+		at = j.Dst + int(codes) - 1
+	}
+	s.Out()[at] ^= 1
 	return err
 }
 
@@ -39,16 +45,21 @@ func TestSuite(t *testing.T) {
 			seen := map[string]bool{}
 			for _, r := range rows {
 				seen[r.Kernel] = true
+				if strings.HasPrefix(r.Kernel, "quantize") {
+					assert.LessOrEqual(t, len(r.Kernel), 50, r.Kernel)
+					assert.LessOrEqual(t, len(r.Input), 38, r.Input)
+				}
 				assert.Positive(t, r.Elements, r)
 				if name == "itself" {
 					assert.Zero(t, r.Differences, r)
 				} else {
 					assert.Positive(t, r.Differences, r)
-					assert.Contains(t, r.First, "element ", r)
+					assert.Regexp(t, "^(element|byte) ", r.First, r)
 				}
 			}
 			for _, k := range []string{
 				"dequant F8_E4M3 128x128 F8_E8M0 -> F32, transposed", "dequant F8_E4M3 1x7168 F16 -> F16", "cast F32 -> BF16, transposed", "copy F16", "copy BF16, transposed", "add one BF16 -> F16",
+				"quantize F8_E4M3 -> BF16, affine 3/128 as metal", "quantize F32 -> F32, nvfp4 4/16 as cpu",
 			} {
 				assert.True(t, seen[k], k)
 			}

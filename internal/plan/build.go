@@ -52,6 +52,17 @@ func (b *builder) add(s *family.Site) error {
 	return nil
 }
 
+// maxPieces bounds a plan: no model has a fifth as many matrices, and a file with holes may promise any number.
+const maxPieces = 1 << 20
+
+// room refuses n more pieces where they are too many.
+func (b *builder) room(s *family.Site, n int64) error {
+	if int64(len(b.plan.Pieces))+n > maxPieces {
+		return fault.Unsupported(s.Tensor.String(), "shape is %v: with it there are more than %d matrices to convert", s.Tensor.Shape, maxPieces)
+	}
+	return nil
+}
+
 // put plans one place of a site, quantized or not.
 func (b *builder) put(s *family.Site, place *family.Place) error {
 	to := b.outType(s)
@@ -72,8 +83,7 @@ func (b *builder) put(s *family.Site, place *family.Place) error {
 	if p := b.plan; p.Layout == family.MLX && hasSuffix(place.Target, p.Family.Native.Loose) {
 		p.Tensors[target].Params = 0
 	}
-	b.pieces(s, place, target)
-	return nil
+	return b.pieces(s, place, target)
 }
 
 // quantize plans a place whose rows are packed: codes, scales and, in affine formats, biases.
@@ -99,7 +109,7 @@ func (b *builder) quantize(s *family.Site, place *family.Place, t dtype.DType, f
 		b.plan.Tensors[packed.Biases].Params = 0
 	}
 	n, rows, sourceCols := s.Matrices()
-	if rows*sourceCols == 0 || place.Rows == 0 {
+	if rows*sourceCols == 0 || place.Rows == 0 || place.Matrices == 0 {
 		return nil
 	}
 	in := s.Tensor.DType.Size()
@@ -109,6 +119,9 @@ func (b *builder) quantize(s *family.Site, place *family.Place, t dtype.DType, f
 	stride, matrices := place.Stride, place.Matrices
 	if s.Scales == nil && place.Line == 0 && place.Rows == rows && stride == rows*sourceCols && matrices == n { // all matrices as one
 		piece.Rows, matrices = n*rows, 1
+	}
+	if err := b.room(s, matrices); err != nil {
+		return err
 	}
 	group, scale := int64(f.GroupSize), f.ScaleType(t).Size()
 	for k := range matrices {
@@ -182,8 +195,8 @@ func (b *builder) target(name string, t dtype.DType, shape []int64) (int, error)
 		return i, nil
 	}
 	size, ok := safetensors.Bytes(t, shape)
-	if !ok {
-		panic(fmt.Sprintf("plan: internal error: %q: shape %v x %s", name, shape, t))
+	if !ok { // only where it is empty, for the source's bytes are there
+		return 0, fault.Corrupt(fmt.Sprintf("tensor %q", name), "would be %v in %s, which no file holds", shape, t)
 	}
 	b.plan.Tensors = append(b.plan.Tensors, Tensor{Name: name, DType: t, Shape: shape, Size: size, Params: size * 8 / t.Bits()})
 	b.targets[name] = len(b.plan.Tensors) - 1
@@ -207,11 +220,11 @@ func (b *builder) outType(s *family.Site) dtype.DType {
 
 // pieces plans how a place's rows become target's elements: for each matrix a dequantized or transposed one; else runs of elements that are
 // changed one by one or only move, as long as they are contiguous in both.
-func (b *builder) pieces(s *family.Site, place *family.Place, target int) {
+func (b *builder) pieces(s *family.Site, place *family.Place, target int) error {
 	t, to := s.Tensor, b.plan.Tensors[target].DType
 	_, rows, cols := s.Matrices()
-	if rows*cols == 0 || place.Rows == 0 {
-		return
+	if rows*cols == 0 || place.Rows == 0 || place.Matrices == 0 {
+		return nil
 	}
 	in, out := t.DType.Size(), to.Size()
 	piece := Piece{Source: t, Row: place.Row, Rows: place.Rows, Cols: cols, Target: target, Line: place.Line}
@@ -227,6 +240,9 @@ func (b *builder) pieces(s *family.Site, place *family.Place, target int) {
 	case to == t.DType:
 		piece.Params = kernel.Params{}
 	}
+	if op := piece.Params.Op; op != 0 && op != kernel.Dequant && !t.DType.IsFloat() {
+		return fault.Unsupported(t.String(), "is %s and its place in the output is another form of it; that takes F16, BF16 or F32", t.DType)
+	}
 	n, perMatrix := place.Matrices, place.Rows
 	if piece.Scale == nil && place.Line == 0 {
 		if place.Rows == rows && place.Stride == rows*cols { // all matrices as one run
@@ -237,6 +253,9 @@ func (b *builder) pieces(s *family.Site, place *family.Place, target int) {
 			piece.Cols *= in
 		}
 	}
+	if err := b.room(s, n); err != nil {
+		return err
+	}
 	for k := range n {
 		m := place.Matrix + k
 		piece.Matrix = m
@@ -245,6 +264,7 @@ func (b *builder) pieces(s *family.Site, place *family.Place, target int) {
 		piece.scalesAt(s, m)
 		b.append(piece)
 	}
+	return nil
 }
 
 // place gives tensors to shards in natural name order, orders each shard, and makes every offset final.

@@ -3,6 +3,7 @@ package plan
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -61,9 +62,11 @@ func (p *Plan) card(text, tool string) []byte {
 			front, body = head+"\n", tail
 		}
 	}
-	front = withBaseModel(front, p.Source.Repo)
-	if p.Layout == family.MLX {
-		front = withLibrary(front)
+	if tame(front) {
+		front = withBaseModel(front, p.Source.Repo)
+		if p.Layout == family.MLX {
+			front = withLibrary(front)
+		}
 	}
 	from := "an FP8 checkpoint"
 	if p.Form.FP8 == 0 {
@@ -92,6 +95,14 @@ func (p *Plan) card(text, tool string) []byte {
 		b.WriteString("\n" + body)
 	}
 	return b.Bytes()
+}
+
+// alias is what makes a few lines of YAML stand for gigabytes: a node that is named, or one that repeats another.
+var alias = regexp.MustCompile(`(?m)(^|[\s,\[{])[&*]\w`)
+
+// tame tells front matter that takes little to read: it comes from anywhere, and YAML has no bounds of its own.
+func tame(front string) bool {
+	return len(front) <= 64<<10 && strings.Count(front, "[")+strings.Count(front, "{") <= 1000 && !alias.MatchString(front)
 }
 
 // withBaseModel sets base_model in YAML front matter and leaves every other line as it is. What does not parse is not touched.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/fault"
 )
 
 // staleKeys describe a quantization that the output does not have. Consumers act on them: mlx-lm refuses some, transformers builds FP8 modules.
@@ -51,12 +52,44 @@ func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]
 	return indentAs(text, c.Text)
 }
 
+// maxConfig bounds what a config becomes, in bytes.
+const maxConfig = 64 << 20
+
+// indents refuses text that a deep nesting, or a long indentation, would blow up.
+func indents(text []byte, indent string) error {
+	size, depth := int64(len(text)), int64(0)
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+			continue
+		case c == '"':
+			quoted = !quoted
+			continue
+		case quoted || !strings.ContainsRune("{[,]}", rune(c)):
+			continue
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		}
+		if size += 1 + depth*int64(len(indent)); size > maxConfig {
+			return fault.Unsupported("", "its %d bytes would become more than %d when they are indented", len(text), maxConfig)
+		}
+	}
+	return nil
+}
+
 // indentAs lays text out as model is: on one line, or with its indentation; and ends it as model ends.
 func indentAs(text, model []byte) ([]byte, error) {
 	v := jsontext.Value(bytes.TrimSpace(text))
 	first, rest, lines := strings.Cut(strings.TrimSpace(string(model)), "\n")
 	if lines && strings.TrimSpace(first) == "{" {
 		indent := rest[:len(rest)-len(strings.TrimLeft(rest, " \t"))]
+		if err := indents(v, indent); err != nil {
+			return nil, err
+		}
 		if err := v.Indent(jsontext.WithIndent(indent)); err != nil {
 			return nil, err
 		}

@@ -42,6 +42,9 @@ func (p *Plan) nativeConfig(text []byte) ([]byte, error) {
 		set("quantization", q)
 		set("quantization_config", q)
 	}
+	if err := indents(text, nativeIndent); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.key, b.key) })
 	var b bytes.Buffer
 	e := jsontext.NewEncoder(&b, jsontext.WithIndent(nativeIndent))
@@ -70,7 +73,7 @@ func (p *Plan) generationEOS() jsontext.Value {
 			continue
 		}
 		text, err := p.Source.ReadFile(name, maxCard)
-		if err != nil || !gjson.ValidBytes(text) {
+		if err != nil || !jsontext.Value(text).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) { // as json.load is; of bounded depth
 			return nil
 		}
 		switch r := gjson.GetBytes(text, "eos_token_id"); {

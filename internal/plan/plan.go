@@ -4,6 +4,7 @@ package plan
 
 import (
 	"strings"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 
@@ -282,7 +283,7 @@ func unaskedType(sites []family.Site, form family.Form) dtype.DType {
 
 // checkNames refuses two files of one name, as a file system that folds case would see them.
 func (p *Plan) checkNames() error {
-	seen := map[string]string{LockName: LockName, JournalName: JournalName, ProvenanceName: ProvenanceName}
+	seen := map[string]string{LockName: LockName, JournalName: JournalName, ProvenanceName: ProvenanceName} // all lower case, as folded makes them
 	var names []string
 	for _, s := range p.Shards {
 		names = append(names, s.Name)
@@ -294,12 +295,23 @@ func (p *Plan) checkNames() error {
 		names = append(names, t.Name)
 	}
 	for _, name := range names {
-		if other, ok := seen[strings.ToLower(name)]; ok {
+		if other, ok := seen[folded(name)]; ok {
 			return fault.Corrupt(name, "and %s would be one file where names fold case", other).WithHint("rename or remove one of them in the source")
 		}
-		seen[strings.ToLower(name)] = name
+		seen[folded(name)] = name
 	}
 	return nil
+}
+
+// folded is equal for names that differ in case alone, by Unicode's simple folding. Letters of ASCII become small ones.
+func folded(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for x := unicode.SimpleFold(r); x != r; x = unicode.SimpleFold(x) {
+			least = min(least, x)
+		}
+		return unicode.ToLower(least)
+	}, name)
 }
 
 // checkForeign stops at weights in formats that metalcast does not take apart.

@@ -73,7 +73,9 @@ func newChooser(p *Plan, o Options) (*chooser, error) {
 			}
 		}
 	}
-	c.cast = castType(p.Source.Config, o.DType, p.Form.FP8 > 0)
+	if c.cast = castType(p.Source.Config, o.DType, p.Form.FP8 > 0); c.cast != dtype.Invalid {
+		p.DType = c.cast // config.json says it
+	}
 	return c, nil
 }
 

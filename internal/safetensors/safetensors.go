@@ -13,7 +13,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"math/bits"
 	"slices"
 
 	"github.com/metalcast/metalcast/internal/dtype"
@@ -23,8 +22,12 @@ import (
 // MaxHeader is the longest header accepted, in bytes: the reference implementation's limit.
 const MaxHeader = 100_000_000
 
-// maxRank bounds a shape; no checkpoint comes near it.
-const maxRank = 64
+// maxRank bounds a shape, maxElements the product of its dimensions but for those of 0. No checkpoint comes near either, and computing with what they let
+// through cannot overflow.
+const (
+	maxRank     = 64
+	maxElements = 1 << 50
+)
 
 // Tensor is an entry of a header.
 type Tensor struct {
@@ -97,12 +100,15 @@ func (h *Header) validate(dataSize int64) error {
 	var at int64
 	for i := range h.Tensors {
 		t := &h.Tensors[i]
-		want, ok := Bytes(t.DType, t.Shape)
+		_, bounded := Elements(t.Shape)
+		want, whole := Bytes(t.DType, t.Shape)
 		switch {
 		case t.End < t.Begin:
 			return tensorError(t, "data_offsets [%d, %d] run backwards", t.Begin, t.End)
-		case !ok:
-			return tensorError(t, "shape %v x %s overflows or is no whole number of bytes", t.Shape, t.DType)
+		case !bounded:
+			return tensorError(t, "shape %v x %s overflows: more than 2^50 elements", t.Shape, t.DType)
+		case !whole:
+			return tensorError(t, "shape %v x %s is no whole number of bytes", t.Shape, t.DType)
 		case want != t.Size():
 			return tensorError(t, "shape %v x %s is %d bytes, data_offsets [%d, %d] span %d", t.Shape, t.DType, want, t.Begin, t.End, t.Size())
 		case t.Begin > at:
@@ -126,32 +132,31 @@ func tensorError(t *Tensor, format string, args ...any) *fault.Error {
 	return fault.Corrupt("tensor "+quote(t.Name), format, args...)
 }
 
-// Bytes is the data length of a tensor: the product of its shape and element width. It is false when
-// a dimension is negative, the product overflows, or it is no whole number of bytes.
+// Bytes is the data length of a tensor: the product of its shape and element width. It is false where Elements is, and where it is no whole number of bytes.
 func Bytes(t dtype.DType, shape []int64) (int64, bool) {
 	n, ok := Elements(shape)
 	if !ok {
 		return 0, false
 	}
-	hi, lo := bits.Mul64(uint64(n), uint64(t.Bits()))
-	if hi != 0 || lo>>3 > 1<<62 || lo%8 != 0 {
-		return 0, false
-	}
-	return int64(lo >> 3), true
+	size := n * t.Bits() // at most 2^56
+	return size / 8, size%8 == 0
 }
 
-// Elements is the product of a shape, 1 for a scalar; false when it is negative or overflows.
+// Elements is the product of a shape, 1 for a scalar; false when a dimension is negative or the product, but for dimensions of 0, is beyond 2^50.
 func Elements(shape []int64) (int64, bool) {
-	n := uint64(1)
+	n, zero := int64(1), false
 	for _, d := range shape {
-		if d < 0 {
+		switch {
+		case d < 0 || d > maxElements/n:
 			return 0, false
+		case d == 0:
+			zero = true
+		default:
+			n *= d
 		}
-		hi, lo := bits.Mul64(n, uint64(d))
-		if hi != 0 || lo > 1<<62 {
-			return 0, false
-		}
-		n = lo
 	}
-	return int64(n), true
+	if zero {
+		return 0, true
+	}
+	return n, true
 }

@@ -151,6 +151,8 @@ func TestRefusesOverflowingNumber(t *testing.T) {
 func TestRefusesOverflowingShape(t *testing.T) {
 	refuses(t, file(`{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}`, 0), fault.ErrCorrupt, `tensor "a": shape [4294967296 4294967296] x F32 overflows`)
 	refuses(t, file(`{"a":{"dtype":"F64","shape":[4611686018427387904],"data_offsets":[0,0]}}`, 0), fault.ErrCorrupt, "overflows")
+	refuses(t, file(`{"a":{"dtype":"U8","shape":[0,9223372036854775807],"data_offsets":[0,0]}}`, 0), fault.ErrCorrupt, "overflows") // whatever the order
+	refuses(t, file(`{"a":{"dtype":"U8","shape":[1125899906842624,2,0],"data_offsets":[0,0]}}`, 0), fault.ErrCorrupt, "overflows: more than 2^50 elements")
 }
 
 func TestRefusesTooManyDimensions(t *testing.T) {
@@ -167,7 +169,7 @@ func TestRefusesSizeThatIsNotShapeTimesType(t *testing.T) {
 }
 
 func TestRefusesPartOfAByte(t *testing.T) {
-	refuses(t, file(`{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}`, 1), fault.ErrCorrupt, `tensor "a": shape [3] x F4 overflows or is no whole number of bytes`)
+	refuses(t, file(`{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}`, 1), fault.ErrCorrupt, `tensor "a": shape [3] x F4 is no whole number of bytes`)
 }
 
 func TestRefusesBackwardOffsets(t *testing.T) {

@@ -2,7 +2,8 @@
 // integers, and compares all bytes of a slot's Out, those that no job covers included, and all tallies.
 //
 // A product of an E4M3 code (4 significant bits) and a float32 scale (24) is exact in float64 and normal there, so the reference
-// rounds it by integer arithmetic on its bits and shares neither float32 arithmetic nor code with a backend.
+// rounds it by integer arithmetic on its bits and shares neither float32 arithmetic nor code with a backend. Quantizing is computed likewise, by its
+// definition (quantizer.go), and that is compared with MLX's own results.
 package kerneltest
 
 import (
@@ -28,6 +29,11 @@ func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
 		{"casts", testCasts},
 		{"copies", testCopies},
 		{"adding one", testAddOne},
+		{"quantizing: formats", testFormats},
+		{"quantizing: codes by scales", testPackedTables},
+		{"quantizing: ties", testTies},
+		{"quantizing: shapes", testPackedShapes},
+		{"quantizing: tallies", testPackedTallies},
 		{"concurrency", testConcurrency},
 		{"cancellation", testCancellation},
 		{"refusals", testRefusals},

@@ -14,9 +14,12 @@ func Reference(in, out []byte, batches []kernel.Batch) (tallies []kernel.Tally) 
 	for i := range batches {
 		for k := range batches[i].Jobs {
 			p, j := &batches[i].Params, &batches[i].Jobs[k]
-			if p.Op == kernel.Dequant {
+			switch p.Op {
+			case kernel.Dequant:
 				tallies = append(tallies, dequantJob(in, out, p, j, memo))
-			} else {
+			case kernel.Quantize:
+				tallies = append(tallies, quantizeJob(in, out, p, j, memo))
+			default:
 				tallies = append(tallies, plainJob(in, out, p, j))
 			}
 		}

@@ -57,6 +57,25 @@ func (r *Rig) grow(t testing.TB, in, out int) {
 	r.slot = s
 }
 
+// explainPacked is explain for one job that quantizes, or "" where the byte is none of its.
+func explainPacked(p *kernel.Params, j *kernel.Job, at int, want, got []byte) string {
+	_, cols, codes, scales, biases := p.Packed(j)
+	size := int(p.Format.ScaleType(p.To).Size())
+	for _, x := range []struct {
+		name            string
+		at, size, group int
+	}{{"codes", j.Dst, int(codes), p.Format.GroupBytes()}, {"scale", j.DstScale, int(scales), size}, {"bias", j.DstBias, int(biases), size}} {
+		if at < x.at || at >= x.at+x.size {
+			continue
+		}
+		group := (at - x.at) / x.group
+		first := x.at + group*x.group
+		return fmt.Sprintf("%s of group %d of line %d: got %x, want %x (little-endian)", x.name, group%p.Format.Groups(cols), group/p.Format.Groups(cols),
+			got[first:first+x.group], want[first:first+x.group])
+	}
+	return ""
+}
+
 // explain names the first difference by job, row and column.
 func explain(w *Window, want, got []byte) string {
 	at, n := -1, 0
@@ -71,6 +90,12 @@ func explain(w *Window, want, got []byte) string {
 		p := w.Batches[i].Params
 		size := int(p.To.Size())
 		for k, j := range w.Batches[i].Jobs {
+			if p.Op == kernel.Quantize {
+				if s := explainPacked(&p, &j, at, want, got); s != "" {
+					return fmt.Sprintf("%d bytes differ, the first in job %d of %s, %+v, %s", n, k, p, j, s)
+				}
+				continue
+			}
 			e := (at - j.Dst) / size
 			row, col := e/j.DstStride, e%j.DstStride
 			if p.Transposed {

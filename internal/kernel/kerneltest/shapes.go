@@ -98,7 +98,9 @@ func RandomJob(rng *rand.Rand) (kernel.Params, Layout) {
 		Rows: 1 + rng.IntN(1<<rng.IntN(9)), Cols: 1 + rng.IntN(1<<rng.IntN(9)), Shift: rng.IntN(9),
 		SrcGap: rng.IntN(4), DstGap: rng.IntN(4), ScaleGap: rng.IntN(3), NewBatch: rng.IntN(3) == 0,
 	}
-	switch rng.IntN(12) {
+	switch rng.IntN(14) {
+	case 12, 13:
+		return randomPacked(rng)
 	case 0:
 		p.Op = kernel.Cast
 		return p, l

@@ -45,10 +45,14 @@ func (w *Window) Add(p kernel.Params, l Layout) *kernel.Job {
 		at := j.Src + int(from)*(i/l.Cols*j.SrcStride+i%l.Cols)
 		copy(w.In[at:at+int(from)], l.Codes[i*int(from):])
 	}
-	if p.Op == kernel.Dequant {
+	if p.Scaled() {
 		w.addScales(p, l, &j)
 	}
-	w.place(p, l, &j)
+	if p.Op == kernel.Quantize {
+		w.placePacked(p, l, &j)
+	} else {
+		w.place(p, l, &j)
+	}
 	if n := len(w.Batches); n == 0 || w.Batches[n-1].Params != p || l.NewBatch {
 		w.Batches = append(w.Batches, kernel.Batch{Params: p})
 	}
@@ -103,6 +107,25 @@ func (w *Window) place(p kernel.Params, l Layout, j *kernel.Job) {
 		j.DstStride = length + l.DstGap
 	}
 	w.Out = w.random(w.Out, j.Dst+to*((lines-1)*j.DstStride+length+l.DstGap)-len(w.Out))
+}
+
+// placePacked gives a job's codes, scales and biases places of their own, in any order, DstGap units and some bytes apart.
+func (w *Window) placePacked(p kernel.Params, l Layout, j *kernel.Job) {
+	_, _, codes, scales, biases := p.Packed(j)
+	unit := int(p.Format.ScaleType(p.To).Size())
+	parts := []struct {
+		at         *int
+		size, unit int
+	}{{&j.Dst, int(codes), 4}, {&j.DstScale, int(scales), unit}, {&j.DstBias, int(biases), unit}}
+	for _, i := range w.rng.Perm(3) {
+		x := parts[i]
+		if x.size == 0 {
+			continue
+		}
+		*x.at = (len(w.Out) + x.unit - 1 + x.unit*l.DstGap) / x.unit * x.unit
+		w.Out = w.random(w.Out, *x.at+x.size-len(w.Out))
+	}
+	w.Out = w.random(w.Out, l.DstGap)
 }
 
 // pad appends n random bytes to In.

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Writes the measurements of bench/results into docs/performance.md, between its markers, and docs/performance.svg. usage: report.py"""
+
+import json
+from html import escape
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).resolve().parent
+RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
+BEGIN, END = "<!-- bench/report.py writes from here -->\n", "<!-- to here -->\n"
+PLAIN = "plain copy loop"
+TITLES = {"conversions": "FP8 to bfloat16", "quantizing": "Straight to 4 bits", "sizes": "Growth", "many": "Many tensors", "machine": "Kernels and disk: metalcast bench"}
+
+
+def save(name: str, result: dict) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def load() -> dict:
+    return {name: json.loads(path.read_text()) for name in TITLES if (path := RESULTS / f"{name}.json").exists()}
+
+
+def rows(group: dict) -> dict[str, dict]:
+    return {row["name"]: row for row in group["rows"] if row["seconds"]}
+
+
+def paced(group: dict) -> dict | None:
+    """The better of the paced copies: the floor."""
+    return min((row for name, row in rows(group).items() if name.startswith("paced")), key=lambda row: median(row["seconds"]), default=None)
+
+
+def ratio(row: dict, base: dict | None, key: str = "seconds") -> float | None:
+    """The median of the ratios of the same round."""
+    pairs = [a / b for a, b in zip(row[key], base[key]) if b] if base else []
+    return median(pairs) if pairs else None
+
+
+def figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def table(group: dict) -> list[str]:
+    plain, floor = rows(group).get(PLAIN), paced(group)
+    lines = []
+    if plain:
+        lines += ["| | seconds, median (least - most) | x plain copy | x paced copy | CPU s | x plain copy's | peak MiB |", "|---|---|---|---|---|---|---|"]
+    else:
+        lines += ["| | seconds, median (least - most) | CPU s | peak MiB |", "|---|---|---|---|"]
+    for row in group["rows"]:
+        if not row["seconds"]:
+            lines.append(f"| {row['name']} | failed: {row['failed'].replace('|', ' ')} |" + " |" * (5 if plain else 2))
+            continue
+        seconds = row["seconds"]
+        cells = [row["name"], f"{median(seconds):.2f} ({min(seconds):.2f} - {max(seconds):.2f})"]
+        if plain:
+            cells += [figure(ratio(row, plain)), figure(ratio(row, floor))]
+        cells.append(f"{median(row['cpu_seconds']):.2f}")
+        if plain:
+            cells.append(figure(ratio(row, plain, "cpu_seconds")))
+        lines.append("| " + " | ".join([*cells, f"{row['peak_mib']:.0f}"]) + " |")
+    return lines
+
+
+def growth(groups: list[dict]) -> list[str]:
+    """One line a size."""
+    lines = ["| source | tensors | metalcast, s | GB/s, read + written | x plain copy | x paced copy | CPU x plain copy's | peak MiB |", "|---|---|---|---|---|---|---|---|"]
+    for group in groups:
+        tool = rows(group).get("metalcast")
+        if not tool:
+            lines.append(f"| {group['title']} | failed: {group['rows'][0].get('failed', '')} | | | | | | |")
+            continue
+        seconds, plain = median(tool["seconds"]), rows(group).get(PLAIN)
+        rate = (group["bytes_read"] + group["bytes_written"]) / seconds / 1e9
+        cpu = ratio(tool, plain, "cpu_seconds") if plain else None
+        lines.append(f"| {group['title']} | {group['source_tensors']:,} | {seconds:.2f} | {rate:.2f} | {figure(ratio(tool, plain))} | {figure(ratio(tool, paced(group)))} | "
+                     f"{figure(cpu)} | {tool['peak_mib']:.0f} |")
+    return lines
+
+
+def measured(bench: dict) -> list[str]:
+    """The table that metalcast bench prints."""
+    lines = ["| | measured | GB/s, read + written | time, x the reference's | reference |", "|---|---|---|---|---|"]
+    for row in bench["rows"]:
+        lines.append(f"| {row['name']} | {row['implementation']} | {row['gb_per_second']:.2f} | {figure(row['ratio'])} | {row['reference']} |")
+    return lines
+
+
+def same(group: dict) -> list[str]:
+    found = [f"{row['name']}: {row['same']}" for row in group["rows"] if row.get("same")]
+    return ["", "Results compared with metalcast's: " + "; ".join(found) + "."] if found else []
+
+
+def origin(result: dict) -> list[str]:
+    m = result["machine"]
+    counts = [row["rounds"] if "rounds" in row else len(row["seconds"]) for group in result["groups"] for row in group["rows"]]
+    rounds = f"rounds: {min(counts)} to {max(counts)}" if counts and min(counts) < max(counts) else f"rounds: {max(counts, default=0)}"
+    lines = ["", f"{m['date']}, {m['system']}, {m['cores']} cores of {m['processor']}, {m['memory_gib']} GiB; load {m['load']} before; {rounds}; `{result['command']}`."]
+    return lines + ["", "Not measured: " + "; ".join(result["skipped"]) + "."] if result["skipped"] else lines
+
+
+def goals(results: dict) -> list[str]:
+    """What was aimed at, beside what came out."""
+    found = []
+
+    def goal(text: str, value: float | None, limit: float, unit: str = "", most: bool = True) -> None:
+        if value is not None:
+            met = value <= limit if most else value >= limit
+            found.append(f"| {text} | {limit:g}{unit} | {value:.3g}{unit} | {'yes' if met else 'no'} |")
+
+    def group(section: str, n: int = 0) -> dict:
+        groups = results.get(section, {}).get("groups", [])
+        return groups[n] if n < len(groups) else {"rows": []}
+
+    g = group("conversions")
+    if tool := rows(g).get("metalcast"):
+        goal("x plain copy loop, at most", ratio(tool, rows(g).get(PLAIN)), 0.75)
+        goal("x the better paced copy, at most", ratio(tool, paced(g)), 1.05)
+        goal("CPU time x plain copy's, at most", ratio(tool, rows(g).get(PLAIN), "cpu_seconds"), 1.5)
+        for peer in ("torch", "mlx", "compressed-tensors", "transformers"):
+            if peer in rows(g):
+                goal(f"{peer}'s time x metalcast's, at least", ratio(rows(g)[peer], tool), 6, most=False)
+    g = group("quantizing")
+    if tool := rows(g).get("metalcast -q"):
+        goal("straight to 4 bits x the better paced copy of its bytes, at most", ratio(tool, paced(g)), 1.3)
+    grown = [(x, rows(x)["metalcast"]) for x in results.get("sizes", {}).get("groups", []) if "metalcast" in rows(x)]
+    for x, tool in grown:
+        if x["title"] == "8GB":
+            goal("8 GB: x plain copy loop, at most", ratio(tool, rows(x).get(PLAIN)), 0.6)
+    if grown:
+        goal("peak memory at every size, at most", max(tool["peak_mib"] for _, tool in grown), 512, " MiB")
+    if len(grown) > 1:
+        each = [median(tool["seconds"]) / (x["bytes_read"] + x["bytes_written"]) for x, tool in grown]
+        goal(f"time for a byte at {grown[-1][0]['title']} x that at {grown[0][0]['title']}, about", each[-1] / each[0], 1.25)
+    for n, (name, text, key, limit, unit) in enumerate([("metalcast", "62,303 tiny tensors, at most", "seconds", 0.6, " s"),
+                                                        ("metalcast --max-memory 128MiB", "101,241 tensors in 128 MiB: peak, at most", "peak_mib", 128, " MiB"),
+                                                        ("metalcast plan", "planning 199,824 tensors, at most", "seconds", 2, " s"),
+                                                        ("metalcast plan", "and its peak, at most", "peak_mib", 300, " MiB")]):
+        if row := rows(group("many", min(n, 2))).get(name):
+            goal(text, median(row[key]) if key == "seconds" else row[key], limit, unit)
+    return ["| goal | | measured | met |", "|---|---|---|---|", *found]
+
+
+def text(results: dict) -> str:
+    lines = ["### Goals", "", *goals(results)]
+    for name, title in TITLES.items():
+        if not (result := results.get(name)):
+            continue
+        lines += ["", f"### {title}"]
+        if name == "machine":
+            lines += ["", *measured(result["groups"][0])]
+        elif name == "sizes":
+            lines += ["", *growth(result["groups"])]
+        else:
+            for group in result["groups"]:
+                read = f" Reads {group['bytes_read'] / 1e9:.2f} GB, writes {group['bytes_written'] / 1e9:.2f} GB." if "bytes_read" in group else ""
+                lines += ["", f"{group['title'][0].upper()}{group['title'][1:]}.{read}", "", *table(group), *same(group)]
+        lines += origin(result)
+    return "\n".join(lines) + "\n"
+
+
+def bars(group: dict) -> str:
+    """Median seconds as bars, the fastest and the slowest round as a line."""
+    list_ = [row for row in group["rows"] if row["seconds"]]
+    width, left, line = 760, 190, 30
+    most = max(max(row["seconds"]) for row in list_)
+    scale = (width - left - 90) / most
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {line * len(list_) + 56}" font-family="sans-serif" font-size="13">',
+           f'<rect width="{width}" height="{line * len(list_) + 56}" fill="#ffffff"/>', f'<text x="12" y="24" fill="#222222" font-weight="bold">{escape(group["title"])}: seconds</text>']
+    for i, row in enumerate(list_):
+        y, value = 40 + i * line, median(row["seconds"])
+        low, high = left + min(row["seconds"]) * scale, left + max(row["seconds"]) * scale
+        colour = "#c2410c" if row["name"].startswith("metalcast") else "#94a3b8" if "copy" in row["name"] else "#475569"
+        out += [f'<text x="{left - 8}" y="{y + 15}" text-anchor="end" fill="#222222">{escape(row["name"])}</text>',
+                f'<rect x="{left}" y="{y + 2}" width="{value * scale:.1f}" height="18" fill="{colour}"/>',
+                f'<path d="M{low:.1f} {y + 11}H{high:.1f}" stroke="#222222"/>',
+                f'<text x="{max(high, left + value * scale) + 8:.1f}" y="{y + 15}" fill="#222222">{value:.2f}</text>']
+    return "\n".join([*out, "</svg>"]) + "\n"
+
+
+def write() -> None:
+    results = load()
+    page = DOCS / "performance.md"
+    before, rest = page.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(before + BEGIN + "\n" + text(results) + "\n" + END + after)
+    if conversions := results.get("conversions"):
+        (DOCS / "performance.svg").write_text(bars(conversions["groups"][0]))
+
+
+if __name__ == "__main__":
+    write()

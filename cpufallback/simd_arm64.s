@@ -1,0 +1,120 @@
+//go:build !purego
+
+#include "textflag.h"
+
+// func split(t *uint16)
+// The words of 128 results become planes: their low bytes, then their high bytes.
+TEXT ·split(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD R0, R1
+	VLD1.P 64(R1), [V0.B16, V1.B16, V2.B16, V3.B16]
+	VLD1.P 64(R1), [V4.B16, V5.B16, V6.B16, V7.B16]
+	VLD1.P 64(R1), [V8.B16, V9.B16, V10.B16, V11.B16]
+	VLD1.P 64(R1), [V12.B16, V13.B16, V14.B16, V15.B16]
+	VUZP1 V1.B16, V0.B16, V16.B16
+	VUZP1 V3.B16, V2.B16, V17.B16
+	VUZP1 V5.B16, V4.B16, V18.B16
+	VUZP1 V7.B16, V6.B16, V19.B16
+	VUZP1 V9.B16, V8.B16, V20.B16
+	VUZP1 V11.B16, V10.B16, V21.B16
+	VUZP1 V13.B16, V12.B16, V22.B16
+	VUZP1 V15.B16, V14.B16, V23.B16
+	VUZP2 V1.B16, V0.B16, V24.B16
+	VUZP2 V3.B16, V2.B16, V25.B16
+	VUZP2 V5.B16, V4.B16, V26.B16
+	VUZP2 V7.B16, V6.B16, V27.B16
+	VUZP2 V9.B16, V8.B16, V28.B16
+	VUZP2 V11.B16, V10.B16, V29.B16
+	VUZP2 V13.B16, V12.B16, V30.B16
+	VUZP2 V15.B16, V14.B16, V31.B16
+	VST1.P [V16.B16, V17.B16, V18.B16, V19.B16], 64(R0)
+	VST1.P [V20.B16, V21.B16, V22.B16, V23.B16], 64(R0)
+	VST1.P [V24.B16, V25.B16, V26.B16, V27.B16], 64(R0)
+	VST1.P [V28.B16, V29.B16, V30.B16, V31.B16], 64(R0)
+	RET
+
+// func lookup16(dst, src *byte, t *uint16, head, width, n int) (left int, nan bool)
+// R0 dst, R1 src, R2 table, R3 codes of the block at most, R4 codes of other blocks, R5 codes left, R6 codes of the block. V16-V23 low bytes,
+// V24-V31 high bytes, V11 keeps where NaN was. It stops before a table that has no planes.
+TEXT ·lookup16(SB), NOSPLIT, $0-57
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD t+16(FP), R2
+	MOVD head+24(FP), R3
+	MOVD width+32(FP), R4
+	MOVD n+40(FP), R5
+	VMOVI $0x7F, V15.B16
+	VMOVI $0x80, V14.B16
+	VMOVI $0x40, V13.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V11.B16, V11.B16, V11.B16
+
+block:
+	MOVHU 510(R2), R7
+	CBNZ R7, stop
+	CMP R5, R3
+	CSEL LT, R3, R5, R6
+	SUB R6, R5, R5
+	MOVD R2, R7
+	VLD1.P 64(R7), [V16.B16, V17.B16, V18.B16, V19.B16]
+	VLD1.P 64(R7), [V20.B16, V21.B16, V22.B16, V23.B16]
+	VLD1.P 64(R7), [V24.B16, V25.B16, V26.B16, V27.B16]
+	VLD1.P 64(R7), [V28.B16, V29.B16, V30.B16, V31.B16]
+	SUBS $16, R6, R6
+	BLT rest
+
+codes:
+	VLD1.P 16(R1), [V0.B16]
+	VAND V15.B16, V0.B16, V1.B16
+	VSUB V13.B16, V1.B16, V2.B16 // beyond a table's 64 entries for codes below 64
+	VCMEQ V15.B16, V1.B16, V5.B16
+	VTBL V1.B16, [V16.B16, V17.B16, V18.B16, V19.B16], V3.B16
+	VTBL V1.B16, [V24.B16, V25.B16, V26.B16, V27.B16], V4.B16
+	VTBX V2.B16, [V20.B16, V21.B16, V22.B16, V23.B16], V3.B16
+	VTBX V2.B16, [V28.B16, V29.B16, V30.B16, V31.B16], V4.B16
+	VAND V14.B16, V0.B16, V0.B16
+	VORR V5.B16, V11.B16, V11.B16
+	VBIT V5.B16, V12.B16, V0.B16 // NaN has no sign
+	VEOR V0.B16, V4.B16, V4.B16
+	VZIP1 V4.B16, V3.B16, V6.B16
+	VZIP2 V4.B16, V3.B16, V7.B16
+	VST1.P [V6.B16, V7.B16], 32(R0)
+	SUBS $16, R6, R6
+	BGE codes
+
+rest:
+	ADDS $16, R6, R6
+	BEQ next
+
+one: // code in R7, its magnitude in R8
+	MOVBU.P 1(R1), R7
+	AND $0x7F, R7, R8
+	ADD R2, R8, R9
+	MOVBU (R9), R10
+	MOVBU 128(R9), R11
+	ORR R11<<8, R10, R10
+	AND $0x80, R7, R7
+	CMP $0x7F, R8
+	CSEL EQ, ZR, R7, R7
+	CSETM EQ, R12
+	VDUP R12, V5.B16
+	VORR V5.B16, V11.B16, V11.B16
+	EOR R7<<8, R10, R10
+	MOVH.P R10, 2(R0)
+	SUBS $1, R6, R6
+	BNE one
+
+next:
+	ADD $512, R2, R2
+	MOVD R4, R3
+	CBNZ R5, block
+
+stop:
+	MOVD R5, left+48(FP)
+	VMOV V11.D[0], R7
+	VMOV V11.D[1], R8
+	ORR R8, R7, R7
+	CMP $0, R7
+	CSET NE, R7
+	MOVB R7, nan+56(FP)
+	RET

@@ -1,0 +1,147 @@
+package mlxquant
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/stretchr/testify/require"
+)
+
+// compareFast quantizes a row by vector code and without.
+func compareFast(t testing.TB, q *Quantizer, w []float32) {
+	t.Helper()
+	size, groups := int(q.ScaleType(q.from).Size()), q.Groups(len(w))
+	var out [2][3][]byte
+	for i := range out {
+		for k, n := range []int{q.RowBytes(len(w)), groups * size, groups * size} {
+			out[i][k] = bytes.Repeat([]byte{0xA5}, n+32)
+		}
+	}
+	bad := q.row(out[0][0][16:], out[0][1][16:], out[0][2][16:], w)
+	got := q.fast(q, out[1][0][16:], out[1][1][16:], out[1][2][16:], w)
+	if got != bad {
+		t.Fatalf("%s %s %s: group %d is bad, want %d", q.Format, q.profile, q.from, got, bad)
+	}
+	for k, name := range []string{"codes", "scales", "biases"} {
+		if bytes.Equal(out[0][k], out[1][k]) {
+			continue
+		}
+		i := 0
+		for out[0][k][i] == out[1][k][i] {
+			i++
+		}
+		g := (i - 16) / size
+		if k == 0 {
+			g = (i - 16) / q.GroupBytes()
+		}
+		g = min(max(g, 0), groups-1)
+		t.Fatalf("%s %s %s: %s %x, want %x at %d of %d groups, in group %d: %v", q.Format, q.profile, q.from, name, out[1][k][i], out[0][k][i], i-16, groups, g, w[g*q.GroupSize:(g+1)*q.GroupSize])
+	}
+}
+
+// fastQuantizers gives each that has vector code here.
+func fastQuantizers(t testing.TB) (list []*Quantizer) {
+	for _, from := range floats {
+		for _, f := range everyFormat() {
+			for _, p := range []Profile{Metal, CPU} {
+				q, err := New(f, p, from)
+				require.NoError(t, err)
+				if q.fast != nil {
+					list = append(list, q)
+				}
+			}
+		}
+	}
+	if len(list) == 0 {
+		t.Skip("no vector code on this machine")
+	}
+	return list
+}
+
+func TestSIMDGroups(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	rounds := 40
+	if testing.Short() {
+		rounds = 8
+	}
+	for _, q := range fastQuantizers(t) {
+		for range rounds {
+			w := make([]float32, (1+r.IntN(70))*q.GroupSize)
+			makeGroups(r, w, q.GroupSize, q.from)
+			if r.IntN(8) == 0 {
+				w[r.IntN(len(w))] = []float32{float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()), math.Float32frombits(0xFFC12345)}[r.IntN(4)]
+			}
+			compareFast(t, q, w)
+		}
+	}
+}
+
+// TestSIMDSweep has every value of 16 bits, each in a group beside others.
+func TestSIMDSweep(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	for _, q := range fastQuantizers(t) {
+		if q.from == dtype.F32 {
+			continue
+		}
+		w := make([]float32, 1<<16)
+		for i := range w {
+			if w[i] = widen(q.from, uint32(i)); w[i]-w[i] != 0 {
+				w[i] = 0
+			}
+		}
+		compareFast(t, q, w)
+		for i := 0; i < len(w); i += q.GroupSize { // neighbours with a scale that is not theirs
+			w[i+r.IntN(q.GroupSize)] *= float32(r.IntN(64)) / 4
+		}
+		for i, x := range w {
+			w[i] = toFinite(x, q.from)
+		}
+		compareFast(t, q, w)
+		r.Shuffle(len(w), func(i, k int) { w[i], w[k] = w[k], w[i] })
+		compareFast(t, q, w)
+	}
+}
+
+func FuzzRow(f *testing.F) {
+	for i := range uint16(200) {
+		f.Add(i, uint8(i), bytes.Repeat([]byte{byte(i), 0x3C, 0x81, byte(40 + i), 0xBD, 0x3D}, 40))
+	}
+	f.Fuzz(func(t *testing.T, which uint16, groups uint8, raw []byte) {
+		list := fastQuantizers(t)
+		q := list[int(which)%len(list)]
+		size := int(q.from.Size())
+		if len(raw) < size {
+			return
+		}
+		w := make([]float32, (1+int(groups%40))*q.GroupSize)
+		Widen(w, slices.Repeat(raw, len(w)*size/len(raw)+1), q.from)
+		compareFast(t, q, w)
+	})
+}
+
+// TestSIMDWiden has every value, in rows of any length.
+func TestSIMDWiden(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	for _, from := range []dtype.DType{dtype.BF16, dtype.F16} {
+		for first := 0; first < 1<<16; {
+			n := min(1+r.IntN(100), 1<<16-first)
+			var src []byte
+			for i := range n {
+				src = little.AppendUint16(src, uint16(first+i))
+			}
+			dst := make([]float32, n+20)
+			Widen(dst[:n], src, from)
+			for i, x := range dst[:n] {
+				if y := widen(from, uint32(first+i)); math.Float32bits(x) != math.Float32bits(y) && (x == x || y == y) {
+					t.Fatalf("%s %#x: %v, want %v", from, first+i, x, y)
+				}
+			}
+			require.Equal(t, make([]float32, 20), dst[n:])
+			first += n
+		}
+	}
+}

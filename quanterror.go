@@ -1,0 +1,240 @@
+package metalcast
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/maruel/natural"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/family"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// ErrorReport is what quantizing a checkpoint cost, against its source's weights.
+type ErrorReport struct {
+	Source      string        `json:"source"`
+	Destination string        `json:"destination"`
+	Family      string        `json:"family"`
+	Device      string        `json:"device"`
+	Total       QuantError    `json:"total"`
+	Modules     []ModuleError `json:"modules"`             // by kind, the worst first
+	Tensors     []TensorError `json:"tensors"`             // the worst first
+	Others      int           `json:"unquantized_tensors"` // tensors of the destination that are not quantized
+	Seconds     float64       `json:"seconds"`
+}
+
+// QuantError is the error of some quantized weights. An error is relative to the weights that it is the error of: the root of the sum of the squared differences over
+// that of the squared weights.
+type QuantError struct {
+	Weights       int64 `json:"weights"`
+	RelativeRMSE  Ratio `json:"relative_rmse"`
+	MaxGroupError Ratio `json:"max_relative_group_error"`
+	Groups        int64 `json:"groups"`
+	ZeroedGroups  int64 `json:"zeroed_groups"` // that became all zero though they were not
+}
+
+// TensorError is the error of one tensor of the destination.
+type TensorError struct {
+	Name   string  `json:"name"`
+	Layer  int     `json:"layer"`  // -1: in none
+	Module string  `json:"module"` // the kind of module: the name without its layer, "self_attn.q_proj"
+	Format string  `json:"format"` // "affine 4/64"
+	Shape  []int64 `json:"shape"`  // of the weights
+	QuantError
+	Worst []GroupError `json:"worst_groups"` // by their relative error, a few
+}
+
+// GroupError is the error of one group: consecutive weights of a row that share a scale.
+type GroupError struct {
+	Index         []int64 `json:"index"` // of its first weight
+	Where         string  `json:"where"` // in words: "expert 3, row 5, columns 64-127"
+	RelativeError Ratio   `json:"relative_error"`
+	RMSE          float64 `json:"rmse"`
+	RMS           float64 `json:"rms"` // of its weights in the source
+}
+
+// ModuleError is the error of all modules of a kind.
+type ModuleError struct {
+	Module  string   `json:"module"`
+	Tensors int      `json:"tensors"`
+	Formats []string `json:"formats"`
+	QuantError
+	WorstTensor string `json:"worst_tensor"`
+	WorstRMSE   Ratio  `json:"worst_relative_rmse"`
+}
+
+// Ratio is an error over what it is an error of. It is infinite where zeros became something else, which JSON has as null.
+type Ratio float64
+
+// MarshalJSON writes a number, or null.
+func (r Ratio) MarshalJSON() ([]byte, error) {
+	if math.IsInf(float64(r), 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(r))
+}
+
+// String is the ratio in percent, with three digits.
+func (r Ratio) String() string {
+	if math.IsInf(float64(r), 0) {
+		return "infinite"
+	}
+	return fmt.Sprintf("%.3g %%", 100*float64(r))
+}
+
+// QuantizationError measures the quantized checkpoint dst against the weights of src, whoever made it: metalcast or mlx_lm.convert. A weight of the source is an FP8 code times its
+// scale, in float32, or what another type holds; one of dst is what MLX's matrix products, which compute in float32, take it for. Headers and config.json of dst say what is
+// quantized and how; of o.Convert only TrustScales counts, and Sample must be 0.
+func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*ErrorReport, error) {
+	start := time.Now()
+	c := Options{Layout: string(family.MLX), DType: "float32", Revision: o.Revision, Device: o.Device, MaxMemory: o.MaxMemory, Warn: o.Warn, Progress: o.Progress}
+	defer limitMemory(c.memory())()
+	if o.Sample != 0 {
+		return nil, fault.New(ErrUsage, "--sample", "the error is measured of all weights")
+	}
+	quantized, err := checkpoint.Open(ctx, dst)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := quantizedModules(quantized)
+	if err != nil {
+		return nil, fault.In(dst, err)
+	}
+	record, err := readRecord(dst)
+	switch {
+	case o.Convert != nil:
+		c.TrustScales = o.Convert.TrustScales
+	case err == nil:
+		c.TrustScales = record.Options.TrustScales
+	case !errors.Is(err, ErrIncomplete):
+		return nil, fault.In(filepath.Join(dst, plan.ProvenanceName), err)
+	}
+	c.MaxShardSize = math.MaxInt64 / 2 // nothing is written; one is simplest
+	p, err := newPlan(ctx, src, c)
+	if err != nil {
+		return nil, err
+	}
+	if record != nil && o.Warn != nil && !slices.Equal(provenanceOf(p, c).Source.Shards, record.Source.Shards) {
+		o.Warn(filepath.Join(dst, plan.ProvenanceName) + ": speaks of other shards than this source's")
+	}
+	m, err := newMeter(p, quantized, modules)
+	if err != nil {
+		return nil, fault.In(dst, err)
+	}
+	device, err := m.run(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	r := m.report()
+	r.Source, r.Destination, r.Family, r.Device = p.Source.Dir, dst, p.Family.Name(), device
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// run reads both checkpoints once, side by side. Values are kept as they are: the meter looks for those that are not finite.
+func (m *meter) run(ctx context.Context, c Options) (device string, err error) {
+	memory, err := budget(m.plan, c.memory())
+	if err != nil {
+		return "", err
+	}
+	memory = max(engine.MinMemory(m.plan), memory-m.memory())
+	source, err := m.plan.Source.OpenSource()
+	if err != nil {
+		return "", err
+	}
+	defer source.Close()
+	if m.disk, err = m.quantized.OpenSource(); err != nil {
+		return "", err
+	}
+	defer m.disk.Close()
+	j := job{plan: m.plan, memory: memory, source: source, opts: c}
+	j.opts.KeepNaN, j.opts.AllowOverflow = true, true
+	if c.Device == "" || c.Device == "auto" {
+		j.opts.Device = "cpu"
+	}
+	if j.be, err = openBackend(j.opts); err != nil {
+		return "", err
+	}
+	defer func() { j.be.Close() }()
+	device = j.be.Name()
+	if _, err := j.pass(ctx, "measuring", m, engine.Progress{}); err != nil {
+		return "", err
+	}
+	return device, errors.Join(source.Unchanged(), m.disk.Unchanged(), ctx.Err())
+}
+
+// report makes the sums a report.
+func (m *meter) report() *ErrorReport {
+	r := &ErrorReport{Others: len(m.quantized.Tensors)}
+	var total sums
+	kinds := map[string]*sums{}
+	modules := map[string]*ModuleError{}
+	for _, t := range m.tensors {
+		if t == nil {
+			continue
+		}
+		t.complete()
+		r.Others -= t.tensors()
+		e := t.report()
+		r.Tensors = append(r.Tensors, e)
+		total.add(&t.sums)
+		k := modules[e.Module]
+		if k == nil {
+			k = &ModuleError{Module: e.Module, WorstTensor: e.Name, WorstRMSE: e.RelativeRMSE}
+			modules[e.Module], kinds[e.Module] = k, new(sums)
+		}
+		if k.Tensors++; e.RelativeRMSE > k.WorstRMSE {
+			k.WorstTensor, k.WorstRMSE = e.Name, e.RelativeRMSE
+		}
+		if !slices.Contains(k.Formats, e.Format) {
+			k.Formats = append(k.Formats, e.Format)
+		}
+		kinds[e.Module].add(&t.sums)
+	}
+	for name, k := range modules {
+		k.QuantError = kinds[name].figures()
+		slices.Sort(k.Formats)
+		r.Modules = append(r.Modules, *k)
+	}
+	r.Total = total.figures()
+	slices.SortFunc(r.Modules, func(a, b ModuleError) int {
+		return cmp.Or(cmp.Compare(b.RelativeRMSE, a.RelativeRMSE), cmp.Compare(a.Module, b.Module))
+	})
+	slices.SortFunc(r.Tensors, func(a, b TensorError) int {
+		return cmp.Or(cmp.Compare(b.RelativeRMSE, a.RelativeRMSE), natural.Compare(a.Name, b.Name), cmp.Compare(a.Name, b.Name))
+	})
+	return r
+}
+
+// stems are the parts of a name that say nothing of the kind of module.
+var stems = []string{"model", "language_model", "backbone", "layers"}
+
+// moduleOf takes the name of a tensor apart: which layer, and which module of it.
+func moduleOf(name string) (layer int, module string) {
+	path := strings.Split(strings.TrimSuffix(name, ".weight"), ".")
+	layer = -1
+	var kept []string
+	for i, part := range path {
+		if n, err := strconv.Atoi(part); err == nil && n >= 0 && layer < 0 && i > 0 {
+			layer = n
+		} else if layer >= 0 || !slices.Contains(stems, part) {
+			kept = append(kept, part)
+		}
+	}
+	if len(kept) == 0 {
+		kept = path
+	}
+	return layer, strings.Join(kept, ".")
+}

@@ -1,0 +1,214 @@
+package metalcast
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"runtime"
+	"slices"
+	"sort"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/mlxquant"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// meter is the Sink that takes the source's weights, in float32 and at their places in the MLX-native form, reads what the quantized checkpoint has for them, and
+// sums the differences. It keeps a few sums for each tensor, and what it knows of groups that a run cut.
+type meter struct {
+	plan      *plan.Plan
+	quantized *checkpoint.Inventory
+	disk      *checkpoint.Source
+	tensors   []*measured // for each tensor of the plan; nil: it is not quantized
+	rooms     []*room     // for each goroutine
+	found     []found     // for each span in work
+}
+
+// spanWeights is how many weights a goroutine takes at once: a multiple of every group size.
+const spanWeights = 32 << 10
+
+// span is consecutive weights of a tensor, their source in float32.
+type span struct {
+	first  int64
+	source []byte
+}
+
+// room is what a goroutine needs for the groups of a span: codes of 8 bits, wide scales for 32 of them.
+type room struct {
+	codes, scales, biases, narrow []byte
+	weights                       []float32
+}
+
+// roomMemory is its size and more, in bytes.
+const roomMemory = 6 * spanWeights
+
+func newRoom() *room {
+	return &room{make([]byte, spanWeights), make([]byte, spanWeights/8), make([]byte, spanWeights/8), make([]byte, spanWeights/8), make([]float32, spanWeights)}
+}
+
+// newMeter pairs the plan's tensors with the quantized ones.
+func newMeter(p *plan.Plan, v *checkpoint.Inventory, modules map[string]*quantizedModule) (*meter, error) {
+	m := &meter{plan: p, quantized: v, tensors: make([]*measured, len(p.Tensors))}
+	for i := range p.Tensors {
+		t := &p.Tensors[i]
+		q := modules[t.Name]
+		if q == nil {
+			continue
+		}
+		if t.DType != dtype.F32 || !slices.Equal(t.Shape, q.shape) {
+			return nil, fault.New(ErrMismatch, q.codes.String(), "is quantized from %v, the source's is %s%v", q.shape, t.DType, t.Shape)
+		}
+		m.tensors[i] = &measured{quantizedModule: q, name: t.Name, open: map[int64]groupSums{}}
+		delete(modules, t.Name)
+	}
+	if len(modules) > 0 {
+		first := slices.Min(slices.Collect(maps.Keys(modules)))
+		return nil, fault.New(ErrMismatch, modules[first].codes.String(), "is quantized, and nothing in the source becomes it")
+	}
+	for range runtime.GOMAXPROCS(0) {
+		m.rooms = append(m.rooms, newRoom())
+	}
+	return m, nil
+}
+
+// memory is what the meter takes beside the plan, in bytes.
+func (m *meter) memory() int64 {
+	return int64(len(m.rooms))*roomMemory + int64(len(m.quantized.Tensors))*tensorMemory
+}
+
+// WriteAt measures a run, which may span tensors.
+func (m *meter) WriteAt(shard int, p []byte, off int64) error {
+	list := m.plan.Tensors
+	i := sort.Search(len(list), func(i int) bool {
+		return list[i].Shard > shard || list[i].Shard == shard && list[i].Offset+list[i].Size > off
+	})
+	for ; len(p) > 0; i++ {
+		t := &list[i]
+		n := min(int64(len(p)), t.Offset+t.Size-off)
+		if q := m.tensors[i]; q != nil {
+			if err := m.take(q, (off-t.Offset)/4, p[:n]); err != nil {
+				return err
+			}
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+// take measures consecutive weights of a tensor, the first-th and those that follow: in spans, side by side, whose sums are added in order.
+func (m *meter) take(t *measured, first int64, source []byte) error {
+	var spans []span
+	for len(source) > 0 {
+		n := min(int64(len(source)), 4*(spanWeights-first%spanWeights))
+		spans = append(spans, span{first, source[:n]})
+		source, first = source[n:], first+n/4
+	}
+	m.found = slices.Grow(m.found[:0], len(spans))[:len(spans)]
+	var next atomic.Int64
+	var g errgroup.Group
+	for _, b := range m.rooms[:min(len(m.rooms), len(spans))] {
+		g.Go(func() error {
+			return fault.Recovered(func() error {
+				for i := next.Add(1) - 1; i < int64(len(spans)); i = next.Add(1) - 1 {
+					m.found[i] = m.measure(t, b, spans[i])
+				}
+				return nil
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i := range m.found {
+		f := &m.found[i]
+		if f.err != nil {
+			return f.err
+		}
+		t.sums.add(&f.sums)
+		for k := range f.parts {
+			t.part(&f.parts[k])
+		}
+	}
+	return nil
+}
+
+// found is what a span's groups came to: those that are whole, and those that it holds a part of, at either end.
+type found struct {
+	sums  sums
+	parts [2]part
+	err   error
+}
+
+// part is a part of a group; none where it has no weights.
+type part struct {
+	group int64
+	groupSums
+}
+
+// measure compares a span with what the quantized checkpoint has for it.
+func (m *meter) measure(t *measured, b *room, s span) (f found) {
+	size, n := int64(t.format.GroupSize), int64(len(s.source)/4)
+	g0, g1 := s.first/size, (s.first+n+size-1)/size
+	if f.err = m.dequantize(t, b, g0, g1-g0); f.err != nil {
+		return f
+	}
+	for g := g0; g < g1; g++ {
+		from, to := max(s.first, g*size), min(s.first+n, (g+1)*size)
+		sum := difference(b.weights[from-g0*size:to-g0*size], s.source[4*(from-s.first):])
+		switch whole := to-from == size; {
+		case math.IsInf(sum.ref, 0) || math.IsNaN(sum.ref):
+			f.err = fault.Corrupt(fmt.Sprintf("tensor %q, %s", t.name, t.where(g)), "NaN or infinite in the source")
+			return f
+		case math.IsInf(sum.err, 0) || math.IsNaN(sum.err):
+			f.err = fault.In(m.quantized.Dir, fault.Corrupt(fmt.Sprintf("tensor %q, %s", t.name, t.where(g)), "NaN or infinite, which the source is not"))
+			return f
+		case whole:
+			f.sums.group(g, sum)
+		case g == g0:
+			f.parts[0] = part{g, sum}
+		default:
+			f.parts[1] = part{g, sum}
+		}
+	}
+	return f
+}
+
+// dequantize reads n groups from disk, and fills b.weights with what MLX's products take them for: scales and biases are widened first, so that nothing is
+// rounded to their type.
+func (m *meter) dequantize(t *measured, b *room, group, n int64) error {
+	read := func(from *checkpoint.Tensor, size int64, to []byte) error {
+		if err := m.disk.ReadAt(from.Shard, to[:n*size], from.Offset+group*size); err != nil {
+			return fault.In(m.quantized.Dir, err)
+		}
+		return nil
+	}
+	if err := read(t.codes, int64(t.format.GroupBytes()), b.codes); err != nil {
+		return err
+	}
+	widened := func(from *checkpoint.Tensor, to []byte) error {
+		if err := read(from, from.DType.Size(), b.narrow); err != nil {
+			return err
+		}
+		wide := b.weights[:n] // the weights come after
+		mlxquant.Widen(wide, b.narrow, from.DType)
+		for i, v := range wide {
+			little.PutUint32(to[4*i:], math.Float32bits(v))
+		}
+		return nil
+	}
+	if t.format.Mode != mlxquant.Affine {
+		if err := read(t.scales, 1, b.scales); err != nil {
+			return err
+		}
+	} else if err := cmp.Or(widened(t.scales, b.scales), widened(t.biases, b.biases)); err != nil {
+		return err
+	}
+	t.format.Dequantize(b.weights[:n*int64(t.format.GroupSize)], b.codes, b.scales, b.biases, dtype.F32)
+	return nil
+}
