@@ -152,8 +152,6 @@ def said_of(name: str, said: str, kind: str) -> Sample:
 @pytest.mark.parametrize("said", SAID)
 @pytest.mark.parametrize("name", nightly(NAMES, "qwen3_5_moe", "qwen3_next", "deepseek_v3", "minimax", "mistral4"))
 def test_what_the_config_says_decides_what_is_cast(workshop, name, said):
-    if said == "torch_dtype null" and name not in NESTED:
-        pytest.xfail("metalcast takes null for nothing, but without -q it writes bfloat16 for null, and then mlx_lm casts")
     assert compare(workshop, said_of(name, said, "")) == []
 
 

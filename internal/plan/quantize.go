@@ -87,11 +87,13 @@ func castType(c *checkpoint.Config, asked dtype.DType, fp8 bool) dtype.DType {
 	}
 	for _, key := range []string{"torch_dtype", "text_config.dtype"} {
 		r := c.Get(key)
-		if !r.Exists() || r.Raw == "null" {
+		switch {
+		case !r.Exists():
 			continue
-		}
-		if fp8 {
+		case fp8: // null too becomes bfloat16 there
 			return dtype.BF16
+		case r.Raw == "null":
+			continue
 		}
 		t, _ := dtype.ByConfigName(r.String())
 		return t // Invalid where the name is none of the three

@@ -95,7 +95,7 @@ func TestCastsAsMLXDoes(t *testing.T) {
 		{`,"torch_dtype":"bfloat16"`, 0, "BF16"},
 		{`,"torch_dtype":"float32"`, 0, "BF16"}, // a converted FP8 checkpoint says bfloat16
 		{`,"dtype":"bfloat16"`, 0, "F32"},       // which mlx_lm does not read
-		{`,"torch_dtype":null`, 0, "F32"},
+		{`,"torch_dtype":null`, 0, "BF16"},      // for null too
 		{``, 0, "F32"},
 		{`,"text_config":{"dtype":"bfloat16"}`, 0, "BF16"},
 		{``, dtype.F16, "F16"},
