@@ -123,7 +123,9 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 	}
 	c.MaxShardSize = math.MaxInt64 / 2 // nothing is written; one is simplest
 	p, err := newPlan(ctx, src, c)
-	if err != nil {
+	if errors.Is(err, ErrUnsupported) {
+		return nil, WithHint(fault.In(src, err), "the error is measured in MLX-native form, which not every source has; without --error every checkpoint is verified")
+	} else if err != nil {
 		return nil, err
 	}
 	if record != nil && o.Warn != nil && !slices.Equal(provenanceOf(p, c).Source.Shards, record.Source.Shards) {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -251,11 +253,22 @@ func TestQuantizationErrorSumsUp(t *testing.T) {
 		"mlp.switch_mlp.gate_proj": 3, "mlp.switch_mlp.up_proj": 3, "mlp.switch_mlp.down_proj": 3, "lm_head": 0, "embed_tokens": 0,
 	}, layers)
 	for _, k := range r.Modules {
+		first := slices.IndexFunc(r.Tensors, func(e metalcast.TensorError) bool { return e.Module == k.Module })
+		assert.Equal(t, r.Tensors[first].Name, k.WorstTensor)
+		assert.Equal(t, r.Tensors[first].RelativeRMSE, k.WorstRMSE)
 		if k.Module == "mlp.switch_mlp.down_proj" {
 			assert.Equal(t, []string{"affine 2/64", "affine 6/64"}, k.Formats)
 		}
 	}
 	assert.Equal(t, len(DecodeDir(t, dst))-3*len(r.Tensors), r.Others)
+
+	var page strings.Builder
+	require.NoError(t, r.WriteHTML(&page))
+	require.NoError(t, xml.Unmarshal([]byte(page.String()), new(struct{})), "well-formed")
+	for _, e := range r.Tensors { // in the map, and in the table
+		assert.Contains(t, page.String(), fmt.Sprintf("<title>%s: %s, relative RMSE %s, worst group %s", e.Name, e.Format, e.RelativeRMSE, e.MaxGroupError))
+		assert.Contains(t, page.String(), fmt.Sprintf(`<th scope="row">%s</th><td>%s</td><td>%s</td>`, e.Name, e.Format, e.Worst[0].Where))
+	}
 }
 
 // spoil changes bytes of a tensor of a checkpoint's one shard.
@@ -372,6 +385,17 @@ func TestQuantizationErrorRefuses(t *testing.T) {
 		require.ErrorIs(t, err, test.kind, name)
 		assert.ErrorContains(t, err, test.want, name)
 	}
+
+	// A source that has no MLX-native form, and one that is quantized itself.
+	foreign := randomMoe(4, 128, 64, 1)
+	foreign.Files["config.json"] = strings.Replace(foreign.Files["config.json"], `"qwen3_5_moe"`, `"new_model"`, 1)
+	_, err = metalcast.QuantizationError(t.Context(), foreign.Write(t), dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrUnsupported)
+	assert.ErrorContains(t, err, "src: --layout mlx: the model type is not one that metalcast knows")
+	assert.Contains(t, metalcast.Hint(err), "the error is measured in MLX-native form")
+	_, err = metalcast.QuantizationError(t.Context(), dst, dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrUnsupported)
+	assert.ErrorContains(t, err, "its weights cannot be converted without loss")
 
 	// A module that the source does not have.
 	fewer := Moe(0)

@@ -66,9 +66,10 @@ class Bench:
 
     def there(self, name: str, python: str | None, module: str) -> bool:
         """Also loads the module's files, so that no first round does."""
-        if python and subprocess.run([python, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode == 0:
+        found = python and shutil.which(python)
+        if found and subprocess.run([found, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode == 0:
             return True
-        self.skip(f"{name}: " + (f"{Path(python).name} cannot import {module}" if python else "no interpreter was given"))
+        self.skip(f"{name}: " + (f"its interpreter cannot import {module}" if found else "there is no interpreter for it"))
         return False
 
     def skip(self, what: str) -> None:
@@ -118,7 +119,7 @@ class Bench:
     def sizes(self) -> list[dict]:
         found = []
         for text in self.options.sizes or (["500MB", "1GB"] if self.quick else ["1GB", "2GB", "4GB", "8GB", "16GB"]):
-            if not self.room(text, 3.2):
+            if not self.room(text, 3.05):
                 continue
             src = self.synth(text, "--size", text)
             facts = self.convert(src, self.work / "dst")
@@ -145,7 +146,6 @@ class Bench:
             shutil.rmtree(path)
         return found
 
-
     def machine(self) -> list[dict]:
         """Kernels and disk, by metalcast bench itself."""
         say("metalcast bench")
@@ -166,7 +166,7 @@ def options() -> argparse.Namespace:
                    help="quick: all, small, tables to standard output; full or one section: into bench/results and docs/performance.md")
     p.add_argument("--torch-python", default=usual("TORCH_PYTHON", ".venv-torch"), help="with bench/peers/requirements.txt (default $TORCH_PYTHON, .venv-torch)")
     p.add_argument("--mlx-python", default=usual("MLX_PYTHON", ".venv"), help="with mlx and mlx-lm (default $MLX_PYTHON, .venv, which ./build.sh consumers makes)")
-    p.add_argument("--work", type=Path, help="where checkpoints are made and removed (default the system's temporary directory); 48 GB for everything")
+    p.add_argument("--work", type=Path, help="where checkpoints are made and removed (default the system's temporary directory); 50 GB for everything")
     p.add_argument("--rounds", type=int, default=0, help="default 5, for sizes 3; quick 2 and 1")
     p.add_argument("--size", help="of the checkpoint that is converted and quantized: 500MB, 2GB")
     p.add_argument("--sizes", nargs="+", help="of those whose growth is measured")
