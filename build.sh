@@ -69,11 +69,11 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	export CGO_ENABLED=1 CC="$PWD/emulator/fake/cc" GODEBUG="${GODEBUG:-clobberfree=1}"
 	gotest() { # -count=1: the go command does not see the library change
 		go test -tags fakemetal -count=1 "$@" "${packages[@]}" || return # errexit does not hold inside "a && b && c"
-		case " $* " in *" -run "*) ;; *) go test -tags fakemetal -count=1 -run FakeMetal "$@" ./cmd/... ;; esac
+		case " $* " in *" -run "*) ;; *) go test -tags fakemetal -count=1 -run FakeMetal "$@" . ./cmd/... ;; esac
 	}
 	case $what in
 	lib) "${build[@]}" ;;
-	vet) "${build[@]}" && go vet -tags fakemetal "${packages[@]}" &&
+	vet) "${build[@]}" && go vet -tags fakemetal . "${packages[@]}" &&
 		GOBIN="$PWD/bin" CC= CGO_ENABLED=0 go install $staticcheck && bin/staticcheck -tags fakemetal "${packages[@]}" ;; # not go run: it is not to be linked with the fake
 	test) "${build[@]}" && gotest "$@" && fake_metallib ;;
 	race) "${build[@]}" && gotest -race "$@" ;;

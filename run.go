@@ -317,7 +317,7 @@ func openBackend(o Options) (kernel.Backend, error) {
 }
 
 // What the process holds beside the ring of slots, in bytes: the program, stacks, tables and shared buffers; and for each source
-// tensor its share of inventory and plan, garbage included.
+// tensor, or each piece where a few tensors make many, its share of inventory and plan, garbage included.
 const (
 	baseMemory   = 28 << 20
 	tensorMemory = 1 << 10
@@ -339,7 +339,7 @@ func limitMemory(limit int64) (restore func()) {
 
 // budget splits the memory limit: what a plan of this size holds, and the ring of slots, whose share it gives. It is the same on every run.
 func budget(p *plan.Plan, limit int64) (int64, error) {
-	used := baseMemory + tensorMemory*int64(len(p.Source.Tensors))
+	used := baseMemory + tensorMemory*int64(max(len(p.Source.Tensors), len(p.Pieces)))
 	if least := used + engine.MinMemory(p); limit < least {
 		return 0, fault.New(ErrNoSpace, "", "%s of memory are too little for this checkpoint, at least %s are needed", ibytes(limit), ibytes(mebibytes(least)<<20)).WithHint(
 			"--max-memory %dMiB", mebibytes(least))

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,7 +210,7 @@ func (v *verifier) compareRecord() {
 	text, err := want.text()
 	if err == nil {
 		var got []byte
-		if got, err = os.ReadFile(filepath.Join(v.dir, plan.ProvenanceName)); err == nil && !bytes.Equal(got, text) {
+		if got, err = readSmall(filepath.Join(v.dir, plan.ProvenanceName)); err == nil && !bytes.Equal(got, text) {
 			v.problem("%s: is not what this conversion writes", plan.ProvenanceName)
 		}
 	}
@@ -255,7 +256,7 @@ func (v *verifier) compareNames() {
 func (v *verifier) openShards() error {
 	v.files = make([]*os.File, len(v.plan.Shards))
 	for i, s := range v.plan.Shards {
-		f, err := os.Open(filepath.Join(v.dir, s.Name))
+		f, err := openRegular(filepath.Join(v.dir, s.Name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it is missing, which is said already
 		}
@@ -299,7 +300,11 @@ func (v *verifier) ReadAt(shard int, p []byte, off int64) error {
 func (v *verifier) compareFiles() error {
 	for _, t := range v.plan.Texts {
 		v.wanted[t.Name] = hex.EncodeToString(sum(t.Data))
-		if got, err := os.ReadFile(filepath.Join(v.dir, t.Name)); err == nil && !bytes.Equal(got, t.Data) {
+		got, err := readSmall(filepath.Join(v.dir, t.Name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it is missing, which is said already
+		}
+		if err != nil || !bytes.Equal(got, t.Data) {
 			v.problem("%s: is not what this conversion writes", t.Name)
 		}
 	}
@@ -309,15 +314,52 @@ func (v *verifier) compareFiles() error {
 			return err
 		}
 		v.wanted[f.Name] = want
-		got, err := os.ReadFile(filepath.Join(v.dir, f.Name))
-		if err != nil {
-			continue // it is missing
+		got, err := fileSum(filepath.Join(v.dir, f.Name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
 		}
-		if hex.EncodeToString(sum(got)) != want {
+		if err != nil || got != want {
 			v.problem("%s: is not the source's", f.Name)
 		}
 	}
 	return nil
+}
+
+// openRegular opens a file of DST, which comes from anywhere as SRC does: opening a FIFO would wait for ever.
+func openRegular(path string) (*os.File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fault.New(ErrMismatch, path, "is not a regular file")
+	}
+	return os.Open(path)
+}
+
+// mostText bounds the files that are read whole.
+const mostText = 256 << 20
+
+func readSmall(path string) ([]byte, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, mostText+1))
+	if len(text) > mostText {
+		return nil, fault.New(ErrMismatch, path, "is longer than %d bytes", mostText)
+	}
+	return text, err
+}
+
+func fileSum(path string) (string, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return sumOf(f)
 }
 
 // compareTensors computes again and compares.
@@ -368,12 +410,7 @@ func (v *verifier) sums(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		f, err := os.Open(filepath.Join(v.dir, e.Name()))
-		if err != nil {
-			return err
-		}
-		sum, err := sumOf(f)
-		f.Close()
+		sum, err := fileSum(filepath.Join(v.dir, e.Name()))
 		if err != nil {
 			return err
 		}
@@ -390,7 +427,7 @@ func (v *verifier) sums(ctx context.Context) error {
 
 // readRecord reads metalcast.json of a directory.
 func readRecord(dir string) (*provenance, error) {
-	text, err := os.ReadFile(filepath.Join(dir, plan.ProvenanceName))
+	text, err := readSmall(filepath.Join(dir, plan.ProvenanceName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fault.Incomplete("", "there is none")
 	}

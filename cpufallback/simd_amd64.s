@@ -251,7 +251,6 @@ rest:                              \
 	VMOVDQU8.Z (SI), K4, X4        \
 	VPMOVZXBW X4, Y4               \
 	PRODUCT                        \
-	VMOVDQA32.Z Z5, K4, Z5         \
 	round                          \
 	store result, K4, (DI)         \
 	ADDQ CX, SI                    \

@@ -76,21 +76,23 @@ func TestSIMDCodes(t *testing.T) { eachFast(t, testSIMDCodes) }
 
 func testSIMDCodes(t *testing.T, r rows) {
 	const some = 64
-	codes := make([]byte, some*256)
+	codes, sound := make([]byte, some*256), make([]byte, some*256) // sound: without NaN, for which a row may be computed otherwise
 	for i := range codes {
-		codes[i] = byte(i)
+		codes[i], sound[i] = byte(i), byte(i)
+		if i&127 == 127 {
+			sound[i] = byte(i - 1)
+		}
 	}
 	rng := rand.New(rand.NewPCG(8, 8))
 	scales := make([]float32, some)
 	for first := 0; first < 1<<16; first += some {
-		for i := range scales {
-			scales[i] = math.Float32frombits(uint32(first+i) << 16)
+		for _, low := range []uint32{0, rng.Uint32() >> 16} {
+			for i := range scales {
+				scales[i] = math.Float32frombits(uint32(first+i)<<16 | low)
+			}
+			compareRows(t, r, codes, scales, 256, 256, 0, first&some != 0)
+			compareRows(t, r, sound, scales, 256, 256, 0, first&some != 0)
 		}
-		compareRows(t, r, codes, scales, 256, 256, 0, first&some != 0)
-		for i := range scales {
-			scales[i] = math.Float32frombits(uint32(first+i)<<16 | rng.Uint32()>>16)
-		}
-		compareRows(t, r, codes, scales, 256, 256, 0, first&some != 0)
 	}
 }
 

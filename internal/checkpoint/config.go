@@ -22,10 +22,13 @@ func ParseConfig(text []byte) (*Config, error) {
 	if bytes.HasPrefix(text, []byte("\xEF\xBB\xBF")) {
 		return nil, fault.Corrupt("", "begins with a byte order mark").WithHint("save it as UTF-8 without one")
 	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, fault.Corrupt("", "empty, a JSON object was expected")
+	}
 	d := jsontext.NewDecoder(bytes.NewReader(text))
 	v, err := d.ReadValue()
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.ErrCorrupt, What: "not valid JSON", Err: err}
+		return nil, notJSON("not valid JSON", err)
 	}
 	if v.Kind() != '{' {
 		return nil, fault.Corrupt("", "not a JSON object")
@@ -34,6 +37,15 @@ func ParseConfig(text []byte) (*Config, error) {
 		return nil, fault.Corrupt("", "text follows the JSON object at byte %d", d.InputOffset())
 	}
 	return &Config{text}, nil
+}
+
+// notJSON is a parser's error. Where it gives up at a depth it names the place by all the keys that lead there.
+func notJSON(what string, err error) error {
+	var wrong *jsontext.SyntacticError
+	if errors.As(err, &wrong) && wrong.Err != nil && wrong.Err.Error() == "exceeded max depth" {
+		return fault.Corrupt("", "%s: too deep at byte %d", what, wrong.ByteOffset)
+	}
+	return &fault.Error{Kind: fault.ErrCorrupt, What: what, Err: err}
 }
 
 // Get reads a value by its path, in gjson's syntax.
@@ -68,7 +80,7 @@ func (c *Config) BlockSizes() (list [][2]int64, err error) {
 		}
 		size, ok := blockSize(r)
 		if !ok {
-			err = fault.Corrupt(ConfigName, "%s is %s, two positive numbers were expected", key, r.Raw)
+			err = fault.Corrupt(ConfigName, "%s is %s, two whole numbers from 1 to 2^31-1 were expected", key, r.Raw)
 		} else if !slices.Contains(list, size) {
 			list = append(list, size)
 		}

@@ -14,13 +14,53 @@ import (
 	"unicode"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
 // index is model.safetensors.index.json: which shard holds which tensor. Headers decide; the index names the shards.
 type index struct {
-	WeightMap map[string]string `json:"weight_map"`
+	WeightMap weightMap `json:"weight_map"`
+}
+
+type weightMap map[string]string
+
+var errTooMany = errors.New("too many tensors")
+
+// UnmarshalJSONFrom reads the map and gives up once it is too large.
+func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	wrong := func(k jsontext.Kind) error {
+		return fault.Corrupt("", "%s is %s; weight_map, an object of file names, was expected", d.StackPointer(), safetensors.KindName(k))
+	}
+	t, err := d.ReadToken()
+	switch {
+	case err != nil:
+		return err
+	case t.Kind() != '{':
+		return wrong(t.Kind())
+	}
+	*m = weightMap{}
+	for d.PeekKind() != '}' {
+		if len(*m) == safetensors.MaxTensors {
+			return errTooMany
+		}
+		t, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := t.String()
+		if t, err = d.ReadToken(); err != nil {
+			return err
+		}
+		if t.Kind() != '"' {
+			return wrong(t.Kind())
+		}
+		(*m)[name] = t.String()
+	}
+	_, err = d.ReadToken()
+	return err
 }
 
 // readIndex gives nil where there is no index.
@@ -34,7 +74,17 @@ func (l *listing) readIndex() (*index, error) {
 	}
 	var x index
 	if err := json.UnmarshalRead(bytes.NewReader(text), &x); err != nil {
-		return nil, &fault.Error{Kind: fault.ErrCorrupt, Where: IndexName, What: "not a valid index", Err: err}
+		var e *fault.Error
+		var wrong *json.SemanticError
+		switch {
+		case errors.As(err, &e):
+			return nil, fault.In(IndexName, e)
+		case errors.Is(err, errTooMany):
+			return nil, fault.Unsupported(IndexName, "more than %d tensors", safetensors.MaxTensors)
+		case errors.As(err, &wrong):
+			return nil, fault.Corrupt(IndexName, "is %s, an object with weight_map was expected", safetensors.KindName(wrong.JSONKind))
+		}
+		return nil, fault.In(IndexName, notJSON("not a valid index", err))
 	}
 	if len(x.WeightMap) == 0 {
 		return nil, fault.Corrupt(IndexName, "weight_map is missing or empty")

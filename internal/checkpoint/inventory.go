@@ -150,6 +150,9 @@ func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string)
 			return fault.Unsupported(v.Dir, "its shards are longer than 2^50 bytes together")
 		}
 		all += seen.Size()
+		if len(v.Tensors)+len(h.Tensors) > safetensors.MaxTensors {
+			return fault.Unsupported(v.Dir, "its shards hold more than %d tensors together", safetensors.MaxTensors)
+		}
 		if i == 0 {
 			v.Format = h.Metadata["format"]
 		}

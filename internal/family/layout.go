@@ -1,6 +1,7 @@
 package family
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -50,14 +51,21 @@ func (f *Family) Placer(c *checkpoint.Config, layout Layout, form Form, groups [
 		return nil, fault.Unsupported("--keep-mtp", "MLX-native models have no multi-token prediction head")
 	}
 	if f.Native.MLA {
-		for key, to := range map[string]*int64{"num_attention_heads": &p.heads, "qk_nope_head_dim": &p.nope, "v_head_dim": &p.value} {
-			if *to = c.TextSetting(key).Int(); *to < 1 || *to > 1<<16 {
-				return nil, fault.Incomplete(checkpoint.ConfigName, "%s is %q; --layout mlx needs it to split kv_b_proj", key, c.TextSetting(key).Raw)
+		for _, x := range []struct {
+			key string
+			to  *int64
+		}{{"num_attention_heads", &p.heads}, {"qk_nope_head_dim", &p.nope}, {"v_head_dim", &p.value}} {
+			r := c.TextSetting(x.key)
+			if *x.to = r.Int(); *x.to < 1 || *x.to > mostHeads {
+				return nil, fault.Incomplete(checkpoint.ConfigName, "%s is %s; --layout mlx needs it, from 1 to %d, to split kv_b_proj", x.key, cmp.Or(r.Raw, "missing"), mostHeads)
 			}
 		}
 	}
 	return p, nil
 }
+
+// mostHeads bounds what kv_b_proj is split into; no model comes near it.
+const mostHeads = 1 << 16
 
 // matrices is a shape as a stack of matrices.
 func matrices(shape []int64) (n, rows, cols int64) {

@@ -2,6 +2,8 @@
 
 package mlxquant
 
+//lint:file-ignore U1000 the fields of chunk are the assembly's
+
 import (
 	"github.com/metalcast/metalcast/internal/dtype"
 	"golang.org/x/sys/cpu"

@@ -106,6 +106,37 @@ func TestSIMDSweep(t *testing.T) {
 	}
 }
 
+// TestSIMDScales has groups whose scales are, or are next to, powers of two and halves between two values of the source type. Elements are not of that
+// type here.
+func TestSIMDScales(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 18))
+	for _, q := range fastQuantizers(t) {
+		most := float32(int(1)<<q.Bits - 1)
+		if q.Mode != Affine {
+			most = map[Mode]float32{MXFP4: 6, MXFP8: 448, NVFP4: 6}[q.Mode]
+		}
+		var w []float32
+		for e := -149; e < 128; e++ {
+			for _, s := range []float64{1, 257. / 256, 259. / 256, 2049. / 2048, 2051. / 2048, 1 + r.Float64()} {
+				group := make([]float32, q.GroupSize)
+				top := float32(math.Ldexp(s, e)) * most
+				for i := range group {
+					group[i] = top * r.Float32()
+				}
+				group[r.IntN(len(group))] = 0
+				group[r.IntN(len(group))] = math.Float32frombits(math.Float32bits(top) + uint32(r.IntN(8)/7))
+				if r.IntN(2) == 0 {
+					for i := range group {
+						group[i] = -group[i]
+					}
+				}
+				w = append(w, group...)
+			}
+		}
+		compareFast(t, q, w)
+	}
+}
+
 func FuzzRow(f *testing.F) {
 	for i := range uint16(200) {
 		f.Add(i, uint8(i), bytes.Repeat([]byte{byte(i), 0x3C, 0x81, byte(40 + i), 0xBD, 0x3D}, 40))

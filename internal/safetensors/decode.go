@@ -33,6 +33,8 @@ func decode(text []byte) (*Header, error) {
 		}
 		if name := key.String(); name == metadataKey {
 			h.Metadata, err = decodeMetadata(d)
+		} else if len(h.Tensors) == MaxTensors {
+			return nil, fault.Unsupported("", "header of more than %d tensors", MaxTensors)
 		} else {
 			t := Tensor{Name: name}
 			err = decodeTensor(d, &t)
@@ -68,7 +70,7 @@ func decodeMetadata(d *jsontext.Decoder) (map[string]string, error) {
 	if k, err := nextKind(d); err != nil {
 		return nil, err
 	} else if k != '{' {
-		return nil, fault.Corrupt("", "%s is %s, an object of strings was expected", metadataKey, kindName(k))
+		return nil, fault.Corrupt("", "%s is %s, an object of strings was expected", metadataKey, KindName(k))
 	}
 	m := map[string]string{}
 	for d.PeekKind() != '}' {
@@ -82,7 +84,7 @@ func decodeMetadata(d *jsontext.Decoder) (map[string]string, error) {
 			return nil, jsonError(d, err)
 		}
 		if value.Kind() != '"' {
-			return nil, fault.Corrupt("", "%s: %s is %s, a string was expected", metadataKey, quote(name), kindName(value.Kind()))
+			return nil, fault.Corrupt("", "%s: %s is %s, a string was expected", metadataKey, quote(name), KindName(value.Kind()))
 		}
 		m[name] = value.String()
 	}
@@ -98,7 +100,7 @@ func decodeTensor(d *jsontext.Decoder, t *Tensor) error {
 	if k, err := nextKind(d); err != nil {
 		return err
 	} else if k != '{' {
-		return tensorError(t, "entry is %s, an object was expected", kindName(k))
+		return tensorError(t, "entry is %s, an object was expected", KindName(k))
 	}
 	var offsets []int64
 	for d.PeekKind() != '}' {
@@ -141,7 +143,7 @@ func decodeDType(d *jsontext.Decoder, t *Tensor) error {
 		return jsonError(d, err)
 	}
 	if v.Kind() != '"' {
-		return tensorError(t, "dtype is %s, a string was expected", kindName(v.Kind()))
+		return tensorError(t, "dtype is %s, a string was expected", KindName(v.Kind()))
 	}
 	var ok bool
 	if t.DType, ok = dtype.Parse(v.String()); !ok {
@@ -155,7 +157,7 @@ func decodeInts(d *jsontext.Decoder, t *Tensor, key string, limit int) ([]int64,
 	if k, err := nextKind(d); err != nil {
 		return nil, err
 	} else if k != '[' {
-		return nil, tensorError(t, "%s is %s, an array was expected", key, kindName(k))
+		return nil, tensorError(t, "%s is %s, an array was expected", key, KindName(k))
 	}
 	list := []int64{}
 	for d.PeekKind() != ']' {
@@ -164,7 +166,7 @@ func decodeInts(d *jsontext.Decoder, t *Tensor, key string, limit int) ([]int64,
 			return nil, jsonError(d, err)
 		}
 		if v.Kind() != '0' {
-			return nil, tensorError(t, "%s holds %s, whole numbers were expected", key, kindName(v.Kind()))
+			return nil, tensorError(t, "%s holds %s, whole numbers were expected", key, KindName(v.Kind()))
 		}
 		n, err := strconv.ParseInt(v.String(), 10, 64)
 		if err != nil || n < 0 {
@@ -181,7 +183,8 @@ func decodeInts(d *jsontext.Decoder, t *Tensor, key string, limit int) ([]int64,
 	return list, nil
 }
 
-func kindName(k jsontext.Kind) string {
+// KindName is a JSON value's kind in words.
+func KindName(k jsontext.Kind) string {
 	switch k {
 	case '{':
 		return "an object"

@@ -8,6 +8,7 @@
 package safetensors
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -21,6 +22,9 @@ import (
 
 // MaxHeader is the longest header accepted, in bytes: the reference implementation's limit.
 const MaxHeader = 100_000_000
+
+// MaxTensors is how many tensors a header may have: five times as many as the largest models'. What is held for one is many times what it takes to promise it.
+const MaxTensors = 1 << 20
 
 // maxRank bounds a shape, maxElements the product of its dimensions but for those of 0. No checkpoint comes near either, and computing with what they let
 // through cannot overflow.
@@ -61,6 +65,9 @@ func Read(r io.ReaderAt, size int64) (*Header, error) {
 	n := binary.LittleEndian.Uint64(length[:])
 	switch {
 	case n > MaxHeader:
+		if what := looksLike(length[:]); what != "" {
+			return nil, fault.Corrupt("", "begins with %q: %s, not a safetensors file", length[:], what)
+		}
 		return nil, fault.Corrupt("", "header length is %d bytes, at most %d are accepted: not a safetensors file, or a damaged one", n, MaxHeader)
 	case int64(n) > size-8:
 		return nil, fault.Incomplete("", "header of %d bytes does not fit the file of %d bytes: truncated", n, size)
@@ -70,6 +77,18 @@ func Read(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, err
 	}
 	return Parse(text, size-8-int64(n))
+}
+
+// looksLike knows what is often found under a shard's name, by its first 8 bytes; "" where it does not.
+func looksLike(head []byte) string {
+	for _, x := range []struct{ head, what string }{
+		{"<", "a web page"}, {"GGUF", "a GGUF file"}, {"PK\x03\x04", "a zip archive, as PyTorch writes"}, {"\x80\x02", "a pickle"}, {"{", "JSON text"},
+	} {
+		if bytes.HasPrefix(head, []byte(x.head)) {
+			return x.what
+		}
+	}
+	return ""
 }
 
 func readFull(r io.ReaderAt, p []byte, off int64) error {
