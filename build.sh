@@ -149,12 +149,15 @@ compatibility() { # write docs/compatibility.md anew: what each runtime makes of
 	METALCAST="$PWD/bin/metalcast" .venv/bin/python consumers/compatibility.py docs/compatibility.md
 }
 
-fuzz() { # every fuzz target for a while: fuzz [time each, 20s]
-	local each=${1:-20s} pkg name
+fuzz() { # every fuzz target for a while: fuzz [time each, 20s] [part of the names]; ends each with a line for docs/fuzzing.md
+	local each=${1:-20s} which=${2:-} pkg name log
+	log=$(mktemp)
+	trap 'rm -f "$log"' RETURN
 	for pkg in $(go list ./...); do
-		for name in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
+		for name in $(go test -list '^Fuzz' "$pkg" | grep "^Fuzz.*$which" || true); do
 			echo "$pkg $name"
-			go test -run '^$' -fuzz "^$name\$" -fuzztime "$each" "$pkg"
+			go test -run '^$' -fuzz "^$name\$" -fuzztime "$each" -fuzzminimizetime 5s "$pkg" | tee "$log"
+			echo "| $name | $(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log" | tail -1) | $each | $(date -u +%F) |"
 		done
 	done
 }

@@ -231,10 +231,23 @@ func TestReadsTheReferenceLibrarysFile(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	f.Add(file(oneByte, 1))
-	f.Add(file(`{"a":{"dtype":"F32","shape":[0,7],"data_offsets":[0,0]},"__metadata__":{"a":"b"}}`, 0))
+	for _, header := range []string{
+		`{"a":{"dtype":"F32","shape":[0,7],"data_offsets":[0,0]},"__metadata__":{"a":"b"}}`, `{}`, `{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}`, `{"":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}`,
+		`{"b":{"data_offsets":[4,8],"shape":[1],"dtype":"F32"},"a":{"dtype":"BF16","shape":[2,1,1],"data_offsets":[0,4]}} `, `{"a":{"dtype":"U8","shape":[9223372036854775807,0],"data_offsets":[0,0]}}`,
+		`{"a":{"dtype":"I64","shape":[4294967296,4294967296],"data_offsets":[0,9223372036854775807]}}`, `{"a":{"dtype":"U8","shape":[1e0],"data_offsets":[-0,1]}}`, `{"\u0061":[],"a":{}}`,
+	} {
+		f.Add(file(header, 8))
+		f.Add(file(header, 0))
+	}
+	f.Add(append(binary.LittleEndian.AppendUint64(nil, 1<<63), oneByte...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := read(b)
 		if err != nil {
+			var e *fault.Error
+			require.ErrorAs(t, err, &e)
+			require.NotNil(t, e.Kind)
+			require.Less(t, len(err.Error()), 4096)
+			require.NotContains(t, err.Error(), "\n")
 			return
 		}
 		var at int64
