@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -227,6 +228,68 @@ func refuseAll(t *testing.T, device string) {
 		})
 	}
 	assert.GreaterOrEqual(t, len(names), 60)
+}
+
+// TestHostileHarmless converts what looks dangerous and is not: as a sound checkpoint is converted, in little memory. Verify agrees.
+func TestHostileHarmless(t *testing.T) {
+	bomb := "---\na0: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
+	for i := 1; i < 10; i++ {
+		bomb += fmt.Sprintf("a%d: &a%d [%s*a%d]\n", i, i, strings.Repeat(fmt.Sprintf("*a%d,", i-1), 9), i-1)
+	}
+	bomb += "tags: *a9\n---\n# Model\n"
+	var keys strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&keys, "k%d: [a, b]\n", i)
+	}
+	for name, row := range map[string]struct {
+		change func(c *Checkpoint)
+		option metalcast.Options
+	}{
+		"aliases of aliases in README.md":            {file("README.md", bomb), metalcast.Options{Layout: "mlx"}},
+		"fifty thousand keys in README.md":           {file("README.md", "---\n"+keys.String()+"---\n"), metalcast.Options{Layout: "mlx"}},
+		"front matter a megabyte deep":               {file("README.md", "---\n"+strings.Repeat("[", 1<<20)+"\n---\n"), metalcast.Options{Layout: "mlx"}},
+		"a generation config eight million deep":     {file("generation_config.json", strings.Repeat("[", 8<<20)), metalcast.Options{Layout: "mlx"}},
+		"a tokenizer that is no JSON":                {file("tokenizer.json", "\x00\xFF"), metalcast.Options{}},
+		"a file called like a device of Windows":     {file("aux.json", "{}"), metalcast.Options{}},
+		"a hidden file":                              {file(".git", "x"), metalcast.Options{}},
+		"another's metalcast.json":                   {file("metalcast.json", "x"), metalcast.Options{}},
+		"another's lock and journal":                 {all(file("metalcast.lock", "x"), file("metalcast.journal", "x")), metalcast.Options{}},
+		"weights in pickles":                         {all(file("pytorch_model.bin", "\x80\x02"), file("training_args.pt", "x")), metalcast.Options{}},
+		"Python files":                               {file("modeling_evil.py", "import os; os.abort()"), metalcast.Options{}},
+		"a name with slashes, quotes and dots":       {with(Tensor{Name: `../../x/"'\\..`, DType: "BF16", Shape: []int{2}}), metalcast.Options{}},
+		"an empty name":                              {with(Tensor{Name: "", DType: "BF16", Shape: []int{2}}), metalcast.Options{}},
+		"64 dimensions":                              {with(Tensor{Name: "x", DType: "BF16", Shape: slices.Repeat([]int{1}, 64)}), metalcast.Options{}},
+		"a scalar":                                   {with(Tensor{Name: "x", DType: "F32"}), metalcast.Options{DType: "float16"}},
+		"empty tensors":                              {with(Tensor{Name: "x", DType: "F32", Shape: []int{0}}, Tensor{Name: "y", DType: "F32", Shape: []int{0, 2, 3}}, Tensor{Name: "z", DType: "F32", Shape: []int{2, 0, 1 << 40}}), metalcast.Options{DType: "bfloat16"}},
+		"an empty FP8 weight":                        {with(Tensor{Name: "x.weight", DType: "F8_E4M3", Shape: []int{0, 4}}, Tensor{Name: "x.weight_scale_inv", DType: "F32", Shape: []int{0, 1}}), metalcast.Options{}},
+		"an empty stack of FP8 weights":              {with(Tensor{Name: "x.weight", DType: "F8_E4M3", Shape: []int{0, 4, 4}}, Tensor{Name: "x.weight_scale", DType: "F32", Shape: []int{0, 1, 1}}), metalcast.Options{Layout: "mlx"}},
+		"a model type of a megabyte":                 {setting("qwen3_5_moe", strings.Repeat("x", 1<<20)), metalcast.Options{}},
+		"settings of other kinds":                    {setting(`"num_hidden_layers": 1`, `"num_hidden_layers": {"a": [1]}, "tie_word_embeddings": "yes"`), metalcast.Options{}},
+		"keys that are paths to some":                {setting("{\n", "{\n  \"text_config.dtype\": 1, \"@this\": 2, \"*\": 3, \"a.b\": 4,\n"), metalcast.Options{}},
+		"a config 9,000 levels deep, left as it is":  {setting("{\n", `{"a":`+strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+","), metalcast.Options{}},
+		"an index that places a tensor elsewhere":    {all(func(c *Checkpoint) { c.Shards["b.safetensors"] = []Tensor{{Name: "b", DType: "BF16", Shape: []int{1}}} }, indexed(map[string]string{"model.language_model.norm.weight": "b.safetensors"})), metalcast.Options{}},
+		"an index that leaves a tensor out":          {file(index, `{"weight_map":{"model.language_model.norm.weight":"model.safetensors"}}`), metalcast.Options{}},
+		"AppleDouble files":                          {file("._model.safetensors", "x"), metalcast.Options{}},
+		"a stray shard beside an index":              {all(indexed(nil), file("model-mtp.safetensors", "x")), metalcast.Options{}},
+		"a weight's name that is another's and more": {with(Tensor{Name: "x.scales", DType: "BF16", Shape: []int{1}}, Tensor{Name: "x.biases", DType: "BF16", Shape: []int{1}}), metalcast.Options{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := Moe(2)
+			row.change(c)
+			dir, dst := c.Write(t), filepath.Join(t.TempDir(), "dst")
+			o := row.option
+			o.Device = "cpu"
+			_, err := metalcast.Convert(context.Background(), dir, dst, o)
+			require.NoError(t, err)
+			_, err = metalcast.Verify(context.Background(), dir, dst, metalcast.VerifyOptions{Device: "cpu"})
+			require.NoError(t, err)
+			for name := range c.Files {
+				if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "pytorch") {
+					assert.NoFileExists(t, filepath.Join(dst, name))
+				}
+			}
+		})
+	}
 }
 
 // Shards whose sizes overflow when they are added up are files with holes, for which not every file system has room.

@@ -71,7 +71,7 @@ func TestInterrupt(t *testing.T) {
 		synth, flags []string
 	}{
 		{"many small tensors", nil, []string{"--max-memory", "200MiB"}},
-		{"few large tensors", []string{"--size", "60MB"}, []string{"--max-memory", "100MiB", "--verify"}},
+		{"few large tensors", []string{"--size", "150MB"}, []string{"--max-memory", "40MiB", "--verify"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src := synthetic(t, test.synth...)
@@ -159,11 +159,12 @@ func TestSecondInterruptKills(t *testing.T) {
 
 // A terminal that goes away is an interrupt, but not under nohup.
 func TestHangup(t *testing.T) {
-	src := synthetic(t, "--size", "60MB")
+	src := synthetic(t, "--size", "150MB")
 	dst := filepath.Join(t.TempDir(), "dst")
-	code, messages := signalled(t, syscall.SIGHUP, dst, "metalcast", "convert", src, dst)
+	code, messages := signalled(t, syscall.SIGHUP, dst, "metalcast", "convert", src, dst, "--max-memory", "40MiB", "--verify")
 	assert.Equal(t, exitInterrupted, code, messages)
 	assert.NoDirExists(t, dst)
+	require.NoError(t, os.RemoveAll(dst+".partial"))
 	code, messages = signalled(t, syscall.SIGHUP, dst, "sh", "-c", `trap "" HUP; exec metalcast convert "$1" "$2"`, "sh", src, dst)
 	assert.Equal(t, exitOK, code, messages)
 	assert.DirExists(t, dst)
