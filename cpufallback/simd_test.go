@@ -86,13 +86,18 @@ func testSIMDCodes(t *testing.T, r rows) {
 	rng := rand.New(rand.NewPCG(8, 8))
 	scales := make([]float32, some)
 	for first := 0; first < 1<<16; first += some {
-		for _, low := range []uint32{0, rng.Uint32() >> 16} {
-			for i := range scales {
-				scales[i] = math.Float32frombits(uint32(first+i)<<16 | low)
-			}
-			compareRows(t, r, codes, scales, 256, 256, 0, first&some != 0)
-			compareRows(t, r, sound, scales, 256, 256, 0, first&some != 0)
+		for i := range scales {
+			scales[i] = math.Float32frombits(uint32(first+i) << 16)
 		}
+		compareRows(t, r, codes, scales, 256, 256, 0, first&some != 0)
+		compareRows(t, r, sound, scales, 256, 256, 0, first&some != 0)
+		if first/some%4 != 0 {
+			continue
+		}
+		for i := range scales {
+			scales[i] = math.Float32frombits(uint32(first+i)<<16 | rng.Uint32()>>16)
+		}
+		compareRows(t, r, sound, scales, 256, 256, 0, first&some != 0)
 	}
 }
 

@@ -57,17 +57,26 @@ func (g *geometry) target(t dtype.DType, elements int64) int {
 	if len(p.Shards) == 0 || g.n(4) == 3 {
 		p.Shards = append(p.Shards, plan.Shard{Name: fmt.Sprint(len(p.Shards)), Header: make([]byte, 16), Size: 16})
 	}
-	s := &p.Shards[len(p.Shards)-1]
-	if odd := s.Size % t.Size(); odd != 0 { // plans order tensors so that there is no gap; here bytes fill it
-		g.move(t.Size() - odd)
+	if odd := p.Shards[len(p.Shards)-1].Size % t.Size(); odd != 0 { // plans order tensors so that there is no gap; here bytes fill it
+		g.moveTo(g.place(dtype.U8, t.Size()-odd))
 	}
+	return g.place(t, elements)
+}
+
+// place makes an output tensor at the end of the last shard.
+func (g *geometry) place(t dtype.DType, elements int64) int {
+	p := g.plan
+	s := &p.Shards[len(p.Shards)-1]
 	p.Tensors = append(p.Tensors, plan.Tensor{Name: fmt.Sprint(len(p.Tensors)), DType: t, Shard: len(p.Shards) - 1, Offset: s.Size, Size: elements * t.Size()})
 	s.Size += elements * t.Size()
 	return len(p.Tensors) - 1
 }
 
-func (g *geometry) move(n int64) {
-	to := g.target(dtype.U8, n)
+func (g *geometry) move(n int64) { g.moveTo(g.target(dtype.U8, n)) }
+
+// moveTo makes a piece that only moves.
+func (g *geometry) moveTo(to int) {
+	n := g.plan.Tensors[to].Size
 	x := g.source("moved", dtype.U8, n)
 	g.plan.Pieces = append(g.plan.Pieces, plan.Piece{Source: x, Rows: 1, Cols: n, Code: x.Offset, Target: to, Out: g.plan.Tensors[to].Offset})
 }
@@ -177,6 +186,7 @@ func FuzzWindows(f *testing.F) {
 	f.Add([]byte{1, 4, 1, 1, 0, 1, 0, 0, 0, 0, 11, 13, 0, 2, 0, 0})
 	f.Add([]byte{0, 2, 2, 0, 0, 0, 1, 2, 1, 13, 12})
 	f.Add([]byte{0, 3, 3, 0, 0, 1, 1, 0, 0, 2, 9, 3})
+	chance(f, 600, 80)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 200 {
 			return
