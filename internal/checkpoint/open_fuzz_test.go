@@ -89,7 +89,10 @@ func FuzzNames(f *testing.F) {
 		require.NoError(t, os.Mkdir(dir, 0o755))
 		names := map[string]bool{}
 		for i, name := range strings.Split(s, "|") {
-			if name == "config.json" || name == checkpoint.IndexName || i == 8 {
+			if i == 8 {
+				break
+			}
+			if name == "config.json" || name == checkpoint.IndexName || strings.ContainsAny(name, `/\`) { // names alone: no file is written elsewhere
 				continue
 			}
 			data := Encode([]Tensor{{Name: string(rune('a' + i)), DType: "U8", Shape: []int{1}}})
