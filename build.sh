@@ -168,6 +168,7 @@ bench() { # beside memcpy, copies and other converters: bench [quick|full|SECTIO
 }
 
 nightly() { # what is too long for every change
+	mutants
 	METALCAST_NIGHTLY=1 go test -timeout 3h ./...
 	fuzz "${1:-10m}"
 	bench
