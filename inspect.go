@@ -119,6 +119,7 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 		return r, nil
 	}
 	form := f.FormOf(v, sites)
+	form.Foreign = family.ForeignOf(v)
 	r.Form = form.String()
 	r.Scales = dialects(sites)
 	if groups, err := f.Groups(v, sites); err == nil {
@@ -140,21 +141,11 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 // scan runs a plan, writes nothing, and keeps what it finds.
 func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error) {
 	defer limitMemory(DefaultMaxMemory)()
-	be, err := openBackend(Options{})
+	j, err := newJob(p, Options{KeepNaN: true, AllowOverflow: true, Progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}
-	defer be.Close()
-	memory, err := budget(p, DefaultMaxMemory)
-	if err != nil {
-		return nil, err
-	}
-	source, err := p.Source.OpenSource()
-	if err != nil {
-		return nil, err
-	}
-	defer source.Close()
-	j := job{plan: p, memory: memory, be: be, source: source, opts: Options{KeepNaN: true, AllowOverflow: true, Progress: o.Progress}}
+	defer j.close()
 	result, err := j.pass(ctx, "scanning", engine.Discard{}, engine.Progress{})
 	return findings(result), err
 }

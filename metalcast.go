@@ -84,28 +84,19 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	memory, err := budget(p, o.memory())
+	job, err := newJob(p, o)
 	if err != nil {
 		return nil, err
 	}
+	defer job.close()
+	job.dst = dst
 	state, err := stateOf(p, o)
 	if err != nil {
 		return nil, err
 	}
-	source, err := p.Source.OpenSource()
-	if err != nil {
-		return nil, err
-	}
-	defer source.Close()
 	if !slices.ContainsFunc(p.Pieces, func(q plan.Piece) bool { return q.Params.Transposed }) { // tiles read their pages several times
-		source.Once()
+		job.source.Once()
 	}
-	be, err := openBackend(o)
-	if err != nil {
-		return nil, err
-	}
-	job := job{plan: p, memory: memory, be: be, source: source, opts: o, dst: dst, device: be.Name()}
-	defer func() { job.be.Close() }() // another by then, perhaps
 	job.dir, err = engine.CreateDir(dst, p, engine.DirOptions{State: state, Restart: o.Restart, Every: o.CheckpointEvery, Room: func() error { return checkSpace(p, dst, o) }})
 	if err != nil {
 		return nil, explainLeftover(err)

@@ -3,6 +3,7 @@ package metalcast
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -120,9 +121,14 @@ func stateOf(p *plan.Plan, o Options) ([]byte, error) {
 	for i := range p.Shards {
 		sum.Write(p.Shards[i].Header)
 	}
+	var row []byte // formatting tens of thousands of pieces would show in the time of a small model
 	for i := range p.Pieces {
 		q := &p.Pieces[i]
-		fmt.Fprintln(sum, q.Source.Name, q.Params, q.Row, q.Rows, q.Cols, q.Code, q.Scales, q.Target, q.Out, q.Line)
+		row = append(append(row[:0], q.Source.Name...), byte(q.Params.Op), byte(q.Params.From), byte(q.Params.To), byte(q.Params.ScaleType))
+		for _, n := range []int64{int64(q.Params.BlockRows), int64(q.Params.BlockCols), q.Row, q.Rows, q.Cols, q.Code, q.Scales, int64(q.Target), q.Out, q.Line} {
+			row = binary.LittleEndian.AppendUint64(row, uint64(n))
+		}
+		sum.Write(row)
 	}
 	for _, t := range p.Texts {
 		fmt.Fprintln(sum, t.Name, len(t.Data), sha256.Sum256(t.Data))

@@ -147,34 +147,20 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 
 // run reads both checkpoints once, side by side. Values are kept as they are: the meter looks for those that are not finite.
 func (m *meter) run(ctx context.Context, c Options) (device string, err error) {
-	memory, err := budget(m.plan, c.memory())
+	j, err := newJob(m.plan, rechecking(c))
 	if err != nil {
 		return "", err
 	}
-	memory = max(engine.MinMemory(m.plan), memory-m.memory())
-	source, err := m.plan.Source.OpenSource()
-	if err != nil {
-		return "", err
-	}
-	defer source.Close()
+	defer j.close()
+	j.memory = max(engine.MinMemory(m.plan), j.memory-m.memory())
 	if m.disk, err = m.quantized.OpenSource(); err != nil {
 		return "", err
 	}
 	defer m.disk.Close()
-	j := job{plan: m.plan, memory: memory, source: source, opts: c}
-	j.opts.KeepNaN, j.opts.AllowOverflow = true, true
-	if c.Device == "" || c.Device == "auto" {
-		j.opts.Device = "cpu"
-	}
-	if j.be, err = openBackend(j.opts); err != nil {
-		return "", err
-	}
-	defer func() { j.be.Close() }()
-	device = j.be.Name()
 	if _, err := j.pass(ctx, "measuring", m, engine.Progress{}); err != nil {
 		return "", err
 	}
-	return device, errors.Join(source.Unchanged(), m.disk.Unchanged(), ctx.Err())
+	return j.device, errors.Join(j.source.Unchanged(), m.disk.Unchanged(), ctx.Err())
 }
 
 // report makes the sums a report.

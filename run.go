@@ -40,6 +40,37 @@ type job struct {
 	gpuSeconds float64 // of backends that are closed
 }
 
+// newJob opens what passes over a plan need: their share of the memory, the source and a backend. close gives them back.
+func newJob(p *plan.Plan, o Options) (*job, error) {
+	memory, err := budget(p, o.memory())
+	if err != nil {
+		return nil, err
+	}
+	source, err := p.Source.OpenSource()
+	if err != nil {
+		return nil, err
+	}
+	be, err := openBackend(o)
+	if err != nil {
+		return nil, errors.Join(err, source.Close())
+	}
+	return &job{plan: p, memory: memory, be: be, source: source, opts: o, device: be.Name()}, nil
+}
+
+func (j *job) close() {
+	j.source.Close()
+	j.be.Close()
+}
+
+// rechecking is options for computing again what a conversion has written: it has decided about NaN, and perhaps used the GPU.
+func rechecking(o Options) Options {
+	o.KeepNaN, o.AllowOverflow = true, true
+	if o.Device == "" || o.Device == "auto" {
+		o.Device = "cpu"
+	}
+	return o
+}
+
 // run fills DST.partial: shards first, then the files beside them, config.json last, for a directory with a config counts as a model.
 func (j *job) run(ctx context.Context) (engine.Result, error) {
 	result, err := j.pass(ctx, "converting", j.dir, j.dir.Resumed())
@@ -60,7 +91,7 @@ func (j *job) run(ctx context.Context) (engine.Result, error) {
 		}
 	}
 	for _, t := range j.plan.Texts {
-		record.Files[t.Name] = hex.EncodeToString(sum(t.Data))
+		record.Files[t.Name] = sum(t.Data)
 	}
 	if j.opts.Hashes {
 		for i, s := range j.plan.Shards {
@@ -85,9 +116,10 @@ func (j *job) run(ctx context.Context) (engine.Result, error) {
 	return result, j.verify(ctx)
 }
 
-func sum(b []byte) []byte {
+// sum is the SHA-256 of b, in hexadecimal digits as all sums are.
+func sum(b []byte) string {
 	h := sha256.Sum256(b)
-	return h[:]
+	return hex.EncodeToString(h[:])
 }
 
 // stale is an error after which what was written is worth nothing: the source changed, or the disk does not hold what it was given.
@@ -152,7 +184,7 @@ func (j *job) verify(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if hex.EncodeToString(sum(got)) != want {
+		if sum(got) != want {
 			return stale{fileDiffers(f.Name, nil)}
 		}
 	}

@@ -3,7 +3,6 @@ package metalcast
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -299,7 +298,7 @@ func (v *verifier) ReadAt(shard int, p []byte, off int64) error {
 // compareFiles compares the files beside the shards.
 func (v *verifier) compareFiles() error {
 	for _, t := range v.plan.Texts {
-		v.wanted[t.Name] = hex.EncodeToString(sum(t.Data))
+		v.wanted[t.Name] = sum(t.Data)
 		got, err := readSmall(filepath.Join(v.dir, t.Name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it is missing, which is said already
@@ -364,25 +363,12 @@ func fileSum(path string) (string, error) {
 
 // compareTensors computes again and compares.
 func (v *verifier) compareTensors(ctx context.Context, c Options) error {
-	memory, err := budget(v.plan, c.memory())
+	j, err := newJob(v.plan, rechecking(c))
 	if err != nil {
 		return err
 	}
-	source, err := v.plan.Source.OpenSource()
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	j := job{plan: v.plan, memory: memory, source: source, opts: c}
-	j.opts.KeepNaN, j.opts.AllowOverflow = true, true // the conversion has decided
-	if c.Device == "" || c.Device == "auto" {
-		j.opts.Device = "cpu"
-	}
-	if j.be, err = openBackend(j.opts); err != nil {
-		return err
-	}
-	defer func() { j.be.Close() }()
-	v.result.Device = j.be.Name()
+	defer j.close()
+	v.result.Device = j.device
 	j.sample = v.result.Sample
 	compare := &engine.Comparer{Plan: v.plan, Disk: v, Most: mostProblems}
 	r, err := j.pass(ctx, "verifying", compare, engine.Progress{})
@@ -394,7 +380,7 @@ func (v *verifier) compareTensors(ctx context.Context, c Options) error {
 		m := &compare.Found[i]
 		v.result.Differences = append(v.result.Differences, TensorProblem{m.Shard, m.Tensor, m.Index, m.Where(), m.Byte, m.Bytes})
 	}
-	return source.Unchanged()
+	return j.source.Unchanged()
 }
 
 // sums computes every file's SHA-256 and compares it with the record's.

@@ -13,17 +13,17 @@ import (
 
 // Form is the state a checkpoint is in, as its names and types tell.
 type Form struct {
-	FP8       int  // tensors in F8_E4M3 that are not dropped
-	PerExpert bool // one tensor for each expert's projection
-	Stacked   bool // experts.gate_up_proj, or stacks under the family's own names
-	MLX       bool // MLX-native names or shapes
-	Quantized bool // MLX quantization: packed weights with scales
-	Foreign   []Foreign
+	FP8       int       // tensors in F8_E4M3 that are not dropped
+	PerExpert bool      // one tensor for each expert's projection
+	Stacked   bool      // experts.gate_up_proj, or stacks under the family's own names
+	MLX       bool      // MLX-native names or shapes
+	Quantized bool      // MLX quantization: packed weights with scales
+	Foreign   []Foreign // as ForeignOf gives it
 }
 
-// FormOf looks at every tensor that is not dropped.
+// FormOf looks at every tensor that is not dropped, and leaves Foreign to its caller, who had to know it before there were sites.
 func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
-	form := Form{Quantized: v.Config.Get("quantization").IsObject(), Foreign: ForeignOf(v)}
+	form := Form{Quantized: v.Config.Get("quantization").IsObject()}
 	form.MLX = form.Quantized
 	for i := range sites {
 		s := &sites[i]

@@ -30,14 +30,13 @@ type Placer struct {
 	layout  Layout
 	experts map[string]int64 // experts of a group, by the group's name
 	tied    bool
-	layers  int
 
 	heads, nope, value int64 // of multi-head latent attention, where the layout takes it apart
 }
 
 // Placer prepares the places of a layout that Resolve gave.
 func (f *Family) Placer(c *checkpoint.Config, layout Layout, form Form, groups []*Group, o Options) (*Placer, error) {
-	p := &Placer{family: f, layout: layout, experts: map[string]int64{}, tied: c.TextSetting("tie_word_embeddings").Bool(), layers: Layers(c)}
+	p := &Placer{family: f, layout: layout, experts: map[string]int64{}, tied: c.TextSetting("tie_word_embeddings").Bool()}
 	for _, g := range groups {
 		p.experts[g.Name] = int64(len(g.Sites[f.Experts.Up]))
 	}

@@ -29,6 +29,21 @@ func (p *Placer) rename(name string) string {
 	return name
 }
 
+// Module is the module that a matrix of this form belongs to, where mlx_lm.convert can quantize it.
+func (n *Native) Module(name string, shape []int64) (path string, ok bool) {
+	path, ok = strings.CutSuffix(name, ".weight")
+	return path, ok && len(shape) >= 2 && !strings.HasSuffix(path, "conv1d") && !hasSuffix(name, n.Arrays)
+}
+
+// IsRouter tells the modules that mlx_lm.convert keeps at 8 bits.
+func (n *Native) IsRouter(path string) bool { return hasSuffix(path, n.Eight) }
+
+// KeepsType tells the tensors that mlx_lm.convert does not cast.
+func (n *Native) KeepsType(name string) bool { return hasSuffix(name, n.Uncast) }
+
+// IsLoose tells the tensors that total_parameters does not count.
+func (n *Native) IsLoose(name string) bool { return hasSuffix(name, n.Loose) }
+
 // native places a tensor that is no expert as mlx-lm 0.32.2's sanitize methods do.
 func (p *Placer) native(s *Site) ([]Place, error) {
 	t, n := s.Tensor, p.family.Native

@@ -80,7 +80,7 @@ func (b *builder) put(s *family.Site, place *family.Place) error {
 	if err != nil {
 		return err
 	}
-	if p := b.plan; p.Layout == family.MLX && hasSuffix(place.Target, p.Family.Native.Loose) {
+	if p := b.plan; p.Layout == family.MLX && p.Family.Native.IsLoose(place.Target) {
 		p.Tensors[target].Params = 0
 	}
 	return b.pieces(s, place, target)
@@ -96,7 +96,7 @@ func (b *builder) quantize(s *family.Site, place *family.Place, t dtype.DType, f
 	if err != nil {
 		return err
 	}
-	b.plan.Tensors[codes].Params = elements(place.Shape)
+	b.plan.Tensors[codes].Params = b.plan.Tensors[codes].Size * 8 / int64(f.Bits)
 	packed := &Packed{Biases: -1}
 	if packed.Scales, err = b.target(stem+".scales", f.ScaleType(t), shape(int64(f.Groups(cols)))); err != nil {
 		return err
@@ -136,16 +136,7 @@ func (b *builder) quantize(s *family.Site, place *family.Place, t dtype.DType, f
 		x.scalesAt(s, m)
 		b.append(x)
 	}
-	b.chooser.count += place.Matrices * place.Rows * sourceCols
 	return nil
-}
-
-func elements(shape []int64) int64 {
-	n := int64(1)
-	for _, d := range shape {
-		n *= d
-	}
-	return n
 }
 
 // scaled fills in what the codes' scales are like.
@@ -168,9 +159,6 @@ func (b *builder) append(p Piece) {
 	var room [3]Result
 	for _, r := range p.Results(room[:0], 0, 0, p.Rows, p.Cols) {
 		b.filled[r.Target] += r.N
-		if p.Packed != nil {
-			b.chooser.bits += 8 * r.N
-		}
 	}
 	b.plan.Pieces = append(b.plan.Pieces, p)
 }

@@ -201,7 +201,8 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkForeign(v, o); err != nil {
+	foreign := family.ForeignOf(v)
+	if err := checkForeign(v, foreign, o); err != nil {
 		return nil, err
 	}
 	sites, err := f.Sites(v, o.Roles)
@@ -209,6 +210,7 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		return nil, err
 	}
 	form := f.FormOf(v, sites)
+	form.Foreign = foreign
 	if form.MLX && form.FP8 > 0 {
 		return nil, fault.Unsupported(v.Dir, "MLX-native names and %s FP8 tensors: neither form is whole", humanize.Comma(int64(form.FP8)))
 	}
@@ -315,8 +317,7 @@ func folded(name string) string {
 }
 
 // checkForeign stops at weights in formats that metalcast does not take apart.
-func checkForeign(v *checkpoint.Inventory, o Options) error {
-	foreign := family.ForeignOf(v)
+func checkForeign(v *checkpoint.Inventory, foreign []family.Foreign, o Options) error {
 	if len(foreign) == 0 {
 		return nil
 	}

@@ -42,8 +42,6 @@ type chooser struct {
 	used    []bool
 	entries []Exception
 	seen    map[string]mlxquant.Format
-	bits    int64 // of all quantized matrices' outputs
-	count   int64 // of their elements
 }
 
 // Exception is a module that config.json names, because its format is not the global one.
@@ -109,20 +107,16 @@ func (c *chooser) outType(name string, t dtype.DType) dtype.DType {
 	case !t.IsFloat():
 		return t
 	}
-	if c.cast == dtype.Invalid || hasSuffix(name, c.native.Uncast) {
+	if c.cast == dtype.Invalid || c.native.KeepsType(name) {
 		return t
 	}
 	return c.cast
 }
 
-func hasSuffix(name string, list []string) bool {
-	return slices.ContainsFunc(list, func(s string) bool { return strings.HasSuffix(name, s) })
-}
-
 // format decides for a tensor of the MLX-native form; nil: it stays as it is.
 func (c *chooser) format(name string, shape []int64, t dtype.DType) (*mlxquant.Format, error) {
-	path, ok := strings.CutSuffix(name, ".weight")
-	if !ok || !t.IsFloat() || len(shape) < 2 || strings.HasSuffix(path, "conv1d") || hasSuffix(name, c.native.Arrays) {
+	path, ok := c.native.Module(name, shape)
+	if !ok || !t.IsFloat() {
 		return nil, nil
 	}
 	if f, ok := c.seen[path]; ok { // further pieces of a stack
@@ -152,7 +146,7 @@ func (c *chooser) decide(path string, cols int64) (*mlxquant.Format, error) {
 		if c.matters(path) {
 			f.Bits = Recipes[c.Recipe][1]
 		}
-	case hasSuffix(path, c.native.Eight):
+	case c.native.IsRouter(path):
 		f, named = router, true
 	}
 	quantized, overridden := divides, false
@@ -233,9 +227,7 @@ func matchPath(pattern, path string) bool {
 type Quantized struct {
 	*Quantization
 	Exceptions []Exception
-	Modules    int   // that are quantized
-	Bits       int64 // of all results of quantizing
-	Weights    int64 // elements that they stand for
+	Modules    int // that are quantized
 }
 
 // finish refuses overrides that no module fits.
@@ -247,7 +239,7 @@ func (c *chooser) finish() (*Quantized, error) {
 		}
 	}
 	slices.SortFunc(c.entries, func(a, b Exception) int { return compareNatural(a.Path, b.Path) })
-	q := &Quantized{Quantization: c.Quantization, Exceptions: c.entries, Bits: c.bits, Weights: c.count}
+	q := &Quantized{Quantization: c.Quantization, Exceptions: c.entries}
 	for _, f := range c.seen {
 		if f != (mlxquant.Format{}) {
 			q.Modules++
