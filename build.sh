@@ -32,8 +32,8 @@ test_() { # all Go tests, with the race detector where there is a C compiler; ar
 }
 
 simd() { # the vector code of arm64 under qemu, and the code without any: what "test" does not run on amd64
-	go test -tags purego -short ./cpufallback ./internal/mlxquant
-	local pkg dir
+	local pkg dir require=${METALCAST_REQUIRE-}
+	METALCAST_REQUIRE=${require//simd/} go test -tags purego -short ./cpufallback ./internal/mlxquant # without vector code by intent
 	command -v qemu-aarch64 >/dev/null || { required qemu && exit 1; echo "skipping arm64: no qemu-aarch64"; return; }
 	dir=$(mktemp -d)
 	trap 'rm -rf "$dir"' RETURN

@@ -16,6 +16,7 @@ import (
 
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // Naive arithmetic on powers of two and small integers: no rounding happens in float64, so bits are cut, not computed.
@@ -160,7 +161,7 @@ func TestConvertRefusesATooSmallDisk(t *testing.T) {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 	require.NoError(t, os.WriteFile(path, append(b, header...), 0o644))
 	if err := os.Truncate(path, int64(8+len(header)+weights+scales)); err != nil {
-		t.Skipf("this file system has no sparse files: %v", err)
+		needtest.Skip(t, "system", "this file system has no sparse files: %v", err)
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(src, "config.json"), []byte(`{"model_type":"x"}`), 0o644))
 	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})

@@ -22,6 +22,7 @@ import (
 
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // hostile is a checkpoint that must be refused: Moe(2), made wrong.
@@ -178,7 +179,7 @@ func holes(dtype, shape string, n int64, more string) func(*testing.T, string) {
 		path := filepath.Join(dir, shard)
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 		if err := os.Truncate(path, int64(len(text))+n+int64(strings.Count(more, "dtype"))*4); err != nil {
-			t.Skipf("no file of %d bytes here: %v", n, err)
+			needtest.Skip(t, "system", "no file of %d bytes here: %v", n, err)
 		}
 	}
 }
@@ -296,7 +297,7 @@ func TestHostileHarmless(t *testing.T) {
 func TestHostileSizes(t *testing.T) {
 	parent, err := os.MkdirTemp("/dev/shm", "hostile")
 	if err != nil {
-		t.Skip(err)
+		needtest.Skip(t, "system", "no /dev/shm: %v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(parent) })
 	dir := filepath.Join(parent, "src")

@@ -18,6 +18,7 @@ const module = "github.com/metalcast/metalcast"
 var imports = map[string][]string{
 	"internal/fault":                     {},
 	"internal/dtype":                     {},
+	"internal/needtest":                  {},
 	"internal/newdir":                    {},
 	"internal/heatmap":                   {},
 	"shaders":                            {},

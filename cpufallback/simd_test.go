@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/require"
 )
 
 // eachFast runs a test on all that this machine has besides scalarRows.
 func eachFast(t *testing.T, test func(t *testing.T, r rows)) {
 	if len(fastRows()) == 0 {
-		t.Skip("no vector rows on this machine")
+		needtest.Skip(t, "simd", "no vector rows on this machine")
 	}
 	for _, r := range fastRows() {
 		t.Run(r.name, func(t *testing.T) { test(t, r.rows) })

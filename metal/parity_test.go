@@ -4,15 +4,13 @@ package metal_test
 
 import (
 	"errors"
-	"os"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/kernel/kerneltest"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/metal"
 )
 
@@ -21,8 +19,8 @@ func open(t *testing.T) kernel.Backend {
 	t.Helper()
 	cpu := cpufallback.New(0)
 	b, err := metal.Open(metal.Options{CPU: cpu, Strict: true})
-	if errors.Is(err, fault.ErrNoDevice) && !slices.Contains(strings.Split(os.Getenv("METALCAST_REQUIRE"), ","), "metal") {
-		t.Skip("no Metal device; METALCAST_REQUIRE=metal makes this a failure")
+	if errors.Is(err, fault.ErrNoDevice) {
+		needtest.Skip(t, "metal", "no Metal device")
 	}
 	if err != nil {
 		t.Fatal(err)

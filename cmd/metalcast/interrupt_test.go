@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // patience is how long a test waits for what must come.
@@ -26,7 +27,7 @@ const patience = 60 * time.Second
 func start(t *testing.T, stdout, stderr io.Writer, args ...string) *exec.Cmd {
 	t.Helper()
 	if runtime.GOOS == "windows" {
-		t.Skip("no signal can be sent to a process on this system")
+		needtest.Skip(t, "system", "no signal can be sent to a process on this system")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 func TestPlain(t *testing.T) {
@@ -58,7 +59,7 @@ func TestNoEscapesOnTheTerminal(t *testing.T) {
 func TestCommandInAShell(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("no bash")
+		needtest.Skip(t, "system", "no bash")
 	}
 	words := []string{
 		"plain", "", "two words", "it's", `"double"`, `back\slash`, "new\nline", "tab\there", "[a]", "{a,b}", "*?", "$HOME `id` $(id)", "~", "~root", "#x", "a;b&c|d<e>f",
@@ -83,7 +84,7 @@ func TestPathIsNoFlag(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Skip("no /dev/full")
+		needtest.Skip(t, "system", "no /dev/full")
 	}
 	defer full.Close()
 	src := synthetic(t, "--layers", "1", "--experts", "2")

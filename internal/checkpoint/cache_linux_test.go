@@ -11,6 +11,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // pages counts a file's pages in the cache, -1 where the system does not tell.
@@ -34,7 +35,7 @@ func TestReadingLeavesTheCacheAsItWas(t *testing.T) {
 	evict := func() { require.NoError(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)) }
 	evict()
 	if n := pages(t, f); n < 0 || n > 100 {
-		t.Skip("this system does not tell what is cached, or caches all of this directory")
+		needtest.Skip(t, "cachestat", "this system does not tell what is cached, or caches all of this directory")
 	}
 	v, err := checkpoint.Open(t.Context(), dir)
 	require.NoError(t, err)

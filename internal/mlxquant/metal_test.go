@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -20,7 +21,7 @@ func TestMetalKernels(t *testing.T) {
 	require.NoError(t, err)
 	gxx, err := exec.LookPath("g++")
 	if err != nil {
-		skip(t, "no g++")
+		needtest.Skip(t, "consumers", "no g++")
 	}
 	dir := t.TempDir()
 	headers := filepath.Join(strings.TrimSpace(string(out)), "include/mlx/backend/metal/kernels")

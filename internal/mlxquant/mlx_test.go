@@ -11,10 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,21 +38,12 @@ func fpFormats() []Format {
 	return slices.DeleteFunc(everyFormat(), func(f Format) bool { return f.Mode == Affine })
 }
 
-// skip skips the test for want of something, or fails it if METALCAST_REQUIRE lists consumers.
-func skip(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("METALCAST_REQUIRE"), ","), "consumers") {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // python is an interpreter that has MLX.
 func python(t *testing.T) string {
 	t.Helper()
 	path := cmp.Or(os.Getenv("METALCAST_PYTHON"), "../../.venv/bin/python")
 	if out, err := exec.CommandContext(t.Context(), path, "-c", "import mlx.core").CombinedOutput(); err != nil {
-		skip(t, "no Python with mlx (%s: %v: %s); METALCAST_PYTHON names one", path, err, out)
+		needtest.Skip(t, "consumers", "no Python with mlx (%s: %v: %s); METALCAST_PYTHON names one", path, err, out)
 	}
 	return path
 }

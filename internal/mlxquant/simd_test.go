@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -57,7 +58,7 @@ func fastQuantizers(t testing.TB) (list []*Quantizer) {
 		}
 	}
 	if len(list) == 0 {
-		t.Skip("no vector code on this machine")
+		needtest.Skip(t, "simd", "no vector code on this machine")
 	}
 	return list
 }
