@@ -12,24 +12,7 @@ type result interface{ uint16 | uint32 }
 // table holds the result of every code for one scale.
 type table[T result] [256]T
 
-// e4m3 is the value of every E4M3FN code.
-var e4m3 = func() (t [256]float32) {
-	for c := range t {
-		e, m := c>>3&15, c&7
-		v := math.Ldexp(float64(m), -9)
-		if e > 0 {
-			v = math.Ldexp(float64(8+m), e-10)
-		}
-		if c&127 == 127 {
-			v = math.NaN()
-		}
-		if c >= 128 {
-			v = -v
-		}
-		t[c] = float32(v)
-	}
-	return t
-}()
+var e4m3 = dtype.E4M3Values()
 
 // product is the bits of a code times a scale in float32, NaN canonical.
 func product(c byte, scale float32) uint32 { return canonical(math.Float32bits(e4m3[c] * scale)) }

@@ -1,6 +1,10 @@
 package mlxquant
 
-import "math"
+import (
+	"math"
+
+	"github.com/metalcast/metalcast/internal/dtype"
+)
 
 // mx quantizes a group to MXFP4 or MXFP8.
 func (q *Quantizer) mx(codes *[mostGroup]byte, w []float32) (scale uint32, finite bool) {
@@ -98,24 +102,7 @@ func toE4M3(v float32) byte {
 	return byte(min(n+(e-least)>>20, 0x7E) | b>>24&0x80)
 }
 
-// e4m3 is the value of every E4M3FN code, NaN for 0x7F and 0xFF.
-var e4m3 = func() (t [256]float32) {
-	for c := range t {
-		e, m := c>>3&15, c&7
-		v := math.Ldexp(float64(m), -9)
-		if e > 0 {
-			v = math.Ldexp(float64(8+m), e-10)
-		}
-		if c&127 == 127 {
-			v = math.NaN()
-		}
-		if c >= 128 {
-			v = -v
-		}
-		t[c] = float32(v)
-	}
-	return t
-}()
+var e4m3 = dtype.E4M3Values()
 
 var (
 	e2m1  = [8]float32{0, 0.5, 1, 1.5, 2, 3, 4, 6}
