@@ -137,10 +137,14 @@ mutants() { # one-line errors planted in shaders, metal, cgo and plan, one at a 
 	go run emulator/mutants/mutants.go emulator/mutants/mutants.txt "$@"
 }
 
-consumers() { # mlx-lm and mlx-vlm on what metalcast writes; installs them into .venv
-	build
+venv() { # install mlx, mlx-lm and mlx-vlm into .venv, for "consumers" and the Go tests that compare with MLX
 	[ -x .venv/bin/python ] || python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r consumers/requirements.txt
+}
+
+consumers() { # mlx-lm and mlx-vlm on what metalcast writes; installs them into .venv
+	build
+	venv
 	METALCAST="$PWD/bin/metalcast" METALCAST_REQUIRE="${METALCAST_REQUIRE:-consumers}" .venv/bin/python -m pytest -q consumers "$@"
 }
 
@@ -181,7 +185,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | demo | simd | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | venv | demo | simd | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
 esac
