@@ -25,11 +25,17 @@ type index struct {
 	WeightMap weightMap `json:"weight_map"`
 }
 
-type weightMap map[string]string
+// weightMap is in the file's order: nobody looks a tensor up in it.
+type weightMap struct {
+	entries []entry
+	files   []string // each once, sorted
+}
+
+type entry struct{ tensor, file string }
 
 var errTooMany = errors.New("too many tensors")
 
-// UnmarshalJSONFrom reads the map and gives up once it is too large.
+// UnmarshalJSONFrom reads the map and gives up once it is too large. The decoder refuses a tensor that is named twice.
 func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	wrong := func(k jsontext.Kind) error {
 		return fault.Corrupt("", "%s is %s; weight_map, an object of file names, was expected", d.StackPointer(), safetensors.KindName(k))
@@ -42,8 +48,9 @@ func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return wrong(t.Kind())
 	}
 	*m = weightMap{}
+	files := map[string]string{} // one string for all entries of a file
 	for d.PeekKind() != '}' {
-		if len(*m) == safetensors.MaxTensors {
+		if len(m.entries) == safetensors.MaxTensors {
 			return errTooMany
 		}
 		t, err := d.ReadToken()
@@ -57,10 +64,28 @@ func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		if t.Kind() != '"' {
 			return wrong(t.Kind())
 		}
-		(*m)[name] = t.String()
+		file := t.String()
+		if known, ok := files[file]; ok {
+			file = known
+		} else {
+			files[file] = file
+		}
+		m.entries = append(m.entries, entry{name, file})
 	}
+	m.files = slices.Sorted(maps.Keys(files))
 	_, err = d.ReadToken()
 	return err
+}
+
+// first is the entry of the least name, of those that fit; there is one.
+func (m *weightMap) first(fits func(entry) bool) entry {
+	var found *entry
+	for i := range m.entries {
+		if e := &m.entries[i]; fits(*e) && (found == nil || e.tensor < found.tensor) {
+			found = e
+		}
+	}
+	return *found
 }
 
 // readIndex gives nil where there is no index.
@@ -86,13 +111,13 @@ func (l *listing) readIndex() (*index, error) {
 		}
 		return nil, fault.In(IndexName, notJSON("not a valid index", err))
 	}
-	if len(x.WeightMap) == 0 {
+	if len(x.WeightMap.entries) == 0 {
 		return nil, fault.Corrupt(IndexName, "weight_map is missing or empty")
 	}
-	for _, name := range slices.Sorted(maps.Keys(x.WeightMap)) {
-		if file := x.WeightMap[name]; !plainName(file) {
-			return nil, fault.Corrupt(IndexName, "places tensor %q in %q, which is no file name inside the directory", name, file)
-		}
+	outside := func(file string) bool { return !plainName(file) }
+	if slices.ContainsFunc(x.WeightMap.files, outside) {
+		e := x.WeightMap.first(func(e entry) bool { return outside(e.file) })
+		return nil, fault.Corrupt(IndexName, "places tensor %q in %q, which is no file name inside the directory", e.tensor, e.file)
 	}
 	return &x, nil
 }
@@ -154,21 +179,12 @@ func outside(set []string, n int) string {
 }
 
 func (l *listing) indexedShards(x *index) ([]string, error) {
-	seen := map[string]bool{}
-	var set []string
-	for _, file := range x.WeightMap {
-		if !seen[file] {
-			seen[file] = true
-			set = append(set, file)
-		}
-	}
-	slices.Sort(set)
-	for _, name := range set {
+	for _, name := range x.WeightMap.files {
 		if !l.has(name) {
 			return nil, missingShard(name, IndexName+" names it")
 		}
 	}
-	return set, nil
+	return x.WeightMap.files, nil
 }
 
 func missingShard(name, why string) error {
@@ -180,24 +196,23 @@ func (v *Inventory) compareIndex(x *index) error {
 	if x == nil {
 		return nil
 	}
-	var missing []string
-	elsewhere := 0
-	for name, file := range x.WeightMap {
-		if t := v.byName[name]; t == nil {
-			missing = append(missing, name)
-		} else if v.Shards[t.Shard].Name != file {
+	m := &x.WeightMap
+	missing, elsewhere := 0, 0
+	for _, e := range m.entries {
+		if t := v.byName[e.tensor]; t == nil {
+			missing++
+		} else if v.Shards[t.Shard].Name != e.file {
 			elsewhere++
 		}
 	}
-	if len(missing) > 0 {
-		name := slices.Min(missing)
-		return fault.Incomplete(IndexName, "%d of its %d tensors are in no shard; the first is %q, said to be in %s",
-			len(missing), len(x.WeightMap), name, x.WeightMap[name])
+	if missing > 0 {
+		e := m.first(func(e entry) bool { return v.byName[e.tensor] == nil })
+		return fault.Incomplete(IndexName, "%d of its %d tensors are in no shard; the first is %q, said to be in %s", missing, len(m.entries), e.tensor, e.file)
 	}
 	if elsewhere > 0 {
 		v.Notes = append(v.Notes, fmt.Sprintf("%s places %d tensors in another shard than the one that holds them; the shards' headers count", IndexName, elsewhere))
 	}
-	if extra := len(v.Tensors) - len(x.WeightMap); extra > 0 {
+	if extra := len(v.Tensors) - len(m.entries); extra > 0 {
 		v.Notes = append(v.Notes, fmt.Sprintf("%d tensors in the shards are not in %s; they are converted too", extra, IndexName))
 	}
 	return nil

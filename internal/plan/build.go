@@ -298,15 +298,7 @@ func (b *builder) place(limit int64) {
 	})
 }
 
-func compareNatural(a, b string) int {
-	switch {
-	case natural.Less(a, b):
-		return -1
-	case natural.Less(b, a):
-		return 1
-	}
-	return cmp.Compare(a, b)
-}
+func compareNatural(a, b string) int { return cmp.Or(natural.Compare(a, b), cmp.Compare(a, b)) }
 
 // compareInFile orders a shard: tensors of whole pages first, so that they stay page aligned; then wide types first, which
 // keeps every offset a multiple of its element's size. The sort is stable on natural name order.

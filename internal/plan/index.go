@@ -11,7 +11,7 @@ import (
 )
 
 // index writes model.safetensors.index.json as Hugging Face does: sizes, then every tensor's shard by name.
-func (p *Plan) index() ([]byte, error) {
+func (p *Plan) index() (text []byte, err error) {
 	var size, parameters int64
 	sorted := make([]*Tensor, len(p.Tensors))
 	for i := range p.Tensors {
@@ -31,17 +31,18 @@ func (p *Plan) index() ([]byte, error) {
 		indent = nativeIndent
 		metadata = append(metadata[2:], metadata[:2]...)
 	}
-	e := jsontext.NewEncoder(&b, jsontext.WithIndent(indent))
-	tokens := slices.Concat([]jsontext.Token{jsontext.BeginObject, jsontext.String("metadata"), jsontext.BeginObject}, metadata,
-		[]jsontext.Token{jsontext.EndObject, jsontext.String("weight_map"), jsontext.BeginObject})
-	for _, t := range sorted {
-		tokens = append(tokens, jsontext.String(t.Name), jsontext.String(p.Shards[t.Shard].Name))
-	}
-	tokens = append(tokens, jsontext.EndObject, jsontext.EndObject)
-	for _, t := range tokens {
-		if err := e.WriteToken(t); err != nil {
-			return nil, err
+	e := jsontext.NewEncoder(&b, jsontext.WithIndent(indent), jsontext.AllowDuplicateNames(true)) // there are none: builder.target
+	write := func(tokens ...jsontext.Token) {
+		for _, t := range tokens {
+			err = cmp.Or(err, e.WriteToken(t))
 		}
 	}
-	return b.Bytes(), nil
+	write(jsontext.BeginObject, jsontext.String("metadata"), jsontext.BeginObject)
+	write(metadata...)
+	write(jsontext.EndObject, jsontext.String("weight_map"), jsontext.BeginObject)
+	for _, t := range sorted {
+		write(jsontext.String(t.Name), jsontext.String(p.Shards[t.Shard].Name))
+	}
+	write(jsontext.EndObject, jsontext.EndObject)
+	return b.Bytes(), err
 }

@@ -238,6 +238,13 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 			return nil, err
 		}
 	}
+	used := 0
+	for i := range sites {
+		if r := sites[i].Role; r != family.Scale && r != family.Drop {
+			used++
+		}
+	}
+	p.Pieces = make([]Piece, 0, used) // most tensors are one matrix
 	for i := range sites {
 		if err := b.add(&sites[i]); err != nil {
 			return nil, err
