@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"slices"
 
 	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/bench"
@@ -79,15 +78,20 @@ func roomFor(dir string, need int64) error {
 	return fault.New(ErrNoSpace, dir, "%s are needed, %s are free", size(need), size(free)).WithHint("a smaller --size, or --dir on another disk")
 }
 
-// implementations is what computes on this machine: a worker of the CPU, all that a conversion uses, the GPU.
+// implementations is what computes on this machine: as many workers as a conversion uses, one with each kind of vector code and with none, the GPU.
 func implementations(device string) (list []bench.Implementation, err error) {
 	workers := min(runtime.GOMAXPROCS(0), 4) // as cpufallback.New(0) has it
-	for _, n := range slices.Compact([]int{1, workers}) {
-		name := fmt.Sprintf("cpu, %d workers", n)
-		if n == 1 {
-			name = "cpu, 1 worker"
+	names := cpufallback.Implementations()
+	if workers > 1 {
+		list = append(list, bench.Implementation{Name: fmt.Sprintf("cpu, %d workers, %s", workers, names[0]), Threads: workers,
+			Open: func() (kernel.Backend, error) { return cpufallback.New(workers), nil }})
+	}
+	for i, name := range names {
+		one := bench.Implementation{Name: "cpu, 1 worker, " + name, Threads: 1, Open: func() (kernel.Backend, error) { return cpufallback.NewWith(1, name), nil }}
+		if i > 0 {
+			one.Skip = kernel.Quantize
 		}
-		list = append(list, bench.Implementation{Name: name, Threads: n, Open: func() (kernel.Backend, error) { return cpufallback.New(n), nil }})
+		list = append(list, one)
 	}
 	gpu := bench.Implementation{Name: "metal", Threads: workers, Open: func() (kernel.Backend, error) {
 		return metal.Open(metal.Options{CPU: cpufallback.New(0), Strict: true})

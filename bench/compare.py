@@ -147,9 +147,14 @@ class Bench:
         return found
 
     def machine(self) -> list[dict]:
-        """Kernels and disk, by metalcast bench itself."""
+        """Kernels and disk, by metalcast bench itself; before and after it the C library's memcpy of as much."""
         say("metalcast bench")
-        return [json.loads(self.tool("bench", "--json", "--dir", self.work, "--size", "64MiB" if self.quick else "1GiB"))]
+        memcpy = [self.memcpy()]
+        found = json.loads(self.tool("bench", "--json", "--dir", self.work, "--size", "64MiB" if self.quick else "1GiB"))
+        return [found | {"c_memcpy_gb_per_second": [*memcpy, self.memcpy()]}]
+
+    def memcpy(self) -> float:
+        return float(subprocess.run([self.copy, "memcpy", str(96 << 20)], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 SECTIONS = {"machine": Bench.machine, "conversions": Bench.conversions, "quantizing": Bench.quantizing, "sizes": Bench.sizes, "many": Bench.many}

@@ -36,11 +36,32 @@ func New(workers int) *Backend {
 	if workers <= 0 {
 		workers = min(runtime.GOMAXPROCS(0), mostWorkers)
 	}
-	b := &Backend{workers: workers, rows: bestRows(), scratch: make(chan *scratch, workers)}
+	b := &Backend{workers: workers, rows: everyRows()[0].rows, scratch: make(chan *scratch, workers)}
 	for range workers {
 		b.scratch <- new(scratch)
 	}
 	return b
+}
+
+// Implementations names the loops over elements that this machine can run, the one that New takes first. The last is "scalar", plain Go.
+// Quantizing has loops of its own, in package mlxquant.
+func Implementations() (names []string) {
+	for _, r := range everyRows() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// NewWith is New with one of Implementations, to compare them; it panics at any other.
+func NewWith(workers int, implementation string) *Backend {
+	for _, r := range everyRows() {
+		if r.name == implementation {
+			b := New(workers)
+			b.rows = r.rows
+			return b
+		}
+	}
+	panic(fmt.Sprintf("cpufallback: no implementation %q", implementation))
 }
 
 // InFlight is 1: one Run keeps all workers busy.

@@ -14,7 +14,7 @@ import (
 // BenchmarkRatio tells how fast jobs are beside a copy of as many bytes, both on as many goroutines, in alternation, best of all rounds: other load disturbs that least.
 func BenchmarkRatio(b *testing.B) {
 	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16}
-	for _, r := range append(fastRows(), namedRows{"scalar", scalarRows}) {
+	for _, r := range everyRows() {
 		for _, block := range [][2]int{{128, 128}, {1, 4096}, {32, 32}, {1, 128}, {1, 32}} {
 			for _, workers := range []int{1, 2} {
 				p.BlockRows, p.BlockCols = block[0], block[1]
@@ -28,9 +28,9 @@ func BenchmarkRatio(b *testing.B) {
 func BenchmarkQuantizeRatio(b *testing.B) {
 	for _, f := range []mlxquant.Format{{Mode: mlxquant.Affine, Bits: 4, GroupSize: 64}, {Mode: mlxquant.Affine, Bits: 8, GroupSize: 64}, mlxquant.MXFP4.Default(), mlxquant.MXFP8.Default(), mlxquant.NVFP4.Default()} {
 		p := kernel.Params{Op: kernel.Quantize, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128, Format: f}
-		b.Run(f.String(), func(b *testing.B) { benchRatio(b, bestRows(), p, 1) })
+		b.Run(f.String(), func(b *testing.B) { benchRatio(b, everyRows()[0].rows, p, 1) })
 		p.ScaleType, p.BlockRows, p.BlockCols, p.From = dtype.Invalid, 0, 0, dtype.BF16
-		b.Run(f.String()+"/from BF16", func(b *testing.B) { benchRatio(b, bestRows(), p, 1) })
+		b.Run(f.String()+"/from BF16", func(b *testing.B) { benchRatio(b, everyRows()[0].rows, p, 1) })
 	}
 }
 
@@ -66,7 +66,7 @@ func benchRatio(b *testing.B, r rows, p kernel.Params, workers int) {
 // BenchmarkRow is one row in the first cache level.
 func BenchmarkRow(b *testing.B) {
 	src, dst := make([]byte, 4096), make([]byte, 16384)
-	for _, r := range append(fastRows(), namedRows{"scalar", scalarRows}) {
+	for _, r := range everyRows() {
 		var t [32]table[uint16]
 		var t32 [32]table[uint32]
 		for i := range t {

@@ -36,13 +36,8 @@ type namedRows struct {
 	rows
 }
 
-// bestRows is the first of fastRows, or else scalarRows.
-func bestRows() rows {
-	for _, r := range fastRows() {
-		return r.rows
-	}
-	return scalarRows
-}
+// everyRows is all that the machine can run, the best first.
+func everyRows() []namedRows { return append(fastRows(), namedRows{"scalar", scalarRows}) }
 
 // Eight codes at once.
 const (

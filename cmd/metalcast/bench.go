@@ -32,8 +32,8 @@ func newBench(u *ui) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "measure this machine: kernels beside memcpy, disk, a conversion beside a copy",
-		Long: `bench measures, in turn with what each is compared with: the kernels of the CPU with one worker and with all, and of the
-GPU; writing and reading a file in --dir, and copying it; and converting a synthetic checkpoint, beside a plain
+		Long: `bench measures, in turn with what each is compared with: the kernels of the CPU with all workers and with one, in vector code and in plain Go,
+and of the GPU; writing and reading a file in --dir, and copying it; and converting a synthetic checkpoint, beside a plain
 copy loop that reads and writes as many bytes. GB/s count bytes read and bytes written. The ratio is of times: 2.00 took twice
 as long as its reference for as many bytes.
 
@@ -80,7 +80,7 @@ Twice --size must be free in --dir. Everything bench writes is removed again, al
 func benchLine(group, name, on, rate, ratio, reference string) string {
 	widths := [2]int{24, 54}
 	if group == "kernel" {
-		widths = [2]int{62, 16}
+		widths = [2]int{62, 22}
 	}
 	return strings.TrimRight(fmt.Sprintf("%-*s  %-*s  %6s  %6s  %s", widths[0], name, widths[1], on, rate, ratio, reference), " ")
 }

@@ -91,6 +91,8 @@ static void *work(void *v) {
     NSAutoreleasePool *pool = [[NSAutoreleasePool alloc] init];
     wait_for_earlier(b);
     double start = fake_metal_now();
+    while (fault_get().hold)
+        usleep(200);
     usleep(b->how.delay * 1000);
     if (!b->failing || b->how.late)
         for (fake_command *c = b->first; c; c = c->next)

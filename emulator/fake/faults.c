@@ -75,6 +75,8 @@ static void set(const char *name, const char *value) {
         settings.max_threads = atol(value);
     else if (!strcmp(name, "delay"))
         settings.delay = atol(value);
+    else if (!strcmp(name, "hold"))
+        settings.hold = 1;
     else if (strcmp(name, "victim") ||
              sscanf(value, "%u,%u,%u", &settings.victim[0], &settings.victim[1], &settings.victim[2]) != 3)
         refuse(name, value);

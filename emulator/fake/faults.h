@@ -33,6 +33,7 @@ typedef struct {
     int no_copy_empty;  // see FAULT_NO_COPY
     long max_threads;   // maxTotalThreadsPerThreadgroup of new pipelines
     long delay;         // milliseconds that every command buffer takes longer
+    int hold;           // command buffers do not begin before this is taken back
     unsigned victim[3]; // the threadgroup that FAULT_CORRUPT alters
 } fault_settings;
 

@@ -71,6 +71,7 @@ type Faults struct {
 	OldOS      bool // no mathMode, as before macOS 15
 	MaxThreads int  // maxTotalThreadsPerThreadgroup of pipelines made from now on; default 1024
 	Delay      int  // milliseconds that every command buffer takes longer
+	Hold       bool // no command buffer begins before the next Inject without it
 }
 
 // Inject makes the fake behave so from now on and sets all counts to 0. The function that it returns makes it sound again.
@@ -125,5 +126,6 @@ func (f Faults) spec() string {
 	add(f.OldOS, "old-os")
 	add(f.MaxThreads != 0, "max-threads=%d", f.MaxThreads)
 	add(f.Delay != 0, "delay=%d", f.Delay)
+	add(f.Hold, "hold")
 	return strings.Join(items, ";")
 }

@@ -25,9 +25,10 @@ type Row struct {
 
 // Implementation is a backend as it is to be measured.
 type Implementation struct {
-	Name    string // "cpu, 1 worker"
+	Name    string // "cpu, 1 worker, AVX2"
 	Threads int    // of the memcpy beside it
 	Open    func() (kernel.Backend, error)
+	Skip    kernel.Op // what is not measured: another implementation does it in the same way
 }
 
 // Suite is what to measure, and where. It works in a new directory of Dir, which it removes.

@@ -18,7 +18,7 @@ import (
 func small(t *testing.T) *Suite {
 	return &Suite{
 		Dir: t.TempDir(), Size: 3 << 20,
-		Implementations: []Implementation{{"cpu, 2 workers", 2, func() (kernel.Backend, error) { return cpufallback.New(2), nil }}},
+		Implementations: []Implementation{{Name: "cpu, 2 workers", Threads: 2, Open: func() (kernel.Backend, error) { return cpufallback.New(2), nil }}},
 		Checkpoint: func(_ context.Context, dst string, size int64) error {
 			return errors.Join(os.Mkdir(dst, 0o700), os.WriteFile(filepath.Join(dst, "a.safetensors"), make([]byte, size/3), 0o600),
 				os.WriteFile(filepath.Join(dst, "b.safetensors"), make([]byte, size/3*2), 0o600))
@@ -28,6 +28,18 @@ func small(t *testing.T) *Suite {
 		},
 		Begin: func(string) {}, Each: func(Row) {},
 	}
+}
+
+// What an implementation skips is not measured.
+func TestSkip(t *testing.T) {
+	s := small(t)
+	s.Implementations[0].Skip = kernel.Quantize
+	rows, err := s.Run(t.Context())
+	require.NoError(t, err)
+	for _, r := range rows {
+		assert.NotContains(t, r.Name, "quantize")
+	}
+	assert.Len(t, rows, len(measured())-4+1+3+2)
 }
 
 func left(t *testing.T, s *Suite) (names []string) {

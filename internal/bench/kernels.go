@@ -100,6 +100,9 @@ func (s *Suite) kernels(ctx context.Context, of Implementation) (err error) {
 	clear(slot.Out()) // or the first round pays for its pages
 	reference := memcpyName(of.Threads)
 	for i, p := range measured() {
+		if p.Op == of.Skip {
+			continue
+		}
 		list, read, written := jobs(&p, n)
 		fill(slot.In()[:read], &p, n)
 		batches, tallies := []kernel.Batch{{Params: p, Jobs: list}}, make([]kernel.Tally, n)
