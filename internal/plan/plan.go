@@ -4,9 +4,10 @@ package plan
 
 import (
 	"strings"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
@@ -290,9 +291,9 @@ func unaskedType(sites []family.Site, form family.Form) dtype.DType {
 	return most
 }
 
-// checkNames refuses two files of one name, as a file system that folds case would see them.
+// checkNames refuses two files of one name, as a file system that folds case, or Unicode's ways to write an accent, would see them: APFS does both.
 func (p *Plan) checkNames() error {
-	seen := map[string]string{LockName: LockName, JournalName: JournalName, ProvenanceName: ProvenanceName} // all lower case, as folded makes them
+	seen := map[string]string{LockName: LockName, JournalName: JournalName, ProvenanceName: ProvenanceName} // as folded has them
 	var names []string
 	for _, s := range p.Shards {
 		names = append(names, s.Name)
@@ -304,7 +305,11 @@ func (p *Plan) checkNames() error {
 		names = append(names, t.Name)
 	}
 	for _, name := range names {
-		if other, ok := seen[folded(name)]; ok {
+		other, ok := seen[folded(name)]
+		switch {
+		case ok && norm.NFC.String(name) == norm.NFC.String(other):
+			return fault.Corrupt(name, "%+q and %+q would be one file where accents have one form, as on a Mac", other, name).WithHint("rename or remove one of them in the source")
+		case ok:
 			return fault.Corrupt(name, "and %s would be one file where names fold case", other).WithHint("rename or remove one of them in the source")
 		}
 		seen[folded(name)] = name
@@ -312,16 +317,8 @@ func (p *Plan) checkNames() error {
 	return nil
 }
 
-// folded is equal for names that differ in case alone, by Unicode's simple folding. Letters of ASCII become small ones.
-func folded(name string) string {
-	return strings.Map(func(r rune) rune {
-		least := r
-		for x := unicode.SimpleFold(r); x != r; x = unicode.SimpleFold(x) {
-			least = min(least, x)
-		}
-		return unicode.ToLower(least)
-	}, name)
-}
+// folded is equal for names that match without regard to case, canonically (Unicode 3.13, definition D145).
+func folded(name string) string { return norm.NFD.String(cases.Fold().String(norm.NFD.String(name))) }
 
 // checkForeign stops at weights in formats that metalcast does not take apart.
 func checkForeign(v *checkpoint.Inventory, foreign []family.Foreign, o Options) error {
