@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
+
+// Misprint is what package fmt leaves in a text whose verbs and arguments do not fit. A message may quote a file that has a "%!" of its own.
+var Misprint = regexp.MustCompile(`%!(\(EXTRA |\(NOVERB\)|.\((MISSING|BADINDEX|[a-z]+[a-z0-9.*]*=))`)
 
 // Tensor is a tensor to be written. Data is cut or filled with zeros to what type and shape ask for.
 type Tensor struct {
