@@ -253,6 +253,7 @@ func TestVerifyReadsEverythingBack(t *testing.T) {
 		"nothing":     {},
 		"a header":    {"converting", "model.safetensors", "model.safetensors: the header on disk is not the one that was written"},
 		"a side file": {"verifying", "tokenizer.json", "tokenizer.json: the file on disk is not what was written"},
+		"the record":  {"verifying", "metalcast.json", "metalcast.json: the file on disk is not what was written"},
 		"the index":   {"verifying", "model.safetensors.index.json", "model.safetensors.index.json: the file on disk"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -105,7 +105,8 @@ func (j *job) run(ctx context.Context) (engine.Result, error) {
 		return result, err
 	}
 	last := len(j.plan.Texts) - 1
-	for _, t := range slices.Concat(j.plan.Texts[:last], []plan.Text{{Name: plan.ProvenanceName, Data: text}}, j.plan.Texts[last:]) {
+	texts := slices.Concat(j.plan.Texts[:last], []plan.Text{{Name: plan.ProvenanceName, Data: text}}, j.plan.Texts[last:])
+	for _, t := range texts {
 		if err := j.dir.AddFile(ctx, t.Name, bytes.NewReader(t.Data)); err != nil {
 			return result, err
 		}
@@ -113,7 +114,7 @@ func (j *job) run(ctx context.Context) (engine.Result, error) {
 	if !j.opts.Verify {
 		return result, nil
 	}
-	return result, j.verify(ctx)
+	return result, j.verify(ctx, texts)
 }
 
 // sum is the SHA-256 of b, in hexadecimal digits as all sums are.
@@ -154,7 +155,7 @@ func (j *job) end(err error) error {
 
 // verify compares everything in DST.partial with what the plan, a second computation, and the source say. The computation is another backend's where there
 // is one.
-func (j *job) verify(ctx context.Context) error {
+func (j *job) verify(ctx context.Context, texts []plan.Text) error {
 	if err := j.otherBackend(); err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (j *job) verify(ctx context.Context) error {
 		}
 		return err
 	}
-	for _, t := range j.plan.Texts {
+	for _, t := range texts {
 		if got, err := j.dir.ReadFile(t.Name); err != nil || !bytes.Equal(got, t.Data) {
 			return stale{fileDiffers(t.Name, err)}
 		}
