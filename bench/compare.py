@@ -125,7 +125,7 @@ class Bench:
             facts = self.convert(src, self.work / "dst")
             measure.remove(self.work / "dst")
             tool = Contestant("metalcast", [TOOL, "convert", "{src}", "{dst}"], src)
-            found.append(self.group(text, [tool, *self.copies(src, facts["bytes_written"])], 1 if self.quick else self.rounds if text == "8GB" else min(self.rounds, 3), facts))
+            found.append(self.group(text, [tool, *self.copies(src, facts["bytes_written"])], self.options.rounds or (1 if self.quick else 5 if text == "8GB" else 3), facts))
             shutil.rmtree(src)
         return found
 
