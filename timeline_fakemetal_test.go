@@ -88,7 +88,7 @@ func newTimeline(t *testing.T) *timeline {
 	return x
 }
 
-// start runs the conversion until it ends; its error comes last.
+// start begins the conversion, whose error done gives when it ends.
 func (x *timeline) start(t *testing.T) (done chan error) {
 	ring, err := engine.NewRing(x.schedule, watchedBackend{x.be, x})
 	require.NoError(t, err)
@@ -149,17 +149,22 @@ func (x *timeline) settles(t *testing.T, what string, began, ended [stages]int) 
 	}
 }
 
+// place tells which window the n-th of all reads or writes belongs to, of which each window has count, and whether it is that window's first or last.
+func (x *timeline) place(n int, count func(*engine.Window) int) (window int, first, last bool) {
+	for n >= count(x.windows[window]) {
+		n -= count(x.windows[window])
+		window++
+	}
+	return window, n == 0, n == count(x.windows[window])-1
+}
+
 type watchedSource struct{ *timeline }
 
 // ReadAt knows the window, for one goroutine reads them in order, and the slot by the memory it is given.
 func (x watchedSource) ReadAt(shard int, p []byte, off int64) error {
-	window, n := 0, x.read
-	for n >= len(x.windows[window].Reads) {
-		n -= len(x.windows[window].Reads)
-		window++
-	}
+	window, first, last := x.place(x.read, func(w *engine.Window) int { return len(w.Reads) })
 	x.read++
-	if n == 0 {
+	if first {
 		x.begin(reading, window)
 		x.mu.Lock()
 		at := reflect.ValueOf(p).Pointer()
@@ -171,7 +176,7 @@ func (x watchedSource) ReadAt(shard int, p []byte, off int64) error {
 		x.mu.Unlock()
 	}
 	err := x.source.ReadAt(shard, p, off)
-	if n == len(x.windows[window].Reads)-1 {
+	if last {
 		x.end(reading, window)
 	}
 	return err
@@ -180,16 +185,12 @@ func (x watchedSource) ReadAt(shard int, p []byte, off int64) error {
 type watchedSink struct{ *timeline }
 
 func (x watchedSink) WriteAt(int, []byte, int64) error {
-	window, n := 0, x.wrote
-	for n >= len(x.windows[window].Writes) {
-		n -= len(x.windows[window].Writes)
-		window++
-	}
+	window, first, last := x.place(x.wrote, func(w *engine.Window) int { return len(w.Writes) })
 	x.wrote++
-	if n == 0 {
+	if first {
 		x.begin(writing, window)
 	}
-	if n == len(x.windows[window].Writes)-1 {
+	if last {
 		x.end(writing, window)
 	}
 	return nil
@@ -267,11 +268,8 @@ func (x *timeline) checkOrder(t *testing.T) {
 
 // TestFakeMetalTimeline prints, with -v, who works when, at several paces; docs/performance.md shows it. A column is a millisecond, a digit the window's last.
 func TestFakeMetalTimeline(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a picture for people")
-	}
 	const read, write = 3400 * time.Microsecond, 6700 * time.Microsecond // 16 and 32 MiB at 5 GB/s
-	for _, c := range []struct {
+	cases := []struct {
 		name string
 		pace [stages]time.Duration
 		gpu  int // milliseconds
@@ -279,7 +277,11 @@ func TestFakeMetalTimeline(t *testing.T) {
 		{"a disk of 5 GB/s each way, a GPU that takes 1 ms: the writer never waits", [stages]time.Duration{reading: read, writing: write}, 1},
 		{"a source on a slow disk: the reader never waits", [stages]time.Duration{reading: 3 * write, writing: write}, 1},
 		{"a GPU that takes 20 ms: two command buffers are always with it", [stages]time.Duration{reading: read, writing: write}, 20},
-	} {
+	}
+	if testing.Short() {
+		cases = cases[:1]
+	}
+	for _, c := range cases {
 		x := newTimeline(t)
 		x.pace = c.pace
 		restore := probe.Inject(probe.Faults{Delay: c.gpu})

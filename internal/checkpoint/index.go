@@ -114,9 +114,8 @@ func (l *listing) readIndex() (*index, error) {
 	if len(x.WeightMap.entries) == 0 {
 		return nil, fault.Corrupt(IndexName, "weight_map is missing or empty")
 	}
-	outside := func(file string) bool { return !plainName(file) }
-	if slices.ContainsFunc(x.WeightMap.files, outside) {
-		e := x.WeightMap.first(func(e entry) bool { return outside(e.file) })
+	if slices.ContainsFunc(x.WeightMap.files, func(file string) bool { return !plainName(file) }) {
+		e := x.WeightMap.first(func(e entry) bool { return !plainName(e.file) })
 		return nil, fault.Corrupt(IndexName, "places tensor %q in %q, which is no file name inside the directory", e.tensor, e.file)
 	}
 	return &x, nil
