@@ -240,9 +240,11 @@ func TestSourceNoticesAShardThatChanged(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Close()
 	require.NoError(t, os.Truncate(filepath.Join(dir, "model.safetensors"), 100))
-	err = s.ReadAt(0, make([]byte, 50), 90)
-	require.ErrorIs(t, err, fault.ErrIncomplete)
-	assert.Contains(t, err.Error(), "model.safetensors: ends at byte 100")
+	for _, off := range []int64{90, 700} { // over the end and behind it
+		err = s.ReadAt(0, make([]byte, 50), off)
+		require.ErrorIs(t, err, fault.ErrIncomplete)
+		assert.Contains(t, err.Error(), "model.safetensors: ends at byte 100,")
+	}
 	_, err = v.OpenSource()
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 	assert.Contains(t, err.Error(), "100 bytes now")

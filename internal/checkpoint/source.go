@@ -42,7 +42,11 @@ func (s *Source) ReadAt(shard int, p []byte, off int64) error {
 	case n == len(p):
 		return nil
 	case errors.Is(err, io.EOF):
-		return fault.Incomplete(s.shards[shard].Name, "ends at byte %d, it was longer when its header was read", off+int64(n))
+		end := off + int64(n)
+		if st, err := s.files[shard].Stat(); err == nil {
+			end = st.Size() // scales may be read from behind it
+		}
+		return fault.Incomplete(s.shards[shard].Name, "ends at byte %d, it was longer when its header was read", end)
 	}
 	return &fault.Error{Where: s.shards[shard].Name, What: "read", Err: cause(err)}
 }

@@ -25,10 +25,11 @@ func preallocate(f *os.File, size int64) error {
 // forget drops a file from the page cache.
 func forget(f *os.File, size int64) { _ = unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_DONTNEED) }
 
-// Pacing: writeback of a large piece starts at once, and past a bound the oldest piece is awaited and dropped from the page cache. An unpaced writer fills
-// memory with dirty pages and is then throttled: three times slower on large models (docs/performance.md).
+// Pacing: what is large is written in pieces. Writeback of each starts at once, while the next is copied, and past a bound the oldest is awaited and dropped from the
+// page cache. An unpaced writer fills memory with dirty pages and is then throttled: three times slower on large models (docs/performance.md).
 const (
 	paceLeast  = 64 << 10 // smaller pieces are left to the system
+	paceMost   = 4 << 20
 	paceFlight = 64 << 20 // bytes in flight for each shard
 )
 
@@ -38,6 +39,19 @@ type span struct{ off, n int64 }
 type pacer struct {
 	queue  []span
 	flight int64
+}
+
+func (p *pacer) write(f *os.File, b []byte, off int64) (written int, err error) {
+	for {
+		n, err := f.WriteAt(b[:min(paceMost, len(b))], off)
+		written += n
+		if err == nil {
+			err = p.wrote(f, off, int64(n))
+		}
+		if b, off = b[n:], off+int64(n); err != nil || len(b) == 0 {
+			return written, err
+		}
+	}
 }
 
 func (p *pacer) wrote(f *os.File, off, n int64) error {

@@ -3,8 +3,10 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +51,25 @@ func TestDirAppearsWholeByOneRename(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, entries, 2, "no lock is left")
 	}
+}
+
+// What is long is written in pieces.
+func TestDirWritesLongRuns(t *testing.T) {
+	data := make([]byte, 9<<20+5)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
+	p := &plan.Plan{Shards: []plan.Shard{{Name: "model.safetensors", Header: []byte("12345678{header}"), Size: 16 + int64(len(data))}}}
+	dst := filepath.Join(t.TempDir(), "dst")
+	d, err := engine.CreateDir(dst, p, engine.DirOptions{})
+	require.NoError(t, err)
+	const half = 3 << 20
+	require.NoError(t, d.WriteAt(0, data[half:], 16+half))
+	require.NoError(t, d.WriteAt(0, data[:half], 16))
+	require.NoError(t, d.WriteAt(0, nil, 16))
+	require.NoError(t, d.Seal(t.Context()))
+	require.NoError(t, d.Commit())
+	b, err := os.ReadFile(filepath.Join(dst, "model.safetensors"))
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(append([]byte("12345678{header}"), data...), b))
 }
 
 func TestDirAbortLeavesNothing(t *testing.T) {

@@ -137,11 +137,7 @@ type osFile struct {
 }
 
 func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
-	n, err := f.File.WriteAt(p, off)
-	if err == nil {
-		err = f.pacer.wrote(f.File, off, int64(n))
-	}
-	return n, err
+	return f.pacer.write(f.File, p, off)
 }
 
 func (f *osFile) Sync() error { return newdir.FlushFailure(f.File.Sync()) }
