@@ -176,6 +176,7 @@ def options() -> argparse.Namespace:
     p.add_argument("--work", type=Path, help="where checkpoints are made and removed (default the system's temporary directory); 50 GB for everything")
     p.add_argument("--rounds", type=int, default=0, help="default 5, for sizes but 8GB 3; quick 2 and 1")
     p.add_argument("--size", help="of the checkpoint that is converted and quantized: 500MB, 2GB")
+    p.add_argument("--other", action="store_true", help="keep the results as those of another machine, beside what there is")
     p.add_argument("--sizes", nargs="+", help="of those whose growth is measured")
     return p.parse_args()
 
@@ -197,7 +198,7 @@ def main() -> None:
             bench.skipped = []
             results[name] = about | {"groups": SECTIONS[name](bench), "skipped": bench.skipped}
             if o.what != "quick":
-                report.save(name, results[name])
+                report.save(name, results[name], report.OTHER if o.other else report.RESULTS)
     if o.what == "quick":
         print(report.text(results))
     else:

@@ -8,18 +8,19 @@ from statistics import median
 
 HERE = Path(__file__).resolve().parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
+OTHER = RESULTS / "other"  # of another machine than the rest
 BEGIN, END = "<!-- bench/report.py writes from here -->\n", "<!-- to here -->\n"
 PLAIN = "plain copy loop"
 TITLES = {"conversions": "FP8 to bfloat16", "quantizing": "Straight to 4 bits", "sizes": "Growth", "many": "Many tensors", "machine": "Kernels and disk: metalcast bench"}
 
 
-def save(name: str, result: dict) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+def save(name: str, result: dict, where: Path = RESULTS) -> None:
+    where.mkdir(exist_ok=True)
+    (where / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def load() -> dict:
-    return {name: json.loads(path.read_text()) for name in TITLES if (path := RESULTS / f"{name}.json").exists()}
+def load(where: Path = RESULTS) -> dict:
+    return {name: json.loads(path.read_text()) for name in TITLES if (path := where / f"{name}.json").exists()}
 
 
 def rows(group: dict) -> dict[str, dict]:
@@ -155,12 +156,12 @@ def goals(results: dict) -> list[str]:
     return ["| goal | | measured | met |", "|---|---|---|---|", *found]
 
 
-def text(results: dict) -> str:
-    lines = ["### Goals", "", *goals(results)]
+def text(results: dict, heading: str = "") -> str:
+    lines = [f"### {heading}Goals", "", *goals(results)]
     for name, title in TITLES.items():
         if not (result := results.get(name)):
             continue
-        lines += ["", f"### {title}"]
+        lines += ["", f"### {heading}{title}"]
         if name == "machine":
             lines += ["", *measured(result["groups"][0])]
         elif name == "sizes":
@@ -197,7 +198,9 @@ def write() -> None:
     page = DOCS / "performance.md"
     before, rest = page.read_text().split(BEGIN)
     _, after = rest.split(END)
-    page.write_text(before + BEGIN + "\n" + text(results) + "\n" + END + after)
+    other = load(OTHER)
+    more = "\n" + text(other, "Another machine: ") if other else ""
+    page.write_text(before + BEGIN + "\n" + text(results) + more + "\n" + END + after)
     if conversions := results.get("conversions"):
         (DOCS / "performance.svg").write_text(bars(conversions["groups"][0]))
 
