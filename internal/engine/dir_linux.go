@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,16 +43,18 @@ type pacer struct {
 }
 
 func (p *pacer) write(f *os.File, b []byte, off int64) (written int, err error) {
-	for {
-		n, err := f.WriteAt(b[:min(paceMost, len(b))], off)
+	for piece := range slices.Chunk(b, paceMost) {
+		n, err := f.WriteAt(piece, off)
 		written += n
 		if err == nil {
 			err = p.wrote(f, off, int64(n))
 		}
-		if b, off = b[n:], off+int64(n); err != nil || len(b) == 0 {
+		if err != nil {
 			return written, err
 		}
+		off += int64(n)
 	}
+	return written, nil
 }
 
 func (p *pacer) wrote(f *os.File, off, n int64) error {
