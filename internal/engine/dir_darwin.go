@@ -21,11 +21,3 @@ func preallocate(f *os.File, size int64) error {
 	_, _ = unix.FcntlInt(f.Fd(), unix.F_NOCACHE, 1)
 	return f.Truncate(size)
 }
-
-// pacer has nothing to do: uncached writes leave at once.
-type pacer struct{}
-
-func (*pacer) write(f *os.File, b []byte, off int64) (int, error) { return f.WriteAt(b, off) }
-
-// forget has nothing to do: uncached writes leave nothing behind.
-func forget(*os.File, int64) {}

@@ -59,7 +59,7 @@ func (OS) Mkdir(name string) error { return os.Mkdir(name, 0o755) }
 // MkdirAll implements FS.
 func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o755) }
 
-// Create implements FS. Large files are written past the cache, or paced, as the system needs it.
+// Create implements FS. Shards are written past the cache or paced, as the system needs it.
 func (OS) Create(name string, size int64) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
@@ -129,15 +129,15 @@ func (OS) Publish(partial, dst string, emptyDir bool) error {
 	return newdir.Publish(partial, dst, emptyDir)
 }
 
-// osFile paces what is written to it.
+// osFile writes as the system needs it.
 type osFile struct {
 	*os.File
-	size  int64
-	pacer pacer
+	size   int64
+	writer writer
 }
 
 func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
-	return f.pacer.write(f.File, p, off)
+	return f.writer.write(f.File, p, off)
 }
 
 func (f *osFile) Sync() error { return newdir.FlushFailure(f.File.Sync()) }

@@ -25,7 +25,8 @@ type place struct {
 // layOut orders the window's results as they lie in the output, so that neighbours leave in one write, and makes the jobs.
 func (b *scheduler) layOut(w *Window, scaleAt []int) (used int) {
 	places := make([]place, len(b.parts))
-	for _, g := range b.regions() {
+	regions := b.regions()
+	for k, g := range regions {
 		first := &b.parts[g.parts[0]]
 		p := &b.plan.Pieces[first.piece]
 		moved := p.Params.Op == 0
@@ -33,11 +34,14 @@ func (b *scheduler) layOut(w *Window, scaleAt []int) (used int) {
 		if !moved {
 			at, align = used, int(b.plan.Tensors[first.results[g.result].Target].DType.Size())
 		}
-		if k := len(w.Writes) - 1; first.segments == 1 && k >= 0 && at%align == 0 && w.Writes[k].follows(g.shard, g.off, at, moved) {
-			w.Writes[k].N += int(g.n)
+		if last := len(w.Writes) - 1; first.segments == 1 && last >= 0 && at%align == 0 && w.Writes[last].follows(g.shard, g.off, at, moved) {
+			w.Writes[last].N += int(g.n)
 		} else {
 			if !moved {
 				at = (used + align - 1) &^ (align - 1)
+				if b.runOf(regions[k:]) >= longRun {
+					at = used + int((g.off-int64(used))&(page-1))
+				}
 				used = at
 			}
 			segment := g.n / first.segments
@@ -58,6 +62,21 @@ func (b *scheduler) layOut(w *Window, scaleAt []int) (used int) {
 	}
 	b.makeJobs(w, scaleAt, places)
 	return used
+}
+
+// runOf is the bytes, up to longRun, that one write takes of the computed results which begin with the first of some regions, where that lies in Out as it does in
+// a page of its file.
+func (b *scheduler) runOf(regions []region) (n int64) {
+	for _, g := range regions {
+		x := &b.parts[g.parts[0]]
+		p := &b.plan.Pieces[x.piece]
+		if n >= longRun || p.Params.Op == 0 || x.segments > 1 || g.shard != regions[0].shard || g.off != regions[0].off+n ||
+			g.off%b.plan.Tensors[x.results[g.result].Target].DType.Size() != 0 {
+			break
+		}
+		n += g.n
+	}
+	return n
 }
 
 // stride is the elements from one row of a part's result to the next.

@@ -15,7 +15,8 @@ const (
 	minWindow  = 64 << 10
 	maxGap     = 256 << 10 // unused bytes that are read through rather than split a window
 	scaleGap   = 16 << 10  // the same for scales that are read apart
-	page       = 4 << 10   // the main read keeps its file offset's place in a page, so that aligned data stays aligned
+	page       = 4 << 10   // the main read and long runs of results keep their file offset's place in a page, so that aligned data stays aligned
+	longRun    = 512 << 10 // bytes of results that are written as one and go past the page cache
 )
 
 // Schedule is how a plan is cut into windows, in the source's order, and what a slot must hold for any of them. Windows are made as they are needed, for a
@@ -118,7 +119,7 @@ func NewSchedule(p *plan.Plan, memory int64) *Schedule {
 
 // NewScheduleAfter leaves out the pieces that an earlier run has done.
 func NewScheduleAfter(p *plan.Plan, memory int64, earlier Progress) *Schedule {
-	size := min(windowSize, ((memory/slots-fixed)*4/(5+4*growth(p)))&^(page-1))
+	size := min(windowSize, ((memory/slots-fixed)*1024/slotFor(p, 1024))&^(page-1))
 	if size < minWindow {
 		panic(fmt.Sprintf("engine: internal error: %d bytes for the windows, below MinMemory %d", memory, MinMemory(p)))
 	}
@@ -161,12 +162,18 @@ func (s *Schedule) skipDone(done pieceSet) {
 	}
 }
 
-// fixed is what a slot holds besides codes, scales and results: the main read's place in its page, and rounding.
+// fixed is what a slot holds besides: the main read's place in its page, and rounding.
 const fixed = 2 * page
 
 // MinMemory is the least memory, in bytes, that the ring of slots needs for a plan.
 func MinMemory(p *plan.Plan) int64 {
-	return slots * (fixed + minWindow*(5+4*growth(p))/4)
+	return slots * (fixed + slotFor(p, minWindow))
+}
+
+// slotFor is what a slot takes for some bytes of codes: them, a quarter in scales, results, and less than a page before each long run of results.
+func slotFor(p *plan.Plan, codes int64) int64 {
+	out := growth(p) * codes
+	return codes + codes/4 + out + out*page/longRun
 }
 
 // growth is the output bytes for each input byte, at most. (A quarter of the input's bytes in scales comes on top of the input.)

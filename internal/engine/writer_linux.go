@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"unsafe"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// forget drops a file from the page cache.
+func forget(f *os.File, size int64) { _ = unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_DONTNEED) }
+
+const (
+	block = page    // what O_DIRECT must begin at and be a multiple of, in the file and in memory: devices want 512 or 4096
+	chunk = 4 << 20 // bytes that one call writes, so that the device has several of them
+	depth = 8       // calls side by side
+)
+
+// writer writes to a shard. A long run goes past the page cache (O_DIRECT): copying it there and the upkeep of the pages cost more CPU time than all else
+// (docs/performance.md). The ends of the run that fill no block, and what lies in memory otherwise than in the file, are paced.
+type writer struct {
+	pacer   pacer
+	refused bool // the file system has no O_DIRECT, or wants larger blocks
+}
+
+func (w *writer) write(f *os.File, b []byte, off int64) (int, error) {
+	if w.refused || len(b) < longRun || (int64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))-off)&(block-1) != 0 {
+		return w.pacer.write(f, b, off)
+	}
+	first := int(-off & (block - 1))
+	last := first + (len(b)-first)&^(block-1)
+	if n, err := w.pacer.write(f, b[:first], off); err != nil {
+		return n, err
+	}
+	err := writeDirect(f, b[first:last], off+int64(first))
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		w.refused = true
+		last, err = first, nil
+	}
+	if err != nil {
+		return first, err
+	}
+	n, err := w.pacer.write(f, b[last:], off+int64(last))
+	return last + n, err
+}
+
+// writeDirect writes whole blocks, several pieces at once.
+func writeDirect(f *os.File, b []byte, off int64) (err error) {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags|unix.O_DIRECT); err != nil {
+		return err
+	}
+	defer func() {
+		_, back := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
+		err = errors.Join(err, back)
+	}()
+	var g errgroup.Group
+	g.SetLimit(depth)
+	for piece := range slices.Chunk(b, chunk) {
+		at := off
+		g.Go(func() error {
+			_, err := f.WriteAt(piece, at)
+			return err
+		})
+		off += int64(len(piece))
+	}
+	return g.Wait()
+}
+
+// Pacing: what is large is written in pieces. Writeback of each starts at once, while the next is copied, and past a bound the oldest is awaited and dropped from the
+// page cache. An unpaced writer fills memory with dirty pages and is then throttled: three times slower on large models (docs/performance.md).
+const (
+	paceLeast  = 64 << 10 // smaller pieces are left to the system
+	paceFlight = 64 << 20 // bytes in flight for each shard
+)
+
+type span struct{ off, n int64 }
+
+// pacer keeps a shard's pieces whose writeback has started, oldest first.
+type pacer struct {
+	queue  []span
+	flight int64
+}
+
+func (p *pacer) write(f *os.File, b []byte, off int64) (written int, err error) {
+	for piece := range slices.Chunk(b, chunk) {
+		n, err := f.WriteAt(piece, off)
+		written += n
+		if err == nil {
+			err = p.wrote(f, off, int64(n))
+		}
+		if err != nil {
+			return written, err
+		}
+		off += int64(n)
+	}
+	return written, nil
+}
+
+func (p *pacer) wrote(f *os.File, off, n int64) error {
+	if n < paceLeast {
+		return nil
+	}
+	fd := int(f.Fd())
+	if err := syncRange(fd, span{off, n}, unix.SYNC_FILE_RANGE_WRITE); err != nil {
+		return err
+	}
+	p.queue = append(p.queue, span{off, n})
+	p.flight += n
+	for p.flight > paceFlight {
+		s := p.queue[0]
+		p.queue = append(p.queue[:0], p.queue[1:]...)
+		p.flight -= s.n
+		if err := syncRange(fd, s, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER); err != nil {
+			return err
+		}
+		_ = unix.Fadvise(fd, s.off, s.n, unix.FADV_DONTNEED) // advice
+	}
+	return nil
+}
+
+func syncRange(fd int, s span, flags int) error {
+	for {
+		err := unix.SyncFileRange(fd, s.off, s.n, flags)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ESPIPE) || errors.Is(err, unix.EINVAL):
+			return nil // pacing is not to be had here
+		}
+		return err
+	}
+}
