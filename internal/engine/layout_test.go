@@ -35,19 +35,20 @@ func apart(matrices int, rows, cols int64) *geometry {
 
 // What goes past the page cache must lie in memory as it does in a page of its file. The room that takes is within the limit, also where windows are full to the last byte.
 func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
+	const long = 512 << 10 // longRun would take more tracing
 	for _, tt := range []struct {
 		rows, window int64 // matrices in a window
-		long         bool
+		runs         bool
 	}{
-		{270, 4, true}, // 270 x 1024 x 2 bytes: a little more than longRun
+		{270, 4, true}, // 270 x 1024 x 2 bytes: a little more than long
 		{270, 2, true},
 		{50, 20, false},
 	} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
 			matrices := int(slots * tt.window)
 			g := apart(matrices, tt.rows, 1024)
-			s := NewSchedule(g.plan, slots*(fixed+slotFor(g.plan, tt.window*tt.rows*1024)))
-			long, most := 0, 0
+			s := newSchedule(g.plan, slots*(fixed+slotFor(g.plan, tt.window*tt.rows*1024, long)), Progress{}, long)
+			runs, most := 0, 0
 			for w := range s.Windows() {
 				computed := 0
 				for _, x := range w.Writes {
@@ -55,18 +56,18 @@ func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
 						continue
 					}
 					computed++
-					if x.N >= longRun {
-						long++
+					if x.N >= long {
+						runs++
 						assert.Zero(t, (x.Off-int64(x.Buf))%page, "offset %d is at %d", x.Off, x.Buf)
 					}
 				}
 				most = max(most, computed)
 			}
 			assert.EqualValues(t, tt.window, most, "the windows are full")
-			if tt.long {
-				assert.Equal(t, matrices, long)
+			if tt.runs {
+				assert.Equal(t, matrices, runs)
 			} else {
-				assert.Zero(t, long)
+				assert.Zero(t, runs)
 			}
 			tr, err := newTracer(g.plan)
 			require.NoError(t, err)
