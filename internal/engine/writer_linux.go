@@ -3,8 +3,8 @@ package engine
 import (
 	"errors"
 	"os"
+	"reflect"
 	"slices"
-	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -27,7 +27,7 @@ type writer struct {
 }
 
 func (w *writer) write(f *os.File, b []byte, off int64) (int, error) {
-	if w.refused || len(b) < longRun || (int64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))-off)&(block-1) != 0 {
+	if w.refused || len(b) < longRun || (int64(reflect.ValueOf(b).Pointer())-off)&(block-1) != 0 {
 		return w.pacer.write(f, b, off)
 	}
 	first := int(-off & (block - 1))
