@@ -14,16 +14,6 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// pages counts a file's pages in the cache, -1 where the system does not tell.
-func pages(t *testing.T, f *os.File) int {
-	t.Helper()
-	var s unix.Cachestat_t
-	if err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{}, &s, 0); err != nil {
-		return -1
-	}
-	return int(s.Cache)
-}
-
 func TestReadingLeavesTheCacheAsItWas(t *testing.T) {
 	c := &Checkpoint{Files: map[string]string{"config.json": `{"model_type":"x"}`}, Shards: map[string][]Tensor{
 		"model.safetensors": {{Name: "a", DType: "U8", Shape: []int{8 << 20}}}}}
@@ -34,8 +24,8 @@ func TestReadingLeavesTheCacheAsItWas(t *testing.T) {
 	require.NoError(t, f.Sync())
 	evict := func() { require.NoError(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)) }
 	evict()
-	if n := pages(t, f); n < 0 || n > 100 {
-		needtest.Skip(t, "cachestat", "this system does not tell what is cached, or caches all of this directory")
+	if needtest.CachedPages(t, f, 0, 0) > 100 {
+		needtest.Skip(t, "cachestat", "this system caches all of this directory")
 	}
 	v, err := checkpoint.Open(t.Context(), dir)
 	require.NoError(t, err)
@@ -51,9 +41,9 @@ func TestReadingLeavesTheCacheAsItWas(t *testing.T) {
 	}
 	evict()
 	read()
-	assert.Less(t, pages(t, f), 8<<20/os.Getpagesize()/4, "what was not cached is not afterwards")
+	assert.Less(t, needtest.CachedPages(t, f, 0, 0), 8<<20/os.Getpagesize()/4, "what was not cached is not afterwards")
 	_, err = os.ReadFile(filepath.Join(dir, "model.safetensors"))
 	require.NoError(t, err)
 	read()
-	assert.Greater(t, pages(t, f), 8<<20/os.Getpagesize()*3/4, "what was cached still is")
+	assert.Greater(t, needtest.CachedPages(t, f, 0, 0), 8<<20/os.Getpagesize()*3/4, "what was cached still is")
 }

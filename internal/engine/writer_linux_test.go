@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -45,9 +44,9 @@ func TestWriterWritesLongRunsPastTheCache(t *testing.T) {
 			assert.Equal(t, tt.refused, w.refused)
 			if tt.direct {
 				first := (tt.off + block - 1) &^ (block - 1)
-				assert.Zero(t, cachedPages(t, f, first, (tt.off+tt.n)&^(block-1)-first), "whole blocks are not in the page cache")
+				assert.Zero(t, needtest.CachedPages(t, f, first, (tt.off+tt.n)&^(block-1)-first), "whole blocks are not in the page cache")
 			} else {
-				assert.Positive(t, cachedPages(t, f, 0, size))
+				assert.Positive(t, needtest.CachedPages(t, f, 0, size))
 			}
 			want := make([]byte, size)
 			copy(want[tt.off:], mem[tt.at:tt.at+tt.n])
@@ -91,18 +90,16 @@ func create(t *testing.T, size int) (*os.File, int) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() })
 	require.NoError(t, preallocate(f, int64(size)))
-	var st unix.Statx_t
-	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st); err != nil || st.Dio_offset_align == 0 || st.Dio_offset_align > block {
-		needtest.Skip(t, "directio", "the temporary directory's file system has no direct writes: %s", fmt.Sprint(err, st.Dio_offset_align))
+	d, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_DIRECT, 0)
+	if err == nil {
+		mem, mapErr := unix.Mmap(-1, 0, block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		require.NoError(t, mapErr)
+		_, err = d.WriteAt(mem, 0)
+		require.NoError(t, unix.Munmap(mem))
+		require.NoError(t, d.Close())
+	}
+	if err != nil || needtest.CachedPages(t, f, 0, block) > 0 {
+		needtest.Skip(t, "directio", "the temporary directory's file system has no writes past the page cache: %v", err)
 	}
 	return f, size
-}
-
-func cachedPages(t *testing.T, f *os.File, off, n int) int {
-	t.Helper()
-	var s unix.Cachestat_t
-	if err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &s, 0); err != nil {
-		needtest.Skip(t, "directio", "the system does not tell what the page cache has: %v", err)
-	}
-	return int(s.Cache)
 }
