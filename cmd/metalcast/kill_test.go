@@ -130,8 +130,7 @@ func TestSmallDisk(t *testing.T) {
 	errs.Reset()
 	for tries := 0; ; tries++ { // until the interrupt comes when something is done
 		require.Less(t, tries, 20)
-		code, messages := signalled(t, os.Interrupt, dst, "metalcast", "convert", src, dst, "--max-memory", "40MiB", "--checkpoint-every", "2MB", "--device", "cpu")
-		require.Equal(t, exitInterrupted, code, messages)
+		interrupted(t, os.Interrupt, dst, "metalcast", "convert", src, dst, "--max-memory", "40MiB", "--checkpoint-every", "2MB", "--device", "cpu")
 		if _, err := os.Stat(dst + ".partial"); err == nil {
 			break
 		}
