@@ -14,6 +14,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/mlxquant"
 	"github.com/metalcast/metalcast/internal/plan"
@@ -82,8 +83,17 @@ func (m *meter) memory() int64 {
 	return int64(len(m.rooms))*roomMemory + int64(len(m.quantized.Tensors))*tensorMemory
 }
 
-// WriteAt measures a run, which may span tensors.
-func (m *meter) WriteAt(shard int, p []byte, off int64) error {
+// Write measures extents, each of which may span tensors.
+func (m *meter) Write(extents []engine.Extent) error {
+	for _, x := range extents {
+		if err := m.extent(x.Shard, x.Data, x.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *meter) extent(shard int, p []byte, off int64) error {
 	list := m.plan.Tensors
 	i := sort.Search(len(list), func(i int) bool {
 		return list[i].Shard > shard || list[i].Shard == shard && list[i].Offset+list[i].Size > off

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
@@ -42,10 +43,10 @@ func TestMeterTakesRunsOfAnyCut(t *testing.T) {
 			require.NoError(t, err)
 			m.disk, err = v.OpenSource()
 			require.NoError(t, err)
-			var runs [][2]int
+			var runs []engine.Extent
 			for at := len(p.Shards[0].Header); at < len(data); {
 				n := min(4*(1+rng.IntN(longest)), len(data)-at)
-				runs = append(runs, [2]int{at, n})
+				runs = append(runs, engine.Extent{Off: int64(at), Data: data[at : at+n]})
 				at += n
 			}
 			if longest == 7 { // near each other, as a slow disk would have it; else anyhow
@@ -57,7 +58,7 @@ func TestMeterTakesRunsOfAnyCut(t *testing.T) {
 			}
 			most := 0
 			for _, x := range runs {
-				require.NoError(t, m.WriteAt(0, data[x[0]:x[0]+x[1]], int64(x[0])))
+				require.NoError(t, m.Write([]engine.Extent{x}))
 				open := 0
 				for _, q := range m.tensors {
 					if q != nil {

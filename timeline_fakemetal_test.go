@@ -47,8 +47,8 @@ type timeline struct {
 	ended [stages]int
 	at    [stages][2][]time.Time // when each window began and ended
 	slots []*watchedSlot
-	read  int // reads and writes that are done
-	wrote int
+	read  int // reads that are done
+	wrote int // windows
 }
 
 type watchedSlot struct {
@@ -149,20 +149,20 @@ func (x *timeline) settles(t *testing.T, what string, began, ended [stages]int) 
 	}
 }
 
-// place tells which window the n-th of all reads or writes belongs to, of which each window has count, and whether it is that window's first or last.
-func (x *timeline) place(n int, count func(*engine.Window) int) (window int, first, last bool) {
-	for n >= count(x.windows[window]) {
-		n -= count(x.windows[window])
+// place tells which window the n-th of all reads belongs to, and whether it is that window's first or last.
+func (x *timeline) place(n int) (window int, first, last bool) {
+	for n >= len(x.windows[window].Reads) {
+		n -= len(x.windows[window].Reads)
 		window++
 	}
-	return window, n == 0, n == count(x.windows[window])-1
+	return window, n == 0, n == len(x.windows[window].Reads)-1
 }
 
 type watchedSource struct{ *timeline }
 
 // ReadAt knows the window, for one goroutine reads them in order, and the slot by the memory it is given.
 func (x watchedSource) ReadAt(shard int, p []byte, off int64) error {
-	window, first, last := x.place(x.read, func(w *engine.Window) int { return len(w.Reads) })
+	window, first, last := x.place(x.read)
 	x.read++
 	if first {
 		x.begin(reading, window)
@@ -184,15 +184,10 @@ func (x watchedSource) ReadAt(shard int, p []byte, off int64) error {
 
 type watchedSink struct{ *timeline }
 
-func (x watchedSink) WriteAt(int, []byte, int64) error {
-	window, first, last := x.place(x.wrote, func(w *engine.Window) int { return len(w.Writes) })
+func (x watchedSink) Write([]engine.Extent) error {
+	x.begin(writing, x.wrote)
+	x.end(writing, x.wrote)
 	x.wrote++
-	if first {
-		x.begin(writing, window)
-	}
-	if last {
-		x.end(writing, window)
-	}
 	return nil
 }
 

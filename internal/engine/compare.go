@@ -18,8 +18,8 @@ type ReaderAt interface {
 // Discard is the Sink that keeps nothing.
 type Discard struct{}
 
-// WriteAt does nothing.
-func (Discard) WriteAt(int, []byte, int64) error { return nil }
+// Write does nothing.
+func (Discard) Write([]Extent) error { return nil }
 
 // Comparer is the Sink that writes nothing and compares: what is on disk against what was computed again.
 type Comparer struct {
@@ -72,8 +72,17 @@ func (m *Mismatch) Err() error {
 		"is 0x%02x on disk, computed again it is 0x%02x", m.Got, m.Want)
 }
 
-// WriteAt compares p with what the disk holds.
-func (c *Comparer) WriteAt(shard int, p []byte, off int64) error {
+// Write compares the extents with what the disk holds.
+func (c *Comparer) Write(extents []Extent) error {
+	for _, x := range extents {
+		if err := c.compare(x.Shard, x.Data, x.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Comparer) compare(shard int, p []byte, off int64) error {
 	if len(c.buf) == 0 {
 		c.buf = make([]byte, 1<<20)
 	}

@@ -33,7 +33,7 @@ func TestDirAppearsWholeByOneRename(t *testing.T) {
 		st, err := os.Stat(shard)
 		require.NoError(t, err)
 		assert.EqualValues(t, 116, st.Size(), "the real size at once")
-		require.NoError(t, d.WriteAt(0, []byte(strings.Repeat("x", 100)), 16))
+		require.NoError(t, d.Write([]engine.Extent{{Off: 16, Data: []byte(strings.Repeat("x", 100))}}))
 		b, err := os.ReadFile(shard)
 		require.NoError(t, err)
 		assert.Equal(t, make([]byte, 8), b[:8], "no length before the data is synced")
@@ -53,23 +53,28 @@ func TestDirAppearsWholeByOneRename(t *testing.T) {
 	}
 }
 
-// What is long is written in pieces.
-func TestDirWritesLongRuns(t *testing.T) {
+// Extents of several shards come at once, long ones are written in pieces.
+func TestDirWritesExtents(t *testing.T) {
 	data := make([]byte, 9<<20+5)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
-	p := &plan.Plan{Shards: []plan.Shard{{Name: "model.safetensors", Header: []byte("12345678{header}"), Size: 16 + int64(len(data))}}}
+	p := &plan.Plan{}
+	for _, name := range []string{"a.safetensors", "b.safetensors"} {
+		p.Shards = append(p.Shards, plan.Shard{Name: name, Header: []byte("12345678{header}"), Size: 16 + int64(len(data))})
+	}
 	dst := filepath.Join(t.TempDir(), "dst")
 	d, err := engine.CreateDir(dst, p, engine.DirOptions{})
 	require.NoError(t, err)
-	const half = 3 << 20
-	require.NoError(t, d.WriteAt(0, data[half:], 16+half))
-	require.NoError(t, d.WriteAt(0, data[:half], 16))
-	require.NoError(t, d.WriteAt(0, nil, 16))
+	const third = 3 << 20
+	require.NoError(t, d.Write(nil))
+	require.NoError(t, d.Write([]engine.Extent{{0, 16 + third, data[third:]}, {0, 16, data[:third]}, {0, 16, nil}, {1, 16, data[:third]}}))
+	require.NoError(t, d.Write([]engine.Extent{{1, 16 + third, data[third:]}}))
 	require.NoError(t, d.Seal(t.Context()))
 	require.NoError(t, d.Commit())
-	b, err := os.ReadFile(filepath.Join(dst, "model.safetensors"))
-	require.NoError(t, err)
-	assert.True(t, bytes.Equal(append([]byte("12345678{header}"), data...), b))
+	for _, s := range p.Shards {
+		b, err := os.ReadFile(filepath.Join(dst, s.Name))
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(append([]byte("12345678{header}"), data...), b), s.Name)
+	}
 }
 
 func TestDirAbortLeavesNothing(t *testing.T) {

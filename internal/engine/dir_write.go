@@ -11,12 +11,19 @@ import (
 	"github.com/metalcast/metalcast/internal/newdir"
 )
 
-// WriteAt writes p to a shard at off.
-func (d *Dir) WriteAt(shard int, p []byte, off int64) error {
-	d.touched[shard] = true
-	d.unsafe += int64(len(p))
-	if _, err := d.files[shard].WriteAt(p, off); err != nil {
-		return d.explain(d.plan.Shards[shard].Name, err)
+// Write implements Sink.
+func (d *Dir) Write(extents []Extent) error {
+	for len(extents) > 0 {
+		shard, n := extents[0].Shard, 0
+		for n < len(extents) && extents[n].Shard == shard {
+			d.unsafe += int64(len(extents[n].Data))
+			n++
+		}
+		d.touched[shard] = true
+		if err := d.files[shard].Write(extents[:n]); err != nil {
+			return d.explain(d.plan.Shards[shard].Name, err)
+		}
+		extents = extents[n:]
 	}
 	return nil
 }

@@ -27,9 +27,17 @@ type Forgetter interface {
 	Forget(shard int, off, n int64)
 }
 
-// Sink takes the bytes of output shards. WriteAt is called by one goroutine, each byte of a shard's data once, in no particular order.
+// Extent is bytes that lie together in an output shard.
+type Extent struct {
+	Shard int
+	Off   int64
+	Data  []byte
+}
+
+// Sink takes the bytes of output shards. Write is called by one goroutine with all extents of a window, a shard's next to each other; each byte of a shard's data comes
+// once, in no particular order. Data is the engine's again when Write returns.
 type Sink interface {
-	WriteAt(shard int, p []byte, off int64) error
+	Write(extents []Extent) error
 }
 
 // Keeper is a Sink that keeps account of what is written.
@@ -214,7 +222,8 @@ type runner struct {
 	keeper Keeper    // nil: dst is none
 	forget Forgetter // nil: src is none
 
-	result Result // Read by the reader, the rest by the writer
+	result  Result   // Read by the reader, the rest by the writer
+	extents []Extent // the writer's
 }
 
 // forgetLeast is the least read that is worth a word to the system.
@@ -286,15 +295,17 @@ func (g *Groups) count(s *slot) {
 
 func (r *runner) write(s *slot) error {
 	w := s.window
+	r.extents = r.extents[:0]
 	for _, x := range w.Writes {
 		from := s.mem.Out()
 		if x.Moved {
 			from = s.mem.In()
 		}
-		if err := r.dst.WriteAt(x.Shard, from[x.Buf:x.Buf+x.N], x.Off); err != nil {
-			return err
-		}
+		r.extents = append(r.extents, Extent{x.Shard, x.Off, from[x.Buf : x.Buf+x.N]})
 		r.result.Written += int64(x.N)
+	}
+	if err := r.dst.Write(r.extents); err != nil {
+		return err
 	}
 	if r.keeper != nil {
 		if err := r.keeper.Done(w.Completes, &r.result); err != nil {

@@ -142,13 +142,15 @@ func newDisk(p *plan.Plan) *disk {
 	return d
 }
 
-func (d *disk) WriteAt(shard int, p []byte, off int64) error {
+func (d *disk) Write(extents []engine.Extent) error {
 	if d.fail != nil {
 		return d.fail
 	}
-	copy(d.shards[shard][off:off+int64(len(p))], p)
-	for i := range p {
-		d.times[shard][int(off)+i]++
+	for _, x := range extents {
+		copy(d.shards[x.Shard][x.Off:x.Off+int64(len(x.Data))], x.Data)
+		for i := range x.Data {
+			d.times[x.Shard][int(x.Off)+i]++
+		}
 	}
 	return nil
 }

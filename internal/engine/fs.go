@@ -39,6 +39,8 @@ type FS interface {
 type File interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
+	// Write writes extents, all of this file, in any order or side by side.
+	Write(extents []Extent) error
 	Sync() error
 	// Forget drops the file from the system's cache, so that reading it reads the disk.
 	Forget()
@@ -59,7 +61,7 @@ func (OS) Mkdir(name string) error { return os.Mkdir(name, 0o755) }
 // MkdirAll implements FS.
 func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o755) }
 
-// Create implements FS. Shards are written past the cache or paced, as the system needs it.
+// Create implements FS.
 func (OS) Create(name string, size int64) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
@@ -129,16 +131,14 @@ func (OS) Publish(partial, dst string, emptyDir bool) error {
 	return newdir.Publish(partial, dst, emptyDir)
 }
 
-// osFile writes as the system needs it.
+// osFile writes extents past the cache or paced, as the system needs it.
 type osFile struct {
 	*os.File
 	size   int64
 	writer writer
 }
 
-func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
-	return f.writer.write(f.File, p, off)
-}
+func (f *osFile) Write(extents []Extent) error { return f.writer.write(f.File, extents) }
 
 func (f *osFile) Sync() error { return newdir.FlushFailure(f.File.Sync()) }
 

@@ -35,19 +35,18 @@ func apart(matrices int, rows, cols int64) *geometry {
 
 // What goes past the page cache must lie in memory as it does in a page of its file. The room that takes is within the limit, also where windows are full to the last byte.
 func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
-	const long = 512 << 10 // longRun would take more tracing
 	for _, tt := range []struct {
 		rows, window int64 // matrices in a window
 		runs         bool
 	}{
-		{270, 4, true}, // 270 x 1024 x 2 bytes: a little more than long
+		{270, 4, true}, // 270 x 1024 x 2 bytes: a little more than longRun
 		{270, 2, true},
 		{50, 20, false},
 	} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
 			matrices := int(slots * tt.window)
 			g := apart(matrices, tt.rows, 1024)
-			s := newSchedule(g.plan, slots*(fixed+slotFor(g.plan, tt.window*tt.rows*1024, long)), Progress{}, long)
+			s := NewSchedule(g.plan, slots*(fixed+slotFor(g.plan, tt.window*tt.rows*1024)))
 			runs, most := 0, 0
 			for w := range s.Windows() {
 				computed := 0
@@ -56,7 +55,7 @@ func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
 						continue
 					}
 					computed++
-					if x.N >= long {
+					if x.N >= longRun {
 						runs++
 						assert.Zero(t, (x.Off-int64(x.Buf))%page, "offset %d is at %d", x.Off, x.Buf)
 					}

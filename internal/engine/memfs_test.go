@@ -260,6 +260,15 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), err
 }
 
+func (f *memFile) Write(extents []engine.Extent) error {
+	for _, x := range extents {
+		if _, err := f.WriteAt(x.Data, x.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (f *memFile) Sync() error {
 	if err := f.m.op(); err != nil {
 		return err

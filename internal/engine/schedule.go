@@ -16,7 +16,7 @@ const (
 	maxGap     = 256 << 10 // unused bytes that are read through rather than split a window
 	scaleGap   = 16 << 10  // the same for scales that are read apart
 	page       = 4 << 10   // the main read and long runs of results keep their file offset's place in a page, so that aligned data stays aligned
-	longRun    = 16 << 20  // bytes of results that are written as one and go past the page cache: enough that the device has several pieces of them at once
+	longRun    = 512 << 10 // bytes of results that are written as one and go past the page cache
 )
 
 // Schedule is how a plan is cut into windows, in the source's order, and what a slot must hold for any of them. Windows are made as they are needed, for a
@@ -31,7 +31,6 @@ type Schedule struct {
 
 	plan   *plan.Plan
 	size   int64 // bytes of codes in a window, at most
-	long   int64 // longRun
 	beside map[line][]int32
 	skip   pieceSet
 	part   float64 // of the windows that are left; 0: all
@@ -65,7 +64,7 @@ func (s *Schedule) Windows() iter.Seq[*Window] {
 				return every(w)
 			}
 		}
-		b := scheduler{plan: s.plan, size: s.size, long: s.long, beside: s.beside, yield: yield}
+		b := scheduler{plan: s.plan, size: s.size, beside: s.beside, yield: yield}
 		for i := range s.plan.Pieces {
 			if s.skip.has(int32(i)) {
 				continue
@@ -120,16 +119,12 @@ func NewSchedule(p *plan.Plan, memory int64) *Schedule {
 
 // NewScheduleAfter leaves out the pieces that an earlier run has done.
 func NewScheduleAfter(p *plan.Plan, memory int64, earlier Progress) *Schedule {
-	return newSchedule(p, memory, earlier, longRun)
-}
-
-func newSchedule(p *plan.Plan, memory int64, earlier Progress, long int64) *Schedule {
 	const unit = 1 << 20
-	size := min(windowSize, ((memory/slots-fixed)*unit/slotFor(p, unit, long))&^(page-1))
+	size := min(windowSize, ((memory/slots-fixed)*unit/slotFor(p, unit))&^(page-1))
 	if size < minWindow {
 		panic(fmt.Sprintf("engine: internal error: %d bytes for the windows, below MinMemory %d", memory, MinMemory(p)))
 	}
-	s := &Schedule{Slots: slots, plan: p, size: size, long: long, beside: piecesBeside(p)}
+	s := &Schedule{Slots: slots, plan: p, size: size, beside: piecesBeside(p)}
 	if len(earlier.Done) > 0 {
 		done, ok := setOf(len(p.Pieces), earlier.Done)
 		if !ok {
@@ -173,13 +168,13 @@ const fixed = 2 * page
 
 // MinMemory is the least memory, in bytes, that the ring of slots needs for a plan.
 func MinMemory(p *plan.Plan) int64 {
-	return slots * (fixed + slotFor(p, minWindow, longRun))
+	return slots * (fixed + slotFor(p, minWindow))
 }
 
 // slotFor is what a slot takes for some bytes of codes: them, a quarter in scales, results, and less than a page before each long run of results.
-func slotFor(p *plan.Plan, codes, long int64) int64 {
+func slotFor(p *plan.Plan, codes int64) int64 {
 	out := growth(p) * codes
-	return codes + codes/4 + out + out*page/long
+	return codes + codes/4 + out + out*page/longRun
 }
 
 // growth is the output bytes for each input byte, at most. (A quarter of the input's bytes in scales comes on top of the input.)

@@ -11,7 +11,6 @@ import (
 type scheduler struct {
 	plan    *plan.Plan
 	size    int64 // bytes of codes in a window
-	long    int64 // bytes of results that go past the page cache
 	beside  map[line][]int32
 	yield   func(*Window) bool
 	stopped bool

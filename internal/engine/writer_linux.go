@@ -19,36 +19,48 @@ const (
 	depth = 8       // calls side by side
 )
 
-// writer writes to a shard. A long run goes past the page cache (O_DIRECT): copying it there and the upkeep of the pages cost more CPU time than all else
-// (docs/performance.md). The ends of the run that fill no block, and what lies in memory otherwise than in the file, are paced.
+// writer writes to a shard. Long extents go past the page cache (O_DIRECT): copying them there and the upkeep of the pages cost more CPU time than all else
+// (docs/performance.md). Their ends that fill no block, and what lies in memory otherwise than in the file, are paced.
 type writer struct {
 	pacer   pacer
 	refused bool // the file system has no O_DIRECT, or wants larger blocks
 }
 
-func (w *writer) write(f *os.File, b []byte, off int64) (int, error) {
-	if w.refused || len(b) < longRun || (int64(reflect.ValueOf(b).Pointer())-off)&(block-1) != 0 {
-		return w.pacer.write(f, b, off)
+func (w *writer) write(f *os.File, extents []Extent) error {
+	var direct []Extent
+	for _, x := range extents {
+		first, last := len(x.Data), len(x.Data) // of the blocks among it
+		if !w.refused && len(x.Data) >= longRun && (int64(reflect.ValueOf(x.Data).Pointer())-x.Off)&(block-1) == 0 {
+			first = int(-x.Off & (block - 1))
+			last = first + (len(x.Data)-first)&^(block-1)
+			direct = append(direct, Extent{x.Shard, x.Off + int64(first), x.Data[first:last]})
+		}
+		// A write to the cache waits for those past it; so it comes before.
+		if err := w.pacer.write(f, x.Data[:first], x.Off); err != nil {
+			return err
+		}
+		if err := w.pacer.write(f, x.Data[last:], x.Off+int64(last)); err != nil {
+			return err
+		}
 	}
-	first := int(-off & (block - 1))
-	last := first + (len(b)-first)&^(block-1)
-	if n, err := w.pacer.write(f, b[:first], off); err != nil {
-		return n, err
+	if direct == nil {
+		return nil
 	}
-	err := writeDirect(f, b[first:last], off+int64(first))
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		w.refused = true
-		last, err = first, nil
+	err := writeDirect(f, direct)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
 	}
-	if err != nil {
-		return first, err
+	w.refused = true
+	for _, x := range direct {
+		if err := w.pacer.write(f, x.Data, x.Off); err != nil {
+			return err
+		}
 	}
-	n, err := w.pacer.write(f, b[last:], off+int64(last))
-	return last + n, err
+	return nil
 }
 
 // writeDirect writes whole blocks, several pieces at once.
-func writeDirect(f *os.File, b []byte, off int64) (err error) {
+func writeDirect(f *os.File, extents []Extent) (err error) {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
 		return err
@@ -62,13 +74,16 @@ func writeDirect(f *os.File, b []byte, off int64) (err error) {
 	}()
 	var g errgroup.Group
 	g.SetLimit(depth)
-	for piece := range slices.Chunk(b, chunk) {
-		at := off
-		g.Go(func() error {
-			_, err := f.WriteAt(piece, at)
-			return err
-		})
-		off += int64(len(piece))
+	for _, x := range extents {
+		off := x.Off
+		for piece := range slices.Chunk(x.Data, chunk) {
+			at := off
+			g.Go(func() error {
+				_, err := f.WriteAt(piece, at)
+				return err
+			})
+			off += int64(len(piece))
+		}
 	}
 	return g.Wait()
 }
@@ -88,19 +103,17 @@ type pacer struct {
 	flight int64
 }
 
-func (p *pacer) write(f *os.File, b []byte, off int64) (written int, err error) {
+func (p *pacer) write(f *os.File, b []byte, off int64) error {
 	for piece := range slices.Chunk(b, chunk) {
-		n, err := f.WriteAt(piece, off)
-		written += n
-		if err == nil {
-			err = p.wrote(f, off, int64(n))
+		if _, err := f.WriteAt(piece, off); err != nil {
+			return err
 		}
-		if err != nil {
-			return written, err
+		if err := p.wrote(f, off, int64(len(piece))); err != nil {
+			return err
 		}
-		off += int64(n)
+		off += int64(len(piece))
 	}
-	return written, nil
+	return nil
 }
 
 func (p *pacer) wrote(f *os.File, off, n int64) error {

@@ -14,48 +14,60 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// A long run goes past the page cache, however its ends lie, unless it lies in memory otherwise than in the file or the file system refuses; its bytes are the same.
+// Long extents go past the page cache, however their ends lie, unless they lie in memory otherwise than in the file or the file system refuses; the bytes are the same.
 func TestWriterWritesLongRunsPastTheCache(t *testing.T) {
-	mem, err := unix.Mmap(-1, 0, longRun+chunk+block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	const size = 4*longRun + 2*chunk
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, unix.Munmap(mem)) }()
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(mem)
-	for _, tt := range []struct {
-		name    string
+	type extent struct {
 		at, off int // in memory and in the file
 		n       int
-		refused bool
 		direct  bool
+	}
+	for _, tt := range []struct {
+		name    string
+		refused bool
+		extents []extent
 	}{
-		{"blocks", 0, 8192, longRun + chunk, false, true},
-		{"a block more", 0, 0, longRun + block, false, true},
-		{"odd ends", 16, 4096 + 16, longRun + 5, false, true},
-		{"the least", 4095, 4095, longRun, false, true},
-		{"short", 0, 0, longRun - 1, false, false},
-		{"lies otherwise in memory", 8, 4096 + 16, longRun, false, false},
-		{"refused", 16, 4096 + 16, longRun, true, false},
+		{"blocks", false, []extent{{0, 8192, longRun + chunk, true}}},
+		{"a block more", false, []extent{{0, 0, longRun + block, true}}},
+		{"odd ends", false, []extent{{16, 4096 + 16, longRun + 5, true}}},
+		{"the least", false, []extent{{4095, 4095, longRun, true}}},
+		{"short", false, []extent{{0, 0, longRun - 1, false}}},
+		{"lies otherwise in memory", false, []extent{{8, 4096 + 16, longRun, false}}},
+		{"refused", true, []extent{{16, 4096 + 16, longRun, false}}},
+		{"several", false, []extent{
+			{16, 4096 + 16, longRun + 5, true}, {2 * longRun, 3*longRun + 77, 1000, false}, {3 * longRun, 2 * longRun, longRun, true},
+		}},
+		{"several, refused", true, []extent{{16, 4096 + 16, longRun + 5, false}, {3 * longRun, 2 * longRun, longRun, false}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f, size := create(t, longRun+2*chunk)
-			w := writer{refused: tt.refused}
-			n, err := w.write(f, mem[tt.at:tt.at+tt.n], int64(tt.off))
-			require.NoError(t, err)
-			assert.Equal(t, tt.n, n)
-			assert.Equal(t, tt.refused, w.refused)
-			if tt.direct {
-				first := (tt.off + block - 1) &^ (block - 1)
-				assert.Zero(t, needtest.CachedPages(t, f, first, (tt.off+tt.n)&^(block-1)-first), "whole blocks are not in the page cache")
-			} else {
-				assert.Positive(t, needtest.CachedPages(t, f, 0, size))
-			}
+			f := create(t, size)
 			want := make([]byte, size)
-			copy(want[tt.off:], mem[tt.at:tt.at+tt.n])
+			var extents []Extent
+			for _, x := range tt.extents {
+				extents = append(extents, Extent{Off: int64(x.off), Data: mem[x.at : x.at+x.n]})
+				copy(want[x.off:], mem[x.at:x.at+x.n])
+			}
+			w := writer{refused: tt.refused}
+			require.NoError(t, w.write(f, extents))
+			assert.Equal(t, tt.refused, w.refused)
+			for _, x := range tt.extents {
+				first := (x.off + block - 1) &^ (block - 1)
+				whole := max((x.off+x.n)&^(block-1)-first, 0)
+				if x.direct {
+					assert.Zero(t, needtest.CachedPages(t, f, first, whole), "whole blocks are not in the page cache: %v", x)
+				} else {
+					assert.Positive(t, needtest.CachedPages(t, f, x.off, x.n), "%v", x)
+				}
+			}
 			got, err := os.ReadFile(f.Name())
 			require.NoError(t, err)
 			assert.True(t, bytes.Equal(want, got))
-			n, err = w.write(f, []byte("odd"), 1)
-			require.NoError(t, err, "what is short is buffered again")
-			assert.Equal(t, 3, n)
+			_, err = f.WriteAt([]byte("odd"), 1)
+			require.NoError(t, err, "the file is as before")
 		})
 	}
 }
@@ -69,22 +81,19 @@ func TestWriterGoesOnWhereDirectWritesAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	defer null.Close()
 	var w writer
-	n, err := w.write(null, mem[5:], 5)
-	require.NoError(t, err)
-	assert.Equal(t, len(mem)-5, n)
+	require.NoError(t, w.write(null, []Extent{{Off: 5, Data: mem[5:]}, {Off: 4 * longRun, Data: mem[:longRun]}}))
 	assert.True(t, w.refused)
-	assert.EqualValues(t, longRun, w.pacer.flight, "all of it is written otherwise")
+	assert.EqualValues(t, 2*longRun+block, w.pacer.flight, "all of it is written otherwise")
 	assert.EqualValues(t, block, w.pacer.queue[0].off)
 
-	f, _ := create(t, longRun+2*block)
-	require.ErrorIs(t, writeDirect(f, mem[1:1+longRun], 1), unix.EINVAL)
-	n, err = f.WriteAt(mem[1:4], 1)
+	f := create(t, longRun+2*block)
+	require.ErrorIs(t, writeDirect(f, []Extent{{Off: 1, Data: mem[1 : 1+longRun]}}), unix.EINVAL)
+	_, err = f.WriteAt(mem[1:4], 1)
 	require.NoError(t, err, "the file is as before")
-	assert.Equal(t, 3, n)
 }
 
 // create makes a file of a size on a file system that has direct writes.
-func create(t *testing.T, size int) (*os.File, int) {
+func create(t *testing.T, size int) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(t.TempDir(), "x"), os.O_RDWR|os.O_CREATE, 0o644)
 	require.NoError(t, err)
@@ -101,5 +110,5 @@ func create(t *testing.T, size int) (*os.File, int) {
 	if err != nil || needtest.CachedPages(t, f, 0, block) > 0 {
 		needtest.Skip(t, "directio", "the temporary directory's file system has no writes past the page cache: %v", err)
 	}
-	return f, size
+	return f
 }
