@@ -77,6 +77,29 @@ func TestDirWritesExtents(t *testing.T) {
 	}
 }
 
+// A piece is in the journal once so many bytes are written, of all extents, since the last checkpoint.
+func TestDirCheckpointsAfterSoManyBytes(t *testing.T) {
+	p := *oneShard
+	p.Pieces = make([]plan.Piece, 4)
+	dst := filepath.Join(t.TempDir(), "dst")
+	d, err := engine.CreateDir(dst, &p, engine.DirOptions{Every: 40})
+	require.NoError(t, err)
+	var in []string // the journal, of one window more each time
+	for i := range int32(4) {
+		off := 16 + int64(i)*25
+		require.NoError(t, d.Write([]engine.Extent{{Off: off, Data: make([]byte, 5)}, {Off: off + 5, Data: make([]byte, 20)}}))
+		require.NoError(t, d.Done([]int32{i}, &engine.Result{}))
+		b, err := os.ReadFile(filepath.Join(dst+".partial", "metalcast.journal"))
+		require.NoError(t, err)
+		in = append(in, string(b))
+	}
+	assert.NotContains(t, in[0], `"done"`)
+	assert.Contains(t, in[1], `"done":[[0,2]]`)
+	assert.Equal(t, in[1], in[2])
+	assert.Contains(t, in[3], `"done":[[0,4]]`)
+	require.NoError(t, d.Abort())
+}
+
 func TestDirAbortLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
 	d, err := engine.CreateDir(filepath.Join(parent, "dst"), oneShard, engine.DirOptions{})
