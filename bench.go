@@ -2,12 +2,14 @@ package metalcast
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
 
 	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/bench"
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/metal"
@@ -39,7 +41,7 @@ func Bench(ctx context.Context, o BenchOptions) ([]BenchRow, error) {
 	if o.Dir == "" {
 		o.Dir = "."
 	}
-	s := bench.Suite{Dir: o.Dir, Size: o.Size, Checkpoint: o.Checkpoint, Begin: o.Begin, Each: o.Each}
+	s := bench.Suite{Dir: o.Dir, Size: o.Size, Write: benchWrite, Checkpoint: o.Checkpoint, Begin: o.Begin, Each: o.Each}
 	if s.Begin == nil {
 		s.Begin = func(string) {}
 	}
@@ -110,4 +112,22 @@ func implementations(device string) (list []bench.Implementation, err error) {
 		return list, nil //nolint:nilerr // there is none
 	}
 	return append(list, gpu), nil
+}
+
+// benchWrite writes a file as conversions write shards.
+func benchWrite(ctx context.Context, path string, data []byte, size int64) (err error) {
+	f, err := engine.OS{}.Create(path, size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for at := int64(0); at < size; at += int64(len(data)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.Write([]engine.Extent{{Off: at, Data: data[:min(int64(len(data)), size-at)]}}); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }

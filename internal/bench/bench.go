@@ -36,6 +36,8 @@ type Suite struct {
 	Dir             string
 	Size            int64 // of the file that disk and copies are measured with; about the size of the conversion's result too
 	Implementations []Implementation
+	// Write makes a file of size bytes, data again and again, as a conversion writes, and syncs it.
+	Write func(ctx context.Context, path string, data []byte, size int64) error
 	// Checkpoint makes a checkpoint of about so many bytes.
 	Checkpoint func(ctx context.Context, dst string, size int64) error
 	// Convert converts it and tells how much it read and wrote.

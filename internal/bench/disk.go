@@ -26,7 +26,7 @@ func (s *Suite) disk(ctx context.Context, dir string) error {
 		if err := os.RemoveAll(file); err != nil {
 			return 0, err
 		}
-		return seconds(func(ctx context.Context) error { return writeFile(ctx, file, memory[:block], s.Size) })(ctx)
+		return seconds(func(ctx context.Context) error { return s.Write(ctx, file, memory, s.Size) })(ctx)
 	}
 	read := func(ctx context.Context) (float64, error) {
 		if err := cold(file); err != nil {
@@ -56,7 +56,7 @@ func (s *Suite) disk(ctx context.Context, dir string) error {
 		return err
 	}
 	row := Row{Group: "disk", Bytes: s.Size, Reference: memcpyName(1)}
-	for i, r := range []struct{ name, how string }{{"write", writeHow}, {"read", readHow}} {
+	for i, r := range []struct{ name, how string }{{"write", "32 MiB blocks, as conversions write; fsync"}, {"read", readHow}} {
 		row.Name, row.On = r.name, r.how
 		s.add(row, t[i], t[3])
 	}
@@ -79,28 +79,6 @@ func aligned(n int) []byte {
 	b := make([]byte, n+pageSize)
 	at := int(-reflect.ValueOf(b).Pointer() & (pageSize - 1))
 	return b[at : at+n : at+n]
-}
-
-// writeFile writes size bytes, paced where the system has a call for it, and syncs them.
-func writeFile(ctx context.Context, path string, data []byte, size int64) (err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	direct(f)
-	for at := int64(0); at < size; {
-		n, err := f.Write(data[:min(int64(len(data)), size-at)])
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		startWriting(f, at, int64(n))
-		at += int64(n)
-	}
-	return f.Sync()
 }
 
 func readFile(ctx context.Context, path string, data []byte) error {
