@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -16,36 +17,72 @@ const metadataKey = "__metadata__"
 
 func quote(name string) string { return strconv.Quote(name) }
 
-// decode reads the JSON object. jsontext refuses duplicate names and invalid UTF-8 by itself.
+// decode reads the JSON object. jsontext refuses names that occur twice, but slowly where they are many, and invalid UTF-8 by itself. So they are compared here
+// first; whatever is wrong, jsontext then says it.
 func decode(text []byte) (*Header, error) {
+	h, err := decodeObject(text, jsontext.AllowDuplicateNames(true))
+	if err != nil || repeats(h.Tensors) {
+		return decodeObject(text)
+	}
+	return h, nil
+}
+
+// repeats tells whether two tensors have one name.
+func repeats(tensors []Tensor) bool {
+	seen := make(map[string]struct{}, len(tensors))
+	for i := range tensors {
+		seen[tensors[i].Name] = struct{}{}
+	}
+	return len(seen) < len(tensors)
+}
+
+// errRepeats is never shown: see decode.
+var errRepeats = errors.New("a name occurs twice")
+
+// decoder reads a header's tokens.
+type decoder struct {
+	*jsontext.Decoder
+	text string  // of the header; names are parts of it
+	dims []int64 // shapes are parts of it
+}
+
+// shortest is an entry of which every other is longer.
+const shortest = `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`
+
+func decodeObject(text []byte, o ...jsontext.Options) (*Header, error) {
 	if len(text) == 0 || text[0] != '{' {
 		return nil, fault.Corrupt("", "header does not begin with '{'")
 	}
-	d := jsontext.NewDecoder(bytes.NewBuffer(text))
-	h := &Header{}
+	n := min(bytes.Count(text, []byte{'{'}), len(text)/len(shortest)+1, MaxTensors)
+	d := &decoder{jsontext.NewDecoder(bytes.NewBuffer(text), o...), string(text), make([]int64, 0, 2*n)}
+	h := &Header{Tensors: make([]Tensor, 0, n)}
 	if _, err := d.ReadToken(); err != nil {
-		return nil, jsonError(d, err)
+		return nil, d.jsonError(err)
 	}
+	metadata := false
 	for d.PeekKind() != '}' {
-		key, err := d.ReadToken()
+		name, err := d.name()
 		if err != nil {
-			return nil, jsonError(d, err)
+			return nil, err
 		}
-		if name := key.String(); name == metadataKey {
-			h.Metadata, err = decodeMetadata(d)
-		} else if len(h.Tensors) == MaxTensors {
+		switch {
+		case name == metadataKey && metadata:
+			err = errRepeats
+		case name == metadataKey:
+			metadata = true
+			h.Metadata, err = d.metadata()
+		case len(h.Tensors) == MaxTensors:
 			return nil, fault.Unsupported("", "header of more than %d tensors", MaxTensors)
-		} else {
-			t := Tensor{Name: name}
-			err = decodeTensor(d, &t)
-			h.Tensors = append(h.Tensors, t)
+		default:
+			h.Tensors = append(h.Tensors, Tensor{Name: name})
+			err = d.tensor(&h.Tensors[len(h.Tensors)-1])
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return nil, jsonError(d, err)
+		return nil, d.jsonError(err)
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, fault.Corrupt("", "text follows the header's JSON object at byte %d", d.InputOffset())
@@ -53,21 +90,34 @@ func decode(text []byte) (*Header, error) {
 	return h, nil
 }
 
-func jsonError(d *jsontext.Decoder, err error) error {
+// name reads the name of an object's member.
+func (d *decoder) name() (string, error) {
+	t, err := d.ReadToken()
+	if err != nil {
+		return "", d.jsonError(err)
+	}
+	before := d.text[:d.InputOffset()-1]
+	if s := before[strings.LastIndexByte(before, '"')+1:]; t.String() == s { // without an escape
+		return s, nil
+	}
+	return t.String(), nil
+}
+
+func (d *decoder) jsonError(err error) error {
 	return &fault.Error{Kind: fault.ErrCorrupt, What: "header is not valid JSON near byte " + strconv.FormatInt(d.InputOffset(), 10), Err: err}
 }
 
 // nextKind reads the token that begins a value.
-func nextKind(d *jsontext.Decoder) (jsontext.Kind, error) {
+func (d *decoder) nextKind() (jsontext.Kind, error) {
 	t, err := d.ReadToken()
 	if err != nil {
-		return 0, jsonError(d, err)
+		return 0, d.jsonError(err)
 	}
 	return t.Kind(), nil
 }
 
-func decodeMetadata(d *jsontext.Decoder) (map[string]string, error) {
-	if k, err := nextKind(d); err != nil {
+func (d *decoder) metadata() (map[string]string, error) {
+	if k, err := d.nextKind(); err != nil {
 		return nil, err
 	} else if k != '{' {
 		return nil, fault.Corrupt("", "%s is %s, an object of strings was expected", metadataKey, KindName(k))
@@ -76,45 +126,52 @@ func decodeMetadata(d *jsontext.Decoder) (map[string]string, error) {
 	for d.PeekKind() != '}' {
 		key, err := d.ReadToken()
 		if err != nil {
-			return nil, jsonError(d, err)
+			return nil, d.jsonError(err)
 		}
 		name := key.String()
 		value, err := d.ReadToken()
 		if err != nil {
-			return nil, jsonError(d, err)
+			return nil, d.jsonError(err)
 		}
 		if value.Kind() != '"' {
 			return nil, fault.Corrupt("", "%s: %s is %s, a string was expected", metadataKey, quote(name), KindName(value.Kind()))
+		}
+		if _, ok := m[name]; ok {
+			return nil, errRepeats
 		}
 		m[name] = value.String()
 	}
 	_, err := d.ReadToken()
 	if err != nil {
-		return nil, jsonError(d, err)
+		return nil, d.jsonError(err)
 	}
 	return m, nil
 }
 
-// decodeTensor reads {"dtype": .., "shape": [..], "data_offsets": [begin, end]}; each key once, no other.
-func decodeTensor(d *jsontext.Decoder, t *Tensor) error {
-	if k, err := nextKind(d); err != nil {
+// tensor reads {"dtype": .., "shape": [..], "data_offsets": [begin, end]}; each key once, no other.
+func (d *decoder) tensor(t *Tensor) error {
+	if k, err := d.nextKind(); err != nil {
 		return err
 	} else if k != '{' {
 		return tensorError(t, "entry is %s, an object was expected", KindName(k))
 	}
+	var room [2]int64
 	var offsets []int64
-	for d.PeekKind() != '}' {
+	keys := 0
+	for ; d.PeekKind() != '}'; keys++ {
 		key, err := d.ReadToken()
 		if err != nil {
-			return jsonError(d, err)
+			return d.jsonError(err)
 		}
 		switch name := key.String(); name {
 		case "dtype":
-			err = decodeDType(d, t)
+			err = d.dtype(t)
 		case "shape":
-			t.Shape, err = decodeInts(d, t, name, maxRank)
+			first := len(d.dims)
+			d.dims, err = d.ints(d.dims, t, "shape", maxRank)
+			t.Shape = d.dims[first:len(d.dims):len(d.dims)]
 		case "data_offsets":
-			offsets, err = decodeInts(d, t, name, 2)
+			offsets, err = d.ints(room[:0], t, "data_offsets", len(room))
 		default:
 			return tensorError(t, "unknown key %s; dtype, shape and data_offsets were expected", quote(name))
 		}
@@ -123,7 +180,7 @@ func decodeTensor(d *jsontext.Decoder, t *Tensor) error {
 		}
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return jsonError(d, err)
+		return d.jsonError(err)
 	}
 	switch {
 	case t.DType == dtype.Invalid:
@@ -132,15 +189,17 @@ func decodeTensor(d *jsontext.Decoder, t *Tensor) error {
 		return tensorError(t, "shape is missing")
 	case len(offsets) != 2:
 		return tensorError(t, "data_offsets holds %d numbers, 2 were expected", len(offsets))
+	case keys > 3:
+		return errRepeats
 	}
 	t.Begin, t.End = offsets[0], offsets[1]
 	return nil
 }
 
-func decodeDType(d *jsontext.Decoder, t *Tensor) error {
+func (d *decoder) dtype(t *Tensor) error {
 	v, err := d.ReadToken()
 	if err != nil {
-		return jsonError(d, err)
+		return d.jsonError(err)
 	}
 	if v.Kind() != '"' {
 		return tensorError(t, "dtype is %s, a string was expected", KindName(v.Kind()))
@@ -152,33 +211,32 @@ func decodeDType(d *jsontext.Decoder, t *Tensor) error {
 	return nil
 }
 
-// decodeInts reads an array of at most limit non-negative integers that fit an int64.
-func decodeInts(d *jsontext.Decoder, t *Tensor, key string, limit int) ([]int64, error) {
-	if k, err := nextKind(d); err != nil {
-		return nil, err
+// ints reads an array of at most limit non-negative integers that fit an int64, and appends them to list.
+func (d *decoder) ints(list []int64, t *Tensor, key string, limit int) ([]int64, error) {
+	if k, err := d.nextKind(); err != nil {
+		return list, err
 	} else if k != '[' {
-		return nil, tensorError(t, "%s is %s, an array was expected", key, KindName(k))
+		return list, tensorError(t, "%s is %s, an array was expected", key, KindName(k))
 	}
-	list := []int64{}
-	for d.PeekKind() != ']' {
+	for n := 0; d.PeekKind() != ']'; n++ {
 		v, err := d.ReadToken()
 		if err != nil {
-			return nil, jsonError(d, err)
+			return list, d.jsonError(err)
 		}
 		if v.Kind() != '0' {
-			return nil, tensorError(t, "%s holds %s, whole numbers were expected", key, KindName(v.Kind()))
+			return list, tensorError(t, "%s holds %s, whole numbers were expected", key, KindName(v.Kind()))
 		}
-		n, err := strconv.ParseInt(v.String(), 10, 64)
-		if err != nil || n < 0 {
-			return nil, tensorError(t, "%s holds %s, whole numbers from 0 to 2^63-1 were expected", key, v.String())
+		x, err := strconv.ParseInt(v.String(), 10, 64)
+		if err != nil || x < 0 {
+			return list, tensorError(t, "%s holds %s, whole numbers from 0 to 2^63-1 were expected", key, v.String())
 		}
-		if len(list) == limit {
-			return nil, tensorError(t, "%s holds more than %d numbers", key, limit)
+		if n == limit {
+			return list, tensorError(t, "%s holds more than %d numbers", key, limit)
 		}
-		list = append(list, n)
+		list = append(list, x)
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return nil, jsonError(d, err)
+		return list, d.jsonError(err)
 	}
 	return list, nil
 }

@@ -19,9 +19,12 @@ func Encode(tensors []Tensor, format string, align int64) []byte {
 			panic(fmt.Sprintf("safetensors: internal error: %v", err))
 		}
 	}
+	if repeats(tensors) {
+		panic("safetensors: internal error: a name occurs twice")
+	}
 	var b bytes.Buffer
 	b.Write(make([]byte, 8))
-	e := jsontext.NewEncoder(&b)
+	e := jsontext.NewEncoder(&b, jsontext.AllowDuplicateNames(true)) // there are none
 	write := func(tokens ...jsontext.Token) {
 		for _, t := range tokens {
 			if err := e.WriteToken(t); err != nil {

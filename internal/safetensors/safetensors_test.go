@@ -111,7 +111,41 @@ func TestRefusesDuplicateTensor(t *testing.T) {
 		fault.ErrCorrupt, `duplicate object member name "a"`)
 }
 
+// Names are compared as they are without their escapes, and whatever their number and place.
+func TestRefusesDuplicateTensorAmongMany(t *testing.T) {
+	var b strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&b, `"tensor %d":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]},`, i, i, i+1)
+	}
+	for _, name := range []string{"tensor 0", "tensor 500", "tensor 999", `tensor\u0020999`} {
+		refuses(t, file("{"+b.String()+`"`+name+`":{"dtype":"U8","shape":[1],"data_offsets":[1000,1001]}}`, 1001),
+			fault.ErrCorrupt, `duplicate object member name "tensor `)
+	}
+	_, err := read(file("{"+b.String()+`"tensor\\u0020999":{"dtype":"U8","shape":[1],"data_offsets":[1000,1001]}}`, 1001))
+	require.NoError(t, err)
+}
+
+func TestRefusesDuplicateMetadata(t *testing.T) {
+	refuses(t, file(`{"__metadata__":{"a":"x","a":"x"}}`, 0), fault.ErrCorrupt, `duplicate object member name "a" within "/__metadata__"`)
+	refuses(t, file(`{"__metadata__":{},"__metadata__":{}}`, 0), fault.ErrCorrupt, `duplicate object member name "__metadata__"`)
+}
+
+// What occurs first in the text is what the error says.
+func TestDuplicateIsToldInTheOrderOfTheText(t *testing.T) {
+	refuses(t, file(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8"},"b":{"x":1}}`, 1), fault.ErrCorrupt, `duplicate object member name "a"`)
+	refuses(t, file(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"x":1},"a":{"dtype":"U8"}}`, 1), fault.ErrCorrupt, `tensor "b": unknown key "x"`)
+}
+
+func TestReadsEscapedNames(t *testing.T) {
+	h, err := read(file(`{"a\"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"\"":{"dtype":"U8","shape":[],"data_offsets":[1,2]},"\u00e9":{"dtype":"U8","shape":[2,1],"data_offsets":[2,4]}}`, 4))
+	require.NoError(t, err)
+	assert.Equal(t, []Tensor{{`a"b`, dtype.U8, []int64{1}, 0, 1}, {`"`, dtype.U8, []int64{}, 1, 2}, {"é", dtype.U8, []int64{2, 1}, 2, 4}}, h.Tensors)
+}
+
 func TestRefusesDuplicateKey(t *testing.T) {
+	for _, key := range []string{`"shape":[1]`, `"data_offsets":[0,1]`} {
+		refuses(t, file(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],`+key+`}}`, 1), fault.ErrCorrupt, "duplicate object member name")
+	}
 	refuses(t, file(`{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}`, 1), fault.ErrCorrupt, `duplicate object member name "dtype"`)
 }
 
@@ -212,6 +246,7 @@ func TestEncodePadsAndReadsBack(t *testing.T) {
 
 func TestEncodePanicsOnABrokenPlan(t *testing.T) {
 	assert.Panics(t, func() { Encode([]Tensor{{"a", dtype.F32, []int64{1}, 4, 8}}, "", 1) })
+	assert.Panics(t, func() { Encode([]Tensor{{"a", dtype.U8, []int64{1}, 0, 1}, {"a", dtype.U8, []int64{1}, 1, 2}}, "", 1) })
 }
 
 // What the reference library wrote is read, and its tensors are where it says. Origin: testdata/README.md.
