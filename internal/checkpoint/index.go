@@ -198,14 +198,14 @@ func (v *Inventory) compareIndex(x *index) error {
 	m := &x.WeightMap
 	missing, elsewhere := 0, 0
 	for _, e := range m.entries {
-		if t := v.byName[e.tensor]; t == nil {
+		if t := v.Lookup(e.tensor); t == nil {
 			missing++
 		} else if v.Shards[t.Shard].Name != e.file {
 			elsewhere++
 		}
 	}
 	if missing > 0 {
-		e := m.first(func(e entry) bool { return v.byName[e.tensor] == nil })
+		e := m.first(func(e entry) bool { return v.Lookup(e.tensor) == nil })
 		return fault.Incomplete(IndexName, "%d of its %d tensors are in no shard; the first is %q, said to be in %s", missing, len(m.entries), e.tensor, e.file)
 	}
 	if elsewhere > 0 {

@@ -72,12 +72,23 @@ type Inventory struct {
 	LeftOut  []string // files that a converted checkpoint must not carry: other weights, stale quantization settings
 	Notes    []string // harmless oddities, such as an index that places a tensor elsewhere
 
-	byName  map[string]*Tensor
-	listing *listing // through which all of its files are opened
+	byName  map[string]int32 // index into Tensors
+	listing *listing         // through which all of its files are opened
 }
 
 // Lookup finds a tensor by name, over all shards; nil if there is none.
-func (v *Inventory) Lookup(name string) *Tensor { return v.byName[name] }
+func (v *Inventory) Lookup(name string) *Tensor {
+	if i, ok := v.byName[name]; ok {
+		return &v.Tensors[i]
+	}
+	return nil
+}
+
+// Index finds a tensor's place in Tensors by its name.
+func (v *Inventory) Index(name string) (int, bool) {
+	i, ok := v.byName[name]
+	return int(i), ok
+}
 
 // Bytes is the length of all tensors' data.
 func (v *Inventory) Bytes() (n int64) {
@@ -161,13 +172,13 @@ func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string)
 			v.Tensors = append(v.Tensors, Tensor{t.Name, t.DType, t.Shape, i, h.DataStart + t.Begin, t.Size()})
 		}
 	}
-	v.byName = make(map[string]*Tensor, len(v.Tensors))
+	v.byName = make(map[string]int32, len(v.Tensors))
 	for i := range v.Tensors {
 		t := &v.Tensors[i]
-		if o := v.byName[t.Name]; o != nil {
+		if o := v.Lookup(t.Name); o != nil {
 			return fault.Corrupt(t.String(), "in %s and again in %s", v.Shards[o.Shard].Name, v.Shards[t.Shard].Name)
 		}
-		v.byName[t.Name] = t
+		v.byName[t.Name] = int32(i)
 	}
 	if len(v.Tensors) == 0 {
 		return fault.Incomplete(v.Dir, "its shards hold no tensor")

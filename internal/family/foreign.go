@@ -41,9 +41,19 @@ const (
 // ForeignOf lists the formats of a checkpoint's weights that are neither plain nor FP8 with scales, most tensors first. They are told by names and types.
 func ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
 	counts := map[string]int{}
+	mayBeMX := false
 	for i := range v.Tensors {
-		if format := foreign(v, &v.Tensors[i]); format != "" {
+		t := &v.Tensors[i]
+		mayBeMX = mayBeMX || t.DType == dtype.U8 || t.DType == dtype.F8E8M0
+		if format := foreign(v, t); format != "" {
 			counts[format]++
+		}
+	}
+	if mayBeMX {
+		for i, x := range findAllScales(v) {
+			if t := &v.Tensors[i]; x.n == 1 && t.DType == dtype.F8E4M3 && isMX(t.Shape, x.scale) && foreign(v, t) == "" {
+				counts[MXFP8]++
+			}
 		}
 	}
 	for format, n := range counts {
@@ -55,6 +65,7 @@ func ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
 	return list
 }
 
+// foreign is the format of a tensor that its own name and type give away, "" where they do not.
 func foreign(v *checkpoint.Inventory, t *checkpoint.Tensor) string {
 	is := func(name string, types ...dtype.DType) bool {
 		s := v.Lookup(name)
@@ -76,10 +87,6 @@ func foreign(v *checkpoint.Inventory, t *checkpoint.Tensor) string {
 		return fp4
 	case t.DType == dtype.U8 && strings.HasSuffix(t.Name, "_blocks") && is(strings.TrimSuffix(t.Name, "_blocks")+"_scales", dtype.U8, dtype.F8E8M0):
 		return mxfp4
-	case t.DType == dtype.F8E4M3:
-		if s := findScales(v, t); len(s) == 1 && isMX(t.Shape, s[0]) {
-			return MXFP8
-		}
 	}
 	return ""
 }

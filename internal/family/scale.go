@@ -59,23 +59,55 @@ func findScales(v *checkpoint.Inventory, w *checkpoint.Tensor) (list []*checkpoi
 	return list
 }
 
-// scalesOf finds an FP8 weight's scales in any shard and works out their grid from shapes; the config only names block sizes.
-func (c *classifier) scalesOf(w *checkpoint.Tensor) (*Scales, error) {
-	list := findScales(c.inv, w)
+// found is how many scales a tensor has by their names, and one of them.
+type found struct {
+	scale *checkpoint.Tensor
+	n     int
+}
+
+// findAllScales does for each of the inventory's tensors what findScales does for one. It goes from scale to weight, whose name is a part of the scale's; the other way
+// three names are made up for each weight.
+func findAllScales(v *checkpoint.Inventory) []found {
+	all := make([]found, len(v.Tensors))
+	for i := range v.Tensors {
+		s := &v.Tensors[i]
+		add := func(weight string) {
+			if w, ok := v.Index(weight); ok {
+				all[w] = found{s, all[w].n + 1}
+			}
+		}
+		if weight, ok := strings.CutSuffix(s.Name, "_scale_inv"); ok {
+			add(weight)
+		} else if weight, ok := strings.CutSuffix(s.Name, "_scale"); ok {
+			add(weight)
+			if weight, ok := strings.CutSuffix(weight, "_weight"); ok && !strings.HasSuffix(weight, ".weight") {
+				add(weight)
+			}
+		} else if stem, ok := strings.CutSuffix(s.Name, ".scale"); ok {
+			add(stem + ".weight")
+		}
+	}
+	return all
+}
+
+// scalesOf finds the scales of the inventory's ith tensor, an FP8 weight, in any shard and works out their grid from shapes; the config only names block sizes.
+func (c *classifier) scalesOf(i int) (*Scales, error) {
+	w, x := &c.inv.Tensors[i], c.scales[i]
 	switch {
-	case len(list) == 0 && c.inv.Lookup(w.Name+"_zero_point") != nil:
+	case x.n == 0 && c.inv.Lookup(w.Name+"_zero_point") != nil:
 		return nil, fault.Unsupported(w.String(), "is FP8 with a zero point and no scale")
-	case len(list) == 0:
+	case x.n == 0:
 		return nil, fault.Incomplete(w.String(), "is FP8 (%s) and has no scale: %q is in no shard", w.DType, w.Name+"_scale_inv").WithHint(
 			"metalcast also looks for %s", strings.Join(quoted(scaleNames(w.Name)[1:]), " and "))
-	case len(list) > 1:
+	case x.n > 1:
+		list := findScales(c.inv, w)
 		return nil, fault.Corrupt(w.String(), "has two scales, %q and %q", list[0].Name, list[1].Name)
 	case len(w.Shape) < 2:
 		return nil, fault.Unsupported(w.String(), "FP8 of shape %v, a matrix was expected", w.Shape)
 	case slices.Max(w.Shape[len(w.Shape)-2:]) > math.MaxInt32: // as kernels count
 		return nil, fault.Unsupported(w.String(), "FP8 of shape %v, a matrix of less than 2^31 rows and columns was expected", w.Shape)
 	}
-	s := &Scales{Tensor: list[0], Type: list[0].DType}
+	s := &Scales{Tensor: x.scale, Type: x.scale.DType}
 	switch s.Type {
 	case dtype.F32, dtype.BF16, dtype.F16, dtype.F8E8M0:
 	case dtype.U8:
@@ -103,10 +135,10 @@ func (c *classifier) grid(w *checkpoint.Tensor, s *Scales) error {
 		return nil
 	}
 	fits := 0
-	for _, b := range c.blocks {
+	for i, b := range c.blocks {
 		down, across := ceilDiv(rows, b.Rows), ceilDiv(cols, b.Cols)
 		surplus := c.opts.TrustScales && len(lead) == 0 && len(shape) == 2 && shape[0] > down && shape[1] == across
-		form := fmt.Sprintf("blocks of %dx%d", b.Rows, b.Cols)
+		form := c.forms[i]
 		switch {
 		case equal(shape, lead, down, across) || surplus:
 		case equal(shape, lead, down, 1, across, 1):

@@ -1,6 +1,7 @@
 package family
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/tidwall/gjson"
@@ -58,19 +59,22 @@ func (f *Family) Sites(v *checkpoint.Inventory, o Options) ([]Site, error) {
 	if err := f.checkSettings(v.Config); err != nil {
 		return nil, err
 	}
-	c := classifier{Family: f, inv: v, opts: o, layers: Layers(v.Config)}
+	c := classifier{Family: f, inv: v, opts: o, layers: Layers(v.Config), scales: findAllScales(v)}
 	for _, b := range sizes {
 		c.blocks = append(c.blocks, Block{b[0], b[1]})
 	}
 	if c.named = len(c.blocks) > 0; !c.named {
 		c.blocks = []Block{{128, 128}}
 	}
+	for _, b := range c.blocks {
+		c.forms = append(c.forms, fmt.Sprintf("blocks of %dx%d", b.Rows, b.Cols))
+	}
 	if o.KeepMTP && f.MTP.Refused != "" && (f.MTP.OnlyAt == 0 || f.MTP.OnlyAt != c.layers) {
 		return nil, fault.Unsupported("--keep-mtp", "%s", f.MTP.Refused)
 	}
 	sites := make([]Site, len(v.Tensors))
 	for i := range v.Tensors {
-		if sites[i], err = c.site(&v.Tensors[i]); err != nil {
+		if sites[i], err = c.site(i); err != nil {
 			return nil, err
 		}
 	}
@@ -95,12 +99,15 @@ type classifier struct {
 	*Family
 	inv    *checkpoint.Inventory
 	opts   Options
-	layers int     // the config's number of hidden layers
-	blocks []Block // sizes that the config names, or 128x128
-	named  bool    // the config names them
+	layers int      // the config's number of hidden layers
+	scales []found  // of each of the inventory's tensors
+	blocks []Block  // sizes that the config names, or 128x128
+	forms  []string // what they are called
+	named  bool     // the config names them
 }
 
-func (c *classifier) site(t *checkpoint.Tensor) (Site, error) {
+func (c *classifier) site(i int) (Site, error) {
+	t := &c.inv.Tensors[i]
 	s := Site{Tensor: t}
 	drop := func(reason string) (Site, error) {
 		s.Role, s.Reason = Drop, reason
@@ -134,7 +141,7 @@ func (c *classifier) site(t *checkpoint.Tensor) (Site, error) {
 	switch t.DType {
 	case dtype.F8E4M3:
 		s.Role = Weight
-		s.Scales, err = c.scalesOf(t)
+		s.Scales, err = c.scalesOf(i)
 	case dtype.F8E5M2, dtype.F8E4M3FNUZ, dtype.F8E5M2FNUZ:
 		err = fault.Unsupported(t.String(), "is %s, of the FP8 types only F8_E4M3 is converted", t.DType)
 	}
