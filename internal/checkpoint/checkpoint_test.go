@@ -102,6 +102,17 @@ func TestOpenRefuses(t *testing.T) {
 		"index leads out by a backslash":      {func(c *Checkpoint) { c.Index(map[string]string{"x": `..\model.safetensors`}) }, fault.ErrCorrupt, "no file name inside", ""},
 		"index is no JSON":                    {func(c *Checkpoint) { c.Files[checkpoint.IndexName] = "x" }, fault.ErrCorrupt, "model.safetensors.index.json: not a valid index", ""},
 		"index is empty":                      {func(c *Checkpoint) { c.Files[checkpoint.IndexName] = "{}" }, fault.ErrCorrupt, "weight_map is missing or empty", ""},
+		"index names a tensor twice": {func(c *Checkpoint) {
+			c.Files[checkpoint.IndexName] = `{"weight_map":{"a":"model.safetensors","\u0061":"model.safetensors"}}`
+		},
+			fault.ErrCorrupt, `model.safetensors.index.json: not a valid index: jsontext: duplicate object member name "a" within "/weight_map"`, ""},
+		"index has two maps": {func(c *Checkpoint) {
+			c.Files[checkpoint.IndexName] = `{"weight_map":{"a":"model.safetensors"},"weight_map":{}}`
+		},
+			fault.ErrCorrupt, `duplicate object member name "weight_map"`, ""},
+		"index has a size twice": {func(c *Checkpoint) {
+			c.Files[checkpoint.IndexName] = `{"weight_map":{"a":"model.safetensors"},"metadata":{"total_size":1,"total_size":1}}`
+		}, fault.ErrCorrupt, `duplicate object member name "total_size" within "/metadata"`, ""},
 		"a tensor in two shards": {func(c *Checkpoint) {
 			c.Shards["b.safetensors"] = c.Shards["model.safetensors"][:1]
 			c.Index(map[string]string{c.Shards["b.safetensors"][0].Name: "b.safetensors"}) // both shards are in the index

@@ -29,6 +29,8 @@ type index struct {
 type weightMap struct {
 	entries []entry
 	files   []string // each once, sorted
+
+	text string // of the file, where names are to be parts of it
 }
 
 type entry struct{ tensor, file string }
@@ -47,8 +49,9 @@ func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	case t.Kind() != '{':
 		return wrong(t.Kind())
 	}
-	*m = weightMap{}
-	files := map[string]string{} // one string for all entries of a file
+	*m = weightMap{text: m.text, entries: make([]entry, 0, min(strings.Count(m.text, `"`)/4, safetensors.MaxTensors))}
+	files := map[string]struct{}{}
+	file := ""
 	for d.PeekKind() != '}' {
 		if len(m.entries) == safetensors.MaxTensors {
 			return errTooMany
@@ -57,18 +60,16 @@ func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		if err != nil {
 			return err
 		}
-		name := t.String()
+		name := safetensors.Text(m.text, d, t)
 		if t, err = d.ReadToken(); err != nil {
 			return err
 		}
 		if t.Kind() != '"' {
 			return wrong(t.Kind())
 		}
-		file := t.String()
-		if known, ok := files[file]; ok {
-			file = known
-		} else {
-			files[file] = file
+		if t.String() != file || len(m.entries) == 0 { // one string for all entries of a file, where they follow each other
+			file = t.String()
+			files[file] = struct{}{}
 		}
 		m.entries = append(m.entries, entry{name, file})
 	}
@@ -88,6 +89,36 @@ func (m *weightMap) first(fits func(entry) bool) entry {
 	return *found
 }
 
+// anyNames is a weightMap in which the decoder lets a tensor be named twice.
+type anyNames weightMap
+
+// UnmarshalJSONFrom reads the map.
+func (m *anyNames) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return json.UnmarshalDecode(d, (*weightMap)(m), jsontext.AllowDuplicateNames(true))
+}
+
+// repeats tells whether a tensor is named twice.
+func (m *weightMap) repeats() bool {
+	names := make(map[string]struct{}, len(m.entries))
+	for i := range m.entries {
+		names[m.entries[i].tensor] = struct{}{}
+	}
+	return len(names) < len(m.entries)
+}
+
+// parseIndex compares the names itself, for the decoder is slow at it where they are many. Whatever is wrong, the decoder then says it.
+func parseIndex(text []byte) (x index, err error) {
+	quick := struct {
+		WeightMap anyNames `json:"weight_map"`
+	}{anyNames{text: string(text)}}
+	err = json.UnmarshalRead(bytes.NewBuffer(text), &quick)
+	if x.WeightMap = weightMap(quick.WeightMap); err != nil || x.WeightMap.repeats() {
+		x = index{}
+		err = json.UnmarshalRead(bytes.NewReader(text), &x)
+	}
+	return x, err
+}
+
 // readIndex gives nil where there is no index.
 func (l *listing) readIndex() (*index, error) {
 	text, err := l.read(IndexName, maxIndex)
@@ -97,8 +128,8 @@ func (l *listing) readIndex() (*index, error) {
 	case err != nil:
 		return nil, err
 	}
-	var x index
-	if err := json.UnmarshalRead(bytes.NewReader(text), &x); err != nil {
+	x, err := parseIndex(text)
+	if err != nil {
 		var e *fault.Error
 		var wrong *json.SemanticError
 		switch {

@@ -134,7 +134,7 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.readHeaders(ctx, listing, names); err != nil {
+	if err := v.readHeaders(ctx, listing, names, index); err != nil {
 		return nil, err
 	}
 	if err := v.compareIndex(index); err != nil {
@@ -143,8 +143,11 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	return v, v.sortFiles(listing)
 }
 
-// readHeaders fills Shards and Tensors.
-func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string) error {
+// readHeaders fills Shards and Tensors, of which there are about as many as the index has.
+func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string, x *index) error {
+	if x != nil {
+		v.Tensors = make([]Tensor, 0, len(x.WeightMap.entries))
+	}
 	var headers, all int64
 	for i, name := range names {
 		if err := ctx.Err(); err != nil {

@@ -96,11 +96,16 @@ func (d *decoder) name() (string, error) {
 	if err != nil {
 		return "", d.jsonError(err)
 	}
-	before := d.text[:d.InputOffset()-1]
-	if s := before[strings.LastIndexByte(before, '"')+1:]; t.String() == s { // without an escape
-		return s, nil
+	return Text(d.text, d.Decoder, t), nil
+}
+
+// Text is what the string t, which d has just read, stands for. It is a part of text, from whose start d reads, where no escape prevents that.
+func Text(text string, d *jsontext.Decoder, t jsontext.Token) string {
+	before := text[:min(int(d.InputOffset())-1, len(text))]
+	if s := before[strings.LastIndexByte(before, '"')+1:]; t.String() == s {
+		return s
 	}
-	return t.String(), nil
+	return t.String()
 }
 
 func (d *decoder) jsonError(err error) error {
