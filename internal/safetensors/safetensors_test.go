@@ -3,6 +3,7 @@ package safetensors
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,6 +138,13 @@ func TestDuplicateIsToldInTheOrderOfTheText(t *testing.T) {
 }
 
 func TestReadsEscapedNames(t *testing.T) {
+	for _, name := range []string{`a`, `\\`, `\"`, `a\"`, `\"a`, `a\"b`, `a\\`, `\\a`, `\\\"`, `\"\\`, `\u0022a`, `\u005c`, ``, ` `, `{:,`, `é`} {
+		h, err := read(file(`{"`+name+`":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1))
+		require.NoError(t, err)
+		var want string
+		require.NoError(t, json.Unmarshal([]byte(`"`+name+`"`), &want))
+		assert.Equal(t, want, h.Tensors[0].Name)
+	}
 	h, err := read(file(`{"a\"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"\"":{"dtype":"U8","shape":[],"data_offsets":[1,2]},"\u00e9":{"dtype":"U8","shape":[2,1],"data_offsets":[2,4]}}`, 4))
 	require.NoError(t, err)
 	assert.Equal(t, []Tensor{{`a"b`, dtype.U8, []int64{1}, 0, 1}, {`"`, dtype.U8, []int64{}, 1, 2}, {"é", dtype.U8, []int64{2, 1}, 2, 4}}, h.Tensors)
