@@ -298,7 +298,12 @@ func (b *builder) place(limit int64) {
 	})
 }
 
-func compareNatural(a, b string) int { return cmp.Or(natural.Compare(a, b), cmp.Compare(a, b)) }
+func compareNatural(a, b string) int {
+	if c := natural.Compare(a, b); c != 0 {
+		return c
+	}
+	return cmp.Compare(a, b)
+}
 
 // compareInFile orders a shard: tensors of whole pages first, so that they stay page aligned; then wide types first, which
 // keeps every offset a multiple of its element's size. The sort is stable on natural name order.

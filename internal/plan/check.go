@@ -18,7 +18,7 @@ func (p *Plan) check() {
 	fail := func(format string, args ...any) {
 		panic("plan: internal error: " + fmt.Sprintf(format, args...))
 	}
-	var spans []span
+	spans := make([]span, 0, len(p.Pieces)) // most pieces have one result
 	for i := range p.Pieces {
 		var room [3]Result
 		q := &p.Pieces[i]

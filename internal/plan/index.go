@@ -13,15 +13,17 @@ import (
 // index writes model.safetensors.index.json as Hugging Face does: sizes, then every tensor's shard by name.
 func (p *Plan) index() (text []byte, err error) {
 	var size, parameters int64
+	room := 1 << 10
 	sorted := make([]*Tensor, len(p.Tensors))
 	for i := range p.Tensors {
 		t := &p.Tensors[i]
 		sorted[i] = t
 		size += t.Size
 		parameters += t.Params
+		room += len(t.Name) + len(p.Shards[t.Shard].Name) + 16 // quotes, indentation and so on
 	}
 	slices.SortFunc(sorted, func(a, b *Tensor) int { return cmp.Compare(a.Name, b.Name) })
-	var b bytes.Buffer
+	b := bytes.NewBuffer(make([]byte, 0, room))
 	indent := "  "
 	metadata := []jsontext.Token{
 		jsontext.String("total_parameters"), jsontext.Int(parameters),
@@ -31,7 +33,7 @@ func (p *Plan) index() (text []byte, err error) {
 		indent = nativeIndent
 		metadata = append(metadata[2:], metadata[:2]...)
 	}
-	e := jsontext.NewEncoder(&b, jsontext.WithIndent(indent), jsontext.AllowDuplicateNames(true)) // there are none: builder.target
+	e := jsontext.NewEncoder(b, jsontext.WithIndent(indent), jsontext.AllowDuplicateNames(true)) // there are none: builder.target
 	write := func(tokens ...jsontext.Token) {
 		for _, t := range tokens {
 			err = cmp.Or(err, e.WriteToken(t))
