@@ -87,7 +87,26 @@ func decodeObject(text []byte, o ...jsontext.Options) (*Header, error) {
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, fault.Corrupt("", "text follows the header's JSON object at byte %d", d.InputOffset())
 	}
+	keepNames(h.Tensors)
 	return h, nil
+}
+
+// keepNames copies the names, which are parts of the header's text, into a string of their own, for the text is twice as long and is not needed any more.
+func keepNames(tensors []Tensor) {
+	n := 0
+	for i := range tensors {
+		n += len(tensors[i].Name)
+	}
+	var b strings.Builder
+	b.Grow(n)
+	for i := range tensors {
+		b.WriteString(tensors[i].Name)
+	}
+	all := b.String()
+	for i := range tensors {
+		n := len(tensors[i].Name)
+		tensors[i].Name, all = all[:n], all[n:]
+	}
 }
 
 // name reads the name of an object's member.
