@@ -100,8 +100,11 @@ func TestOpenRefuses(t *testing.T) {
 			fault.ErrCorrupt, `places tensor "x" in "../other/model.safetensors", which is no file name inside the directory`, ""},
 		"index leads out by an absolute path": {func(c *Checkpoint) { c.Index(map[string]string{"x": "/etc/passwd"}) }, fault.ErrCorrupt, "no file name inside", ""},
 		"index leads out by a backslash":      {func(c *Checkpoint) { c.Index(map[string]string{"x": `..\model.safetensors`}) }, fault.ErrCorrupt, "no file name inside", ""},
-		"index is no JSON":                    {func(c *Checkpoint) { c.Files[checkpoint.IndexName] = "x" }, fault.ErrCorrupt, "model.safetensors.index.json: not a valid index", ""},
-		"index is empty":                      {func(c *Checkpoint) { c.Files[checkpoint.IndexName] = "{}" }, fault.ErrCorrupt, "weight_map is missing or empty", ""},
+		"index names no file": {func(c *Checkpoint) {
+			c.Files[checkpoint.IndexName] = `{"weight_map":{"a":"","b":"model.safetensors"}}`
+		}, fault.ErrCorrupt, `places tensor "a" in ""`, ""},
+		"index is no JSON": {func(c *Checkpoint) { c.Files[checkpoint.IndexName] = "x" }, fault.ErrCorrupt, "model.safetensors.index.json: not a valid index", ""},
+		"index is empty":   {func(c *Checkpoint) { c.Files[checkpoint.IndexName] = "{}" }, fault.ErrCorrupt, "weight_map is missing or empty", ""},
 		"index names a tensor twice": {func(c *Checkpoint) {
 			c.Files[checkpoint.IndexName] = `{"weight_map":{"a":"model.safetensors","\u0061":"model.safetensors"}}`
 		},
