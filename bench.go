@@ -125,7 +125,7 @@ func benchWrite(ctx context.Context, path string, data []byte, size int64) (err 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := f.Write([]engine.Extent{{Off: at, Data: data[:min(int64(len(data)), size-at)]}}); err != nil {
+		if err := f.WriteExtents([]engine.Extent{{Off: at, Data: data[:min(int64(len(data)), size-at)]}}); err != nil {
 			return err
 		}
 	}

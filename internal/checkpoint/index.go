@@ -37,7 +37,7 @@ type entry struct{ tensor, file string }
 
 var errTooMany = errors.New("too many tensors")
 
-// UnmarshalJSONFrom reads the map and gives up once it is too large. The decoder refuses a tensor that is named twice.
+// UnmarshalJSONFrom reads the map and gives up once it is too large. The decoder refuses a tensor that is named twice, unless it is let off that.
 func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	wrong := func(k jsontext.Kind) error {
 		return fault.Corrupt("", "%s is %s; weight_map, an object of file names, was expected", d.StackPointer(), safetensors.KindName(k))
@@ -50,7 +50,7 @@ func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return wrong(t.Kind())
 	}
 	*m = weightMap{text: m.text, entries: make([]entry, 0, min(strings.Count(m.text, `"`)/4, safetensors.MaxTensors))}
-	files := map[string]struct{}{}
+	files := map[string]string{} // one string for all entries of a file
 	file := ""
 	for d.PeekKind() != '}' {
 		if len(m.entries) == safetensors.MaxTensors {
@@ -60,16 +60,20 @@ func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		if err != nil {
 			return err
 		}
-		name := safetensors.Text(m.text, d, t)
+		name := safetensors.StringIn(m.text, d, t)
 		if t, err = d.ReadToken(); err != nil {
 			return err
 		}
 		if t.Kind() != '"' {
 			return wrong(t.Kind())
 		}
-		if t.String() != file || len(m.entries) == 0 { // one string for all entries of a file, where they follow each other
+		if t.String() != file || len(m.entries) == 0 {
 			file = t.String()
-			files[file] = struct{}{}
+			if known, ok := files[file]; ok {
+				file = known
+			} else {
+				files[file] = file
+			}
 		}
 		m.entries = append(m.entries, entry{name, file})
 	}
@@ -106,7 +110,7 @@ func (m *weightMap) repeats() bool {
 	return len(names) < len(m.entries)
 }
 
-// parseIndex compares the names itself, for the decoder is slow at it where they are many. Whatever is wrong, the decoder then says it.
+// parseIndex compares the names itself, for the decoder is slow at that. Where anything is wrong the index is read again strictly, for the error.
 func parseIndex(text []byte) (x index, err error) {
 	quick := struct {
 		WeightMap anyNames `json:"weight_map"`

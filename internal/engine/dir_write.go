@@ -20,7 +20,7 @@ func (d *Dir) Write(extents []Extent) error {
 			n++
 		}
 		d.touched[shard] = true
-		if err := d.files[shard].Write(extents[:n]); err != nil {
+		if err := d.files[shard].WriteExtents(extents[:n]); err != nil {
 			return d.explain(d.plan.Shards[shard].Name, err)
 		}
 		extents = extents[n:]

@@ -39,8 +39,8 @@ type FS interface {
 type File interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
-	// Write writes extents, all of this file, in any order or side by side.
-	Write(extents []Extent) error
+	// WriteExtents writes extents, all of this file, in any order or side by side.
+	WriteExtents(extents []Extent) error
 	Sync() error
 	// Forget drops the file from the system's cache, so that reading it reads the disk.
 	Forget()
@@ -138,7 +138,7 @@ type osFile struct {
 	writer writer
 }
 
-func (f *osFile) Write(extents []Extent) error { return f.writer.write(f.File, extents) }
+func (f *osFile) WriteExtents(extents []Extent) error { return f.writer.write(f.File, extents) }
 
 func (f *osFile) Sync() error { return newdir.FlushFailure(f.File.Sync()) }
 

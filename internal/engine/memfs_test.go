@@ -260,7 +260,7 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), err
 }
 
-func (f *memFile) Write(extents []engine.Extent) error {
+func (f *memFile) WriteExtents(extents []engine.Extent) error {
 	for _, x := range extents {
 		if _, err := f.WriteAt(x.Data, x.Off); err != nil {
 			return err

@@ -46,11 +46,10 @@ func (w *writer) write(f *os.File, extents []Extent) error {
 	if direct == nil {
 		return nil
 	}
-	err := writeDirect(f, direct)
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {
+	var err error
+	if w.refused, err = writeDirect(f, direct); !w.refused {
 		return err
 	}
-	w.refused = true
 	for _, x := range direct {
 		if err := w.pacer.write(f, x.Data, x.Off); err != nil {
 			return err
@@ -59,19 +58,16 @@ func (w *writer) write(f *os.File, extents []Extent) error {
 	return nil
 }
 
-// writeDirect writes whole blocks, several pieces at once.
-func writeDirect(f *os.File, extents []Extent) (err error) {
+// writeDirect writes whole blocks, several pieces at once, or tells that the file system refuses to.
+func writeDirect(f *os.File, extents []Extent) (refused bool, err error) {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
+	refuses := func(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) }
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags|unix.O_DIRECT); err != nil {
-		return err
+		return refuses(err), err
 	}
-	defer func() {
-		_, back := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
-		err = errors.Join(err, back)
-	}()
 	var g errgroup.Group
 	g.SetLimit(depth)
 	for _, x := range extents {
@@ -85,7 +81,11 @@ func writeDirect(f *os.File, extents []Extent) (err error) {
 			off += int64(len(piece))
 		}
 	}
-	return g.Wait()
+	written := g.Wait()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags); err != nil {
+		return false, err
+	}
+	return refuses(written), written
 }
 
 // Pacing: what is large is written in pieces. Writeback of each starts at once, while the next is copied, and past a bound the oldest is awaited and dropped from the

@@ -87,7 +87,9 @@ func TestWriterGoesOnWhereDirectWritesAreRefused(t *testing.T) {
 	assert.EqualValues(t, block, w.pacer.queue[0].off)
 
 	f := create(t, longRun+2*block)
-	require.ErrorIs(t, writeDirect(f, []Extent{{Off: 1, Data: mem[1 : 1+longRun]}}), unix.EINVAL)
+	refused, err := writeDirect(f, []Extent{{Off: 1, Data: mem[1 : 1+longRun]}})
+	require.ErrorIs(t, err, unix.EINVAL)
+	assert.True(t, refused)
 	_, err = f.WriteAt(mem[1:4], 1)
 	require.NoError(t, err, "the file is as before")
 }

@@ -65,8 +65,8 @@ type found struct {
 	n     int
 }
 
-// findAllScales does for each of the inventory's tensors what findScales does for one. It goes from scale to weight, whose name is a part of the scale's; the other way
-// three names are made up for each weight.
+// findAllScales does for each of the inventory's tensors what findScales does for one. It goes from scale to weight, whose name is mostly a part of the scale's; the
+// other way three names are made up for each weight.
 func findAllScales(v *checkpoint.Inventory) []found {
 	all := make([]found, len(v.Tensors))
 	for i := range v.Tensors {

@@ -17,8 +17,8 @@ const metadataKey = "__metadata__"
 
 func quote(name string) string { return strconv.Quote(name) }
 
-// decode reads the JSON object. jsontext refuses names that occur twice, but slowly where they are many, and invalid UTF-8 by itself. So they are compared here
-// first; whatever is wrong, jsontext then says it.
+// decode reads the JSON object. jsontext refuses names that occur twice, but slowly. So it is let off that and the names are compared here; where anything is wrong the
+// header is read again strictly, for the error.
 func decode(text []byte) (*Header, error) {
 	h, err := decodeObject(text, jsontext.AllowDuplicateNames(true))
 	if err != nil || repeats(h.Tensors) {
@@ -46,7 +46,7 @@ type decoder struct {
 	dims []int64 // shapes are parts of it
 }
 
-// shortest is an entry of which every other is longer.
+// shortest is an entry; none is shorter.
 const shortest = `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`
 
 func decodeObject(text []byte, o ...jsontext.Options) (*Header, error) {
@@ -91,7 +91,7 @@ func decodeObject(text []byte, o ...jsontext.Options) (*Header, error) {
 	return h, nil
 }
 
-// keepNames copies the names, which are parts of the header's text, into a string of their own, for the text is twice as long and is not needed any more.
+// keepNames copies the names, which are parts of the header's text, into a string of their own, for the text is about twice as long and is not needed any more.
 func keepNames(tensors []Tensor) {
 	n := 0
 	for i := range tensors {
@@ -115,11 +115,11 @@ func (d *decoder) name() (string, error) {
 	if err != nil {
 		return "", d.jsonError(err)
 	}
-	return Text(d.text, d.Decoder, t), nil
+	return StringIn(d.text, d.Decoder, t), nil
 }
 
-// Text is what the string t, which d has just read, stands for. It is a part of text, from whose start d reads, where no escape prevents that.
-func Text(text string, d *jsontext.Decoder, t jsontext.Token) string {
+// StringIn is the string t, which d has just read, without its escapes. It is a part of text, from whose start d reads, where no escape prevents that.
+func StringIn(text string, d *jsontext.Decoder, t jsontext.Token) string {
 	before := text[:min(int(d.InputOffset())-1, len(text))]
 	if s := before[strings.LastIndexByte(before, '"')+1:]; t.String() == s {
 		return s
@@ -191,6 +191,12 @@ func (d *decoder) tensor(t *Tensor) error {
 		case "dtype":
 			err = d.dtype(t)
 		case "shape":
+			if t.Shape != nil {
+				return errRepeats
+			}
+			if cap(d.dims)-len(d.dims) < maxRank { // a new one, for what grew would live beside its copy
+				d.dims = make([]int64, 0, 1<<10)
+			}
 			first := len(d.dims)
 			d.dims, err = d.ints(d.dims, t, "shape", maxRank)
 			t.Shape = d.dims[first:len(d.dims):len(d.dims)]

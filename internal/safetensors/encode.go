@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -19,8 +20,8 @@ func Encode(tensors []Tensor, format string, align int64) []byte {
 			panic(fmt.Sprintf("safetensors: internal error: %v", err))
 		}
 	}
-	if repeats(tensors) {
-		panic("safetensors: internal error: a name occurs twice")
+	if repeats(tensors) || slices.ContainsFunc(tensors, func(t Tensor) bool { return t.Name == metadataKey }) {
+		panic("safetensors: internal error: a name occurs twice, or is reserved")
 	}
 	var b bytes.Buffer
 	b.Write(make([]byte, 8))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -137,6 +138,28 @@ func TestDuplicateIsToldInTheOrderOfTheText(t *testing.T) {
 	refuses(t, file(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"x":1},"a":{"dtype":"U8"}}`, 1), fault.ErrCorrupt, `tensor "b": unknown key "x"`)
 }
 
+// What a header's tensors hold on to is what they need, however long their shapes.
+func TestLongShapesHoldNoMoreThanTheyNeed(t *testing.T) {
+	const n, rank = 20_000, 64
+	var b strings.Builder
+	shape := strings.Repeat("0,", rank-1) + "0"
+	for i := range n {
+		fmt.Fprintf(&b, `,"%d":{"dtype":"U8","shape":[%s],"data_offsets":[0,0]}`, i, shape)
+	}
+	f := file("{"+b.String()[1:]+"}", 0)
+	live := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := live()
+	h, err := read(f)
+	require.NoError(t, err)
+	assert.Less(t, live()-before, 2*n*rank*8)
+	assert.Len(t, h.Tensors[n-1].Shape, rank)
+}
+
 func TestReadsEscapedNames(t *testing.T) {
 	for _, name := range []string{`a`, `\\`, `\"`, `a\"`, `\"a`, `a\"b`, `a\\`, `\\a`, `\\\"`, `\"\\`, `\u0022a`, `\u005c`, ``, ` `, `{:,`, `é`} {
 		h, err := read(file(`{"`+name+`":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1))
@@ -255,6 +278,7 @@ func TestEncodePadsAndReadsBack(t *testing.T) {
 func TestEncodePanicsOnABrokenPlan(t *testing.T) {
 	assert.Panics(t, func() { Encode([]Tensor{{"a", dtype.F32, []int64{1}, 4, 8}}, "", 1) })
 	assert.Panics(t, func() { Encode([]Tensor{{"a", dtype.U8, []int64{1}, 0, 1}, {"a", dtype.U8, []int64{1}, 1, 2}}, "", 1) })
+	assert.Panics(t, func() { Encode([]Tensor{{"__metadata__", dtype.U8, []int64{1}, 0, 1}}, "", 1) })
 }
 
 // What the reference library wrote is read, and its tensors are where it says. Origin: testdata/README.md.
