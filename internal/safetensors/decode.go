@@ -54,7 +54,7 @@ func decodeObject(text []byte, o ...jsontext.Options) (*Header, error) {
 		return nil, fault.Corrupt("", "header does not begin with '{'")
 	}
 	n := min(bytes.Count(text, []byte{'{'}), len(text)/len(shortest)+1, MaxTensors)
-	d := &decoder{jsontext.NewDecoder(bytes.NewBuffer(text), o...), string(text), make([]int64, 0, 2*n)}
+	d := &decoder{Decoder: jsontext.NewDecoder(bytes.NewBuffer(text), o...), text: string(text)}
 	h := &Header{Tensors: make([]Tensor, 0, n)}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, d.jsonError(err)
