@@ -47,24 +47,10 @@ func resolveDestination(src, dst string) (string, error) {
 			return "", fault.Corrupt(path, "is the source itself").WithHint("choose another destination; the source is never changed")
 		}
 	}
-	if inside(source, filepath.Dir(dst)) {
+	if newdir.Inside(source, filepath.Dir(dst)) {
 		return "", fault.Corrupt(dst, "lies inside the source").WithHint("choose a directory outside %s", src)
 	}
 	return dst, nil
-}
-
-// inside compares files, not names: a file system may fold case.
-func inside(outer os.FileInfo, dir string) bool {
-	for {
-		if st, err := os.Stat(dir); err == nil && os.SameFile(outer, st) {
-			return true
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			return false
-		}
-		dir = up
-	}
 }
 
 // freeSpace is what the file system of dst's parent has for this user, in bytes.

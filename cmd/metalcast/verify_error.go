@@ -14,6 +14,7 @@ import (
 
 	"github.com/metalcast/metalcast"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
 )
 
 // errorFlags are those of verify --error.
@@ -105,7 +106,7 @@ func createBeside(name string, checkpoints ...string) (*newFile, error) {
 		return nil, err
 	}
 	for _, c := range checkpoints {
-		if st, err := os.Stat(c); err == nil && within(st, dir) { // a model id is no directory
+		if st, err := os.Stat(c); err == nil && newdir.Inside(st, dir) { // a model id is no directory
 			return nil, fault.New(metalcast.ErrUsage, where, "lies inside %s, which stays as it is", c).WithHint("choose a file elsewhere")
 		}
 	}
@@ -119,20 +120,6 @@ func createBeside(name string, checkpoints ...string) (*newFile, error) {
 		return nil, err
 	}
 	return n, nil
-}
-
-// within compares files, not names: a file system may fold case.
-func within(outer os.FileInfo, dir string) bool {
-	for {
-		if st, err := os.Stat(dir); err == nil && os.SameFile(outer, st) {
-			return true
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			return false
-		}
-		dir = up
-	}
 }
 
 func (f *newFile) commit() error {

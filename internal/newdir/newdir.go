@@ -14,6 +14,20 @@ import (
 // Partial is where the work for dst goes on.
 func Partial(dst string) string { return dst + ".partial" }
 
+// Inside tells whether dir is outer or lies in it. It compares files, not names: a file system may fold case.
+func Inside(outer os.FileInfo, dir string) bool {
+	for {
+		if st, err := os.Stat(dir); err == nil && os.SameFile(outer, st) {
+			return true
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return false
+		}
+		dir = up
+	}
+}
+
 // Free refuses a dst that exists, unless it is an empty directory that is no mount point; it tells which of the two allowed states it found.
 func Free(dst string) (emptyDir bool, err error) {
 	st, err := os.Lstat(dst)

@@ -80,13 +80,15 @@ func TestOrderInAShard(t *testing.T) {
 	c := Moe(1)
 	c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
 		Tensor{Name: "b10", DType: "F32", Shape: []int{3}}, Tensor{Name: "b9", DType: "F32", Shape: []int{3}}, Tensor{Name: "i", DType: "I64", Shape: []int{1}},
+		Tensor{Name: "v.1.w", DType: "F32", Shape: []int{3}}, Tensor{Name: "v.01.w", DType: "F32", Shape: []int{3}}, // equal in natural order, so in byte order
+		Tensor{Name: "w.01.w", DType: "F32", Shape: []int{3}}, Tensor{Name: "w.1.w", DType: "F32", Shape: []int{3}},
 		Tensor{Name: "z", DType: "U8", Shape: []int{plan.Align}}, Tensor{Name: "u", DType: "U8", Shape: []int{3}}, Tensor{Name: "empty", DType: "F32", Shape: []int{0}},
 	)
 	p, err := planOf(t, c, plan.Options{})
 	require.NoError(t, err)
 	const e = "model.language_model.layers.0.mlp.experts."
 	// Whole pages first (nothing is a whole page too), then wide types, then natural name order.
-	assert.Equal(t, []string{"empty", "z", "i", "b9", "b10", e + "down_proj", e + "gate_up_proj", "model.language_model.norm.weight", "u"}, names(p))
+	assert.Equal(t, []string{"empty", "z", "i", "b9", "b10", "v.01.w", "v.1.w", "w.01.w", "w.1.w", e + "down_proj", e + "gate_up_proj", "model.language_model.norm.weight", "u"}, names(p))
 	for _, x := range p.Tensors {
 		assert.Zero(t, x.Offset%x.DType.Size(), x.Name)
 	}
