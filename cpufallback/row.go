@@ -89,23 +89,33 @@ func four(t *table[uint16], c *[4]byte) uint64 {
 func row32(dst, src []byte, t []table[uint32], head, width int, _ bool) bool {
 	var seen uint64
 	for i := range t {
-		t := &t[i]
 		n := min(head, len(src))
-		s, d := src[:n], dst[:4*n]
-		for len(s) >= 8 && len(d) >= 32 {
-			c, o := (*[8]byte)(s), (*[32]byte)(d)
-			seen |= seenNaN(little.Uint64(c[:]))
-			little.PutUint64(o[:8], uint64(t[c[0]])|uint64(t[c[1]])<<32)
-			little.PutUint64(o[8:], uint64(t[c[2]])|uint64(t[c[3]])<<32)
-			little.PutUint64(o[16:], uint64(t[c[4]])|uint64(t[c[5]])<<32)
-			little.PutUint64(o[24:], uint64(t[c[6]])|uint64(t[c[7]])<<32)
-			s, d = s[8:], d[32:]
-		}
-		for k, c := range s {
-			seen |= seenNaN(uint64(c))
-			little.PutUint32(d[4*k:], t[c])
-		}
+		seen |= block32(dst[:4*n], src[:n], &t[i])
 		src, dst, head = src[n:], dst[4*n:], width
 	}
 	return seen&signs != 0
 }
+
+// block32 is block16 for results of 32 bits.
+func block32(dst, src []byte, t *table[uint32]) (seen uint64) {
+	for len(src) >= 16 && len(dst) >= 64 {
+		c, o := (*[16]byte)(src), (*[64]byte)(dst)
+		seen |= seenNaN(little.Uint64(c[:])) | seenNaN(little.Uint64(c[8:]))
+		little.PutUint64(o[:], two(t, (*[2]byte)(c[:])))
+		little.PutUint64(o[8:], two(t, (*[2]byte)(c[2:])))
+		little.PutUint64(o[16:], two(t, (*[2]byte)(c[4:])))
+		little.PutUint64(o[24:], two(t, (*[2]byte)(c[6:])))
+		little.PutUint64(o[32:], two(t, (*[2]byte)(c[8:])))
+		little.PutUint64(o[40:], two(t, (*[2]byte)(c[10:])))
+		little.PutUint64(o[48:], two(t, (*[2]byte)(c[12:])))
+		little.PutUint64(o[56:], two(t, (*[2]byte)(c[14:])))
+		src, dst = src[16:], dst[64:]
+	}
+	for k, c := range src {
+		seen |= seenNaN(uint64(c))
+		little.PutUint32(dst[4*k:], t[c])
+	}
+	return seen
+}
+
+func two(t *table[uint32], c *[2]byte) uint64 { return uint64(t[c[0]]) | uint64(t[c[1]])<<32 }
