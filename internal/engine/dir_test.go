@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -108,6 +109,36 @@ func TestDirAbortLeavesNothing(t *testing.T) {
 	entries, err := os.ReadDir(parent)
 	require.NoError(t, err)
 	assert.Empty(t, entries)
+}
+
+// Where a removal fails, what is left has its marker: the next run may take it over.
+func TestDirAbortWhereOpenFilesStayOrRemovalFails(t *testing.T) {
+	aborted := func(fail func(m *memFS)) (*memFS, error) {
+		m := newMemFS()
+		d, err := engine.CreateDir("/out/dst", oneShard, engine.DirOptions{FS: m})
+		require.NoError(t, err)
+		require.NoError(t, d.AddFile(t.Context(), "more/tokenizer.json", strings.NewReader("{}")))
+		fail(m)
+		return m, d.Abort()
+	}
+	m, err := aborted(func(*memFS) {})
+	require.NoError(t, err)
+	assert.Len(t, m.names, 2, "/ and /out")
+	failures := 0
+	for ops := 1; ; ops++ {
+		m, err := aborted(func(m *memFS) { m.failAt, m.fail = m.ops+ops, syscall.EIO })
+		if err == nil {
+			break
+		}
+		failures++
+		require.EqualError(t, err, "/out/dst.partial: cannot be removed: input/output error")
+		for name := range m.names {
+			if strings.HasPrefix(name, "/out/dst.partial/") {
+				assert.NotNil(t, m.names["/out/dst.partial/metalcast.lock"], "%s without a marker", name)
+			}
+		}
+	}
+	assert.Greater(t, failures, 4)
 }
 
 func TestDirRefuses(t *testing.T) {

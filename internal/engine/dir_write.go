@@ -181,13 +181,21 @@ func (d *Dir) Keep() (bool, error) {
 	return true, errors.Join(err, d.close())
 }
 
-// Abort removes DST.partial and everything in it.
+// Abort removes DST.partial and everything in it, the marker last. Files are closed before: network and FUSE file systems keep what is open under another name.
 func (d *Dir) Abort() error {
-	var left error
-	if err := d.fs.RemoveAll(d.partial); err != nil {
-		left = &fault.Error{Where: d.partial, What: "cannot be removed", Err: newdir.Cause(err)}
+	closed := d.closeFiles()
+	left := d.clear()
+	if left == nil {
+		left = d.fs.Remove(filepath.Join(d.partial, lockName))
 	}
-	return errors.Join(d.close(), left)
+	closed = errors.Join(closed, d.unlock())
+	if left == nil {
+		left = d.fs.Remove(d.partial)
+	}
+	if left != nil {
+		left = &fault.Error{Where: d.partial, What: "cannot be removed", Err: newdir.Cause(left)}
+	}
+	return errors.Join(closed, left)
 }
 
 func (d *Dir) close() error { return errors.Join(d.closeFiles(), d.unlock()) }

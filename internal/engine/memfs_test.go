@@ -18,7 +18,7 @@ import (
 var errPower = errors.New("the power is gone")
 
 // memFS is a file system in memory that fails at an operation of choice, and that can lose power: then it keeps what was synced, and of the rest
-// whatever chance leaves, sector by sector and name by name.
+// whatever chance leaves, sector by sector and name by name. As on NFS and FUSE, an open file that is removed has another name until it is closed.
 type memFS struct {
 	names  map[string]*node // as programs see it
 	synced map[string]*node // entries that are durable
@@ -34,6 +34,7 @@ type node struct {
 	data   []byte // as programs see it
 	synced []byte
 	writes []write // since the last sync, in order
+	open   int
 	locked bool
 }
 
@@ -97,12 +98,13 @@ func (m *memFS) Create(name string, size int64) (engine.File, error) {
 	}
 	n := &node{data: make([]byte, size)}
 	if old := m.names[name]; old != nil { // truncated, which may or may not survive
-		n.synced, n.locked = old.synced, old.locked
+		n.synced, n.open, n.locked = old.synced, old.open, old.locked
 		*old = *n
 		n = old
 	}
 	n.writes = []write{{0, make([]byte, size)}}
 	m.names[name] = n
+	n.open++
 	return &memFile{m, n}, nil
 }
 
@@ -114,6 +116,7 @@ func (m *memFS) Open(name string) (engine.File, int64, error) {
 	if n == nil {
 		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
+	n.open++
 	return &memFile{m, n}, int64(len(n.data)), nil
 }
 
@@ -148,17 +151,52 @@ func (m *memFS) Remove(name string) error {
 	if m.names[name] == nil {
 		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
 	}
+	return m.unlink(name)
+}
+
+// unlink removes one name.
+func (m *memFS) unlink(name string) error {
+	n := m.names[name]
+	for path := range m.names {
+		if n.dir && strings.HasPrefix(path, name+"/") {
+			return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
+		}
+	}
 	delete(m.names, name)
+	if n.open > 0 {
+		m.names[filepath.Join(filepath.Dir(name), hidden+filepath.Base(name))] = n
+	}
 	return nil
+}
+
+const hidden = ".open."
+
+// close drops what was removed while it was open.
+func (m *memFS) close(n *node) {
+	if n.open--; n.open > 0 {
+		return
+	}
+	for path, x := range m.names {
+		if x == n && strings.HasPrefix(filepath.Base(path), hidden) {
+			delete(m.names, path)
+		}
+	}
 }
 
 func (m *memFS) RemoveAll(name string) error {
 	if err := m.op(); err != nil {
 		return err
 	}
+	var all []string
 	for path := range m.names {
 		if path == name || strings.HasPrefix(path, name+"/") {
-			delete(m.names, path)
+			all = append(all, path)
+		}
+	}
+	slices.Sort(all)
+	for _, path := range slices.Backward(all) {
+		if err := m.unlink(path); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -201,7 +239,8 @@ func (m *memFS) Lock(name string) (func() error, bool, error) {
 		return nil, false, nil
 	}
 	n.locked = true
-	return func() error { n.locked = false; return nil }, true, nil
+	n.open++
+	return func() error { n.locked = false; m.close(n); return nil }, true, nil
 }
 
 func (m *memFS) Publish(partial, dst string, _ bool) error {
@@ -277,8 +316,12 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
-func (f *memFile) Forget()      {}
-func (f *memFile) Close() error { return nil }
+func (f *memFile) Forget() {}
+
+func (f *memFile) Close() error {
+	f.m.close(f.n)
+	return nil
+}
 
 // lose gives the file system that is found after the power came back.
 func (m *memFS) lose(rng *rand.Rand) *memFS {
