@@ -3,8 +3,10 @@ package metalcast_test
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast"
+	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/synth"
 )
 
 // manyWindows makes small windows, and a checkpoint after each few of them.
@@ -118,6 +122,60 @@ func TestConvertRefusesToGoOnWithSomethingElse(t *testing.T) {
 			assert.False(t, r.Resumed)
 		}
 	}
+}
+
+// What a run had done by half is done again, and counted once.
+func TestConvertCountsOnceWhatItDoesAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		source *Checkpoint
+		option metalcast.Options
+	}{
+		"stacked":                             {randomMoe(4, 512, 512, 1), metalcast.Options{}},
+		"gate and up in one line, transposed": {llama4(t), metalcast.Options{}},
+		"nvfp4":                               {randomMoe(4, 512, 512, 1), metalcast.Options{Quantize: &metalcast.Quantize{Mode: "nvfp4"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, list := range test.source.Shards {
+				for _, x := range list {
+					for i := 0; x.DType == "F8_E4M3" && test.option.Quantize == nil && i < len(x.Data); i += 1000 {
+						x.Data[i] = 0x7F
+					}
+				}
+			}
+			src := test.source.Write(t)
+			o := test.option
+			o.Device, o.KeepNaN = "cpu", true
+			whole := filepath.Join(t.TempDir(), "whole")
+			want, err := metalcast.Convert(t.Context(), src, whole, o)
+			require.NoError(t, err)
+			require.Positive(t, int64(len(want.Findings))+want.NVFP4Groups)
+			o.MaxMemory, o.CheckpointEvery = manyWindows.MaxMemory, 1
+			for part := 0.05; part < 1; part += 0.1 {
+				dst := filepath.Join(t.TempDir(), "dst")
+				require.Error(t, cut(t, src, dst, o, part))
+				again := o
+				again.Verify = true
+				got, err := metalcast.Convert(t.Context(), src, dst, again)
+				require.NoError(t, err)
+				assert.Equal(t, want.Findings, got.Findings, "cut at %v", part)
+				assert.Equal(t, []int64{want.NVFP4Groups, want.NVFP4Zeroed, want.NVFP4Coarse}, []int64{got.NVFP4Groups, got.NVFP4Zeroed, got.NVFP4Coarse})
+				sameFiles(t, whole, dst)
+			}
+		})
+	}
+}
+
+// llama4 is a checkpoint whose gate and up fill the same lines of one transposed tensor.
+func llama4(t *testing.T) *Checkpoint {
+	dir, _ := synthetic(t, synth.Options{Family: "llama4", Layers: 2, Hidden: 512, Intermediate: 512})
+	config, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	require.NoError(t, err)
+	tensors := DecodeDir(t, dir)
+	var list []Tensor
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		list = append(list, tensors[name])
+	}
+	return &Checkpoint{Files: map[string]string{"config.json": string(config)}, Shards: map[string][]Tensor{"model.safetensors": list}}
 }
 
 // A run that was refused for NaN goes on once NaN is allowed, and its report counts them all.

@@ -290,7 +290,7 @@ func (j *job) pass(ctx context.Context, phase string, sink engine.Sink, earlier 
 	}
 	done := j.schedule.Before
 	total := j.schedule.Bytes + j.schedule.Before
-	o := engine.Options{KeepNaN: j.opts.KeepNaN, AllowOverflow: j.opts.AllowOverflow, Resumed: earlier}
+	o := engine.Options{KeepNaN: j.opts.KeepNaN, AllowOverflow: j.opts.AllowOverflow, Resumed: earlier.Counts}
 	if j.opts.Progress != nil {
 		j.opts.Progress(phase, done, total)
 		o.Progress = func(n int64) {

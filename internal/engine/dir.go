@@ -37,10 +37,12 @@ type Dir struct {
 	room    func() error
 	every   int64
 
-	done     pieceSet
-	progress Progress // that is written, durable or not
-	touched  []bool   // shards, since the last checkpoint
+	done     pieceSet // that are written, durable or not
+	counts   Counts   // of them
+	progress Progress // the last checkpoint
+	touched  []bool   // shards, since then
 	unsafe   int64    // bytes written since then
+	broken   bool     // a write or a sync failed
 }
 
 // DirOptions are the choices of CreateDir.
@@ -184,10 +186,13 @@ func (d *Dir) canResume() (bool, error) {
 		return false, &Differs{d.partial, state, d.state}
 	}
 	done, ok := setOf(len(d.plan.Pieces), last.Done)
+	for _, f := range last.Found {
+		ok = ok && 0 <= f.Piece && int(f.Piece) < len(d.plan.Pieces) && done.has(f.Piece)
+	}
 	if !ok {
 		return false, fault.New(nil, filepath.Join(d.partial, journalName), "names pieces that the conversion does not have").WithHint("--restart begins anew")
 	}
-	d.done, d.progress = done, last
+	d.done, d.counts, d.progress = done, last.Counts, last
 	d.journal = &journal{end: end}
 	return true, nil
 }

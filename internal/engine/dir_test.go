@@ -89,7 +89,7 @@ func TestDirCheckpointsAfterSoManyBytes(t *testing.T) {
 	for i := range int32(4) {
 		off := 16 + int64(i)*25
 		require.NoError(t, d.Write([]engine.Extent{{Off: off, Data: make([]byte, 5)}, {Off: off + 5, Data: make([]byte, 20)}}))
-		require.NoError(t, d.Done([]int32{i}, &engine.Result{}))
+		require.NoError(t, d.Done([]int32{i}, &engine.Counts{}))
 		b, err := os.ReadFile(filepath.Join(dst+".partial", "metalcast.journal"))
 		require.NoError(t, err)
 		in = append(in, string(b))

@@ -13,6 +13,17 @@ import (
 
 // Write implements Sink.
 func (d *Dir) Write(extents []Extent) error {
+	return d.durably(func() error { return d.write(extents) })
+}
+
+// durably remembers that work failed: pages may be lost then, which the system tells once. No sync after that would prove anything, so there is no other checkpoint.
+func (d *Dir) durably(work func() error) error {
+	err := work()
+	d.broken = d.broken || err != nil
+	return err
+}
+
+func (d *Dir) write(extents []Extent) error {
 	for len(extents) > 0 {
 		shard, n := extents[0].Shard, 0
 		for n < len(extents) && extents[n].Shard == shard {
@@ -29,11 +40,11 @@ func (d *Dir) Write(extents []Extent) error {
 }
 
 // Done implements Keeper: now and then what is written becomes durable and the journal says so.
-func (d *Dir) Done(pieces []int32, r *Result) error {
+func (d *Dir) Done(pieces []int32, c *Counts) error {
 	for _, i := range pieces {
 		d.done.add(i)
 	}
-	d.progress.Findings, d.progress.NVFP4 = r.Findings, r.NVFP4
+	d.counts = *c
 	if d.unsafe < d.every {
 		return nil
 	}
@@ -41,25 +52,27 @@ func (d *Dir) Done(pieces []int32, r *Result) error {
 }
 
 // checkpoint syncs the shards that were written to, and only then names in the journal what they hold.
-func (d *Dir) checkpoint() error {
+func (d *Dir) checkpoint() error { return d.durably(d.sync) }
+
+func (d *Dir) sync() error {
 	for i, f := range d.files {
 		if !d.touched[i] {
 			continue
 		}
-		if err := f.Sync(); err != nil { // pages may be lost; the system reports that once and a second sync would lie
+		if err := f.Sync(); err != nil {
 			return d.explain(d.plan.Shards[i].Name, err)
 		}
 		d.touched[i] = false
 	}
-	d.progress.Done = d.done.ranges(len(d.plan.Pieces))
-	line, err := json.Marshal(&d.progress)
+	now := Progress{d.done.ranges(len(d.plan.Pieces)), d.counts}
+	line, err := json.Marshal(&now)
 	if err == nil {
 		err = d.journal.append(line)
 	}
 	if err != nil {
 		return d.explain(journalName, err)
 	}
-	d.unsafe = 0
+	d.progress, d.unsafe = now, 0
 	return nil
 }
 
@@ -171,10 +184,13 @@ func (d *Dir) Commit() error {
 	return d.unlock()
 }
 
-// Keep leaves DST.partial for a run that goes on, with all that is written named in its journal, as far as it can be made durable. It tells whether there is
-// anything to go on with; what holds nothing is removed.
+// Keep leaves DST.partial for a run that goes on, with all that is written named in its journal; after a write or a sync that failed, what the last checkpoint
+// named. It tells whether there is anything to go on with; what holds nothing is removed.
 func (d *Dir) Keep() (bool, error) {
-	err := d.checkpoint()
+	var err error
+	if !d.broken {
+		err = d.checkpoint()
+	}
 	if len(d.progress.Done) == 0 {
 		return false, errors.Join(err, d.Abort())
 	}

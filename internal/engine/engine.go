@@ -13,7 +13,6 @@ import (
 
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
-	"github.com/metalcast/metalcast/internal/mlxquant"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -34,23 +33,23 @@ type Extent struct {
 	Data  []byte
 }
 
-// Sink takes the bytes of output shards. Write is called by one goroutine with all extents of a window, a shard's next to each other; each byte of a shard's data comes
-// once, in no particular order. Data is the engine's again when Write returns.
+// Sink takes the bytes of output shards. Write is called by one goroutine with all extents of a window, a shard's next to each other; in a run each byte of a shard's
+// data comes once, in no particular order. Data is the engine's again when Write returns.
 type Sink interface {
 	Write(extents []Extent) error
 }
 
 // Keeper is a Sink that keeps account of what is written.
 type Keeper interface {
-	// Done says that all results of these pieces are written, and what was counted so far. Pieces come in no particular order.
-	Done(pieces []int32, r *Result) error
+	// Done says that all results of these pieces are written, and what all pieces held that were ever said to be done. Pieces come in no particular order.
+	Done(pieces []int32, c *Counts) error
 }
 
 // Options are the choices that do not change a byte of sound checkpoints' output.
 type Options struct {
 	KeepNaN       bool              // go on at NaN codes and non-finite scales
 	AllowOverflow bool              // go on at finite values that become infinite
-	Resumed       Progress          // how far an earlier run came, with which this one's counts begin
+	Resumed       Counts            // of the pieces that an earlier run did, with which this one's begin
 	Progress      func(bytes int64) // called after each window with the source bytes done since the last call; may be nil
 }
 
@@ -60,11 +59,23 @@ type Finding struct {
 	Tally  kernel.Tally `json:"tally"` // positions of the first occurrence, in the tensor's last two dimensions
 }
 
-// Result is what a run counted.
+// Result is what a run counted, findings and groups of whole pieces.
 type Result struct {
 	Read, Written int64     // bytes
 	Findings      []Finding // those of an earlier run, with which this one goes on, among them
 	NVFP4         Groups
+}
+
+// Found is what a piece held that it should not.
+type Found struct {
+	Piece int32        `json:"piece"`
+	Tally kernel.Tally `json:"tally"`
+}
+
+// Counts is what whole pieces held.
+type Counts struct {
+	Found []Found `json:"found,omitempty"`
+	NVFP4 Groups  `json:"nvfp4"`
 }
 
 // Groups counts groups of nvfp4, whose scales without a tensor scale cannot be small.
@@ -109,8 +120,7 @@ func (r *Ring) Holds(s *Schedule) bool {
 // Run executes the plan. It returns when everything is written, or at the first error or cancellation with all stages stopped.
 func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source, dst Sink, o Options) (Result, error) {
 	be, slots := ring.be, len(ring.slots)
-	r := runner{plan: p, src: src, dst: dst, be: be, opts: o}
-	r.result.Findings, r.result.NVFP4 = slices.Clone(o.Resumed.Findings), o.Resumed.NVFP4
+	r := runner{plan: p, src: src, dst: dst, be: be, opts: o, counter: newCounter(o.Resumed)}
 	r.keeper, _ = dst.(Keeper)
 	r.forget, _ = src.(Forgetter)
 	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
@@ -166,7 +176,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 			if err := r.judgeAll(sl.window, sl.tallies); err != nil {
 				return err
 			}
-			r.result.NVFP4.count(sl)
+			r.counter.groups(sl)
 			if err := r.write(sl); err != nil {
 				return err
 			}
@@ -175,6 +185,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 		})
 	})
 	err := g.Wait()
+	r.result.Findings, r.result.NVFP4 = r.counter.findings(p), r.counter.done.NVFP4
 	return r.result, err
 }
 
@@ -222,8 +233,9 @@ type runner struct {
 	keeper Keeper    // nil: dst is none
 	forget Forgetter // nil: src is none
 
-	result  Result   // Read by the reader, the rest by the writer
-	extents []Extent // the writer's
+	result  Result   // Read by the reader, Written by the writer
+	extents []Extent // the writer's, as is
+	counter counter
 }
 
 // forgetLeast is the least read that is worth a word to the system.
@@ -271,28 +283,6 @@ func (r *runner) judgeAll(w *Window, tallies []kernel.Tally) error {
 	return nil
 }
 
-// count looks at the scales of a window's nvfp4 groups, E4M3 codes without a sign.
-func (g *Groups) count(s *slot) {
-	for i := range s.window.Batches {
-		b := &s.window.Batches[i]
-		if b.Params.Op != kernel.Quantize || b.Params.Format.Mode != mlxquant.NVFP4 {
-			continue
-		}
-		for k := range b.Jobs {
-			j := &b.Jobs[k]
-			_, _, _, n, _ := b.Params.Packed(j)
-			g.All += n
-			for _, code := range s.mem.Out()[j.DstScale : j.DstScale+int(n)] {
-				if code == 0 {
-					g.Zeroed++
-				} else if code < 8 {
-					g.Coarse++
-				}
-			}
-		}
-	}
-}
-
 func (r *runner) write(s *slot) error {
 	w := s.window
 	r.extents = r.extents[:0]
@@ -307,8 +297,9 @@ func (r *runner) write(s *slot) error {
 	if err := r.dst.Write(r.extents); err != nil {
 		return err
 	}
+	r.counter.settle(w.Completes)
 	if r.keeper != nil {
-		if err := r.keeper.Done(w.Completes, &r.result); err != nil {
+		if err := r.keeper.Done(w.Completes, &r.counter.done); err != nil {
 			return err
 		}
 	}
@@ -358,15 +349,6 @@ func (r *runner) judge(part *Part, t kernel.Tally) error {
 		return fault.Corrupt(where, "%d of its values are too large for %s, the first at %s", t.Overflow.N, p.Params.To.ConfigName(), at(t.Overflow)).WithHint(
 			"choose another --dtype, or --allow-overflow to write infinities")
 	}
-	r.find(p.Source.Name, t)
+	r.counter.of(part.Piece).tally.Add(t)
 	return nil
-}
-
-// find adds to the tensor's finding; its parts follow each other, so only the last finding can be of the same tensor.
-func (r *runner) find(name string, t kernel.Tally) {
-	if n := len(r.result.Findings); n > 0 && r.result.Findings[n-1].Tensor == name {
-		r.result.Findings[n-1].Tally.Add(t)
-		return
-	}
-	r.result.Findings = append(r.result.Findings, Finding{name, t})
 }

@@ -15,9 +15,8 @@ const journalName = plan.JournalName
 
 // Progress is how far a run came.
 type Progress struct {
-	Done     [][2]int32 `json:"done"` // pieces of the plan whose results are written, as ranges [from, to)
-	Findings []Finding  `json:"findings,omitempty"`
-	NVFP4    Groups     `json:"nvfp4"`
+	Done [][2]int32 `json:"done"` // pieces of the plan whose results are written, as ranges [from, to)
+	Counts
 }
 
 // journal appends checkpoints to a file.

@@ -46,7 +46,7 @@ func FuzzJournal(f *testing.F) {
 		require.Equal(t, make([]byte, 8), m.names["/out/dst.partial/model.safetensors"].data[:8])
 		had := members(t, d, pieces)
 		const more = pieces - 1
-		require.NoError(t, d.Done([]int32{more}, &engine.Result{}))
+		require.NoError(t, d.Done([]int32{more}, &engine.Counts{}))
 		kept, err := d.Keep()
 		require.NoError(t, err)
 		require.True(t, kept)

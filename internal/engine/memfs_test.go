@@ -302,14 +302,23 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 func (f *memFile) WriteExtents(extents []engine.Extent) error {
 	for _, x := range extents {
 		if _, err := f.WriteAt(x.Data, x.Off); err != nil {
+			f.drop()
 			return err
 		}
 	}
 	return nil
 }
 
+// drop loses what was not synced, as Linux does where writeback failed: the pages are clean from then on, and only the call that finds it says so.
+func (f *memFile) drop() {
+	if !f.m.dead {
+		f.n.data, f.n.writes = append(bytes.Clone(f.n.synced), make([]byte, len(f.n.data)-len(f.n.synced))...), nil
+	}
+}
+
 func (f *memFile) Sync() error {
 	if err := f.m.op(); err != nil {
+		f.drop()
 		return err
 	}
 	f.n.synced, f.n.writes = bytes.Clone(f.n.data), nil

@@ -47,7 +47,7 @@ func (m *making) fill(ctx context.Context, d *engine.Dir) error {
 	if err != nil {
 		return err
 	}
-	if _, err := engine.Run(ctx, m.plan, s, ring, m.src, d, engine.Options{Resumed: d.Resumed()}); err != nil {
+	if _, err := engine.Run(ctx, m.plan, s, ring, m.src, d, engine.Options{Resumed: d.Resumed().Counts}); err != nil {
 		return err
 	}
 	if err := d.Seal(ctx); err != nil {

@@ -84,7 +84,8 @@ type Window struct {
 	Parts   []Part // of each job, in the order of the batches
 	Writes  []Write
 	Bytes   int64 // of source tensors, for progress
-	// Completes lists the pieces whose last part the window has: once it is written, and those before it, they are.
+	// Completes lists the pieces whose last part the window has: once it is written, and those before it, they are. Pieces that fill the same lines come with the
+	// last of them.
 	Completes []int32
 
 	in, out int // bytes of the slot that are used

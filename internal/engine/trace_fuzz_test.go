@@ -10,12 +10,13 @@ import (
 // tracer follows every byte of a plan's windows from its place in a source shard through the slot to its place in an output shard. It works out where an
 // element belongs from the piece's documentation alone and shares nothing with the scheduler.
 type tracer struct {
-	plan  *plan.Plan
-	owner [][]int32 // of each byte of each output shard, its header left out: the piece that makes it, plus one; negative once it is written
-	left  []int64   // bytes of each piece that are not written
-	done  []bool    // pieces that were said to be complete
-	from  []byteAt  // where each byte of In was read
-	to    []byteAt  // where each byte of Out belongs
+	plan   *plan.Plan
+	owner  [][]int32 // of each byte of each output shard, its header left out: the piece that makes it, plus one; negative once it is written
+	left   []int64   // bytes of each piece that are not written
+	done   []bool    // pieces that were said to be complete
+	beside map[line][]int32
+	from   []byteAt // where each byte of In was read
+	to     []byteAt // where each byte of Out belongs
 }
 
 // byteAt is a byte of a shard; shard counts from one.
@@ -26,7 +27,7 @@ type byteAt struct {
 
 // newTracer demands that pieces fill every byte of every shard's data once, and nothing else.
 func newTracer(p *plan.Plan) (*tracer, error) {
-	t := &tracer{plan: p, left: make([]int64, len(p.Pieces)), done: make([]bool, len(p.Pieces))}
+	t := &tracer{plan: p, left: make([]int64, len(p.Pieces)), done: make([]bool, len(p.Pieces)), beside: piecesBeside(p)}
 	for _, s := range p.Shards {
 		t.owner = append(t.owner, make([]int32, s.Size-int64(len(s.Header))))
 	}
@@ -248,6 +249,15 @@ func (t *tracer) writes(w *Window, from, to []byteAt) error {
 			return fmt.Errorf("piece %d is said to be complete, %d bytes are missing (said before: %v)", i, t.left[i], t.done[i])
 		}
 		t.done[i] = true
+	}
+	for _, i := range w.Completes { // or a run that goes on would do it again, and count it again
+		if q := &t.plan.Pieces[i]; q.Apart() {
+			for _, k := range t.beside[lineOf(t.plan, q)] {
+				if !t.done[k] {
+					return fmt.Errorf("piece %d is said to be complete before %d, which fills the same lines", i, k)
+				}
+			}
+		}
 	}
 	return nil
 }

@@ -76,6 +76,29 @@ func (b *scheduler) turn(index int32) {
 	}
 }
 
+// complete adds the pieces that are complete with this one: itself, or, with the last of those that fill the same lines, all of them.
+func (b *scheduler) complete(list []int32, index int32) []int32 {
+	p := &b.plan.Pieces[index]
+	if !p.Apart() {
+		return append(list, index)
+	}
+	l := lineOf(b.plan, p)
+	group := b.beside[l]
+	n, begun := b.left[l]
+	if !begun {
+		n = len(group)
+	}
+	if n--; n > 0 {
+		if b.left == nil {
+			b.left = map[line]int{}
+		}
+		b.left[l] = n
+		return list
+	}
+	delete(b.left, l)
+	return append(list, group...)
+}
+
 // wholeBlocks rounds a number of columns down to scale blocks, where it has any.
 func wholeBlocks(cols int64, p *plan.Piece) int64 {
 	if n := int64(p.Params.BlockCols); n > 0 && cols > n {

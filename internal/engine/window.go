@@ -21,6 +21,7 @@ type scheduler struct {
 	scales int64  // bytes of their scales
 	groups int32  // that were made so far
 	done   map[int32]bool
+	left   map[line]int // pieces of a line's that are not complete, where some are
 }
 
 // part is a rectangle of a piece: whole rows, a run within one row, or, where the result is transposed, any rectangle. Moves count bytes as columns.
@@ -201,7 +202,7 @@ func (b *scheduler) flush() {
 		x := &b.parts[i]
 		w.Bytes += x.bytes
 		if p := &b.plan.Pieces[x.piece]; x.row+x.rows == p.Rows && x.col+x.cols == p.Cols { // parts come in order
-			w.Completes = append(w.Completes, x.piece)
+			w.Completes = b.complete(w.Completes, x.piece)
 		}
 	}
 	var scaleAt []int

@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/mlxquant"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// counter counts by piece, and keeps those under way apart: a run that goes on does them again, and counts them again.
+type counter struct {
+	done Counts
+	open map[int32]*pieceCount
+}
+
+type pieceCount struct {
+	tally kernel.Tally
+	nvfp4 Groups
+}
+
+func newCounter(earlier Counts) counter {
+	earlier.Found = slices.Clone(earlier.Found)
+	return counter{earlier, map[int32]*pieceCount{}}
+}
+
+// of is the count of a piece under way.
+func (c *counter) of(piece int32) *pieceCount {
+	x := c.open[piece]
+	if x == nil {
+		x = new(pieceCount)
+		c.open[piece] = x
+	}
+	return x
+}
+
+// settle takes pieces as done.
+func (c *counter) settle(pieces []int32) {
+	for _, i := range pieces {
+		x := c.open[i]
+		if x == nil {
+			continue
+		}
+		delete(c.open, i)
+		if x.tally.Any() {
+			c.done.Found = append(c.done.Found, Found{i, x.tally})
+		}
+		c.done.NVFP4.add(x.nvfp4)
+	}
+}
+
+// findings lists what pieces held that are done, by source tensor in the source's order.
+func (c *counter) findings(p *plan.Plan) (findings []Finding) {
+	found := slices.Clone(c.done.Found)
+	slices.SortFunc(found, func(a, b Found) int { return cmp.Compare(a.Piece, b.Piece) })
+	for _, f := range found {
+		name := p.Pieces[f.Piece].Source.Name // a tensor's pieces follow each other
+		if n := len(findings); n == 0 || findings[n-1].Tensor != name {
+			findings = append(findings, Finding{Tensor: name})
+		}
+		findings[len(findings)-1].Tally.Add(f.Tally)
+	}
+	return findings
+}
+
+// groups looks at the scales of a window's nvfp4 groups, E4M3 codes without a sign.
+func (c *counter) groups(s *slot) {
+	parts := s.window.Parts
+	for i := range s.window.Batches {
+		b := &s.window.Batches[i]
+		of := parts[:len(b.Jobs)]
+		parts = parts[len(b.Jobs):]
+		if b.Params.Op != kernel.Quantize || b.Params.Format.Mode != mlxquant.NVFP4 {
+			continue
+		}
+		for k := range b.Jobs {
+			j := &b.Jobs[k]
+			_, _, _, n, _ := b.Params.Packed(j)
+			g := Groups{All: n}
+			for _, code := range s.mem.Out()[j.DstScale : j.DstScale+int(n)] {
+				if code == 0 {
+					g.Zeroed++
+				} else if code < 8 {
+					g.Coarse++
+				}
+			}
+			c.of(of[k].Piece).nvfp4.add(g)
+		}
+	}
+}
+
+func (g *Groups) add(o Groups) {
+	g.All += o.All
+	g.Zeroed += o.Zeroed
+	g.Coarse += o.Coarse
+}
