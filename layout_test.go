@@ -40,7 +40,7 @@ var imports = map[string][]string{
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
 	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
 		"internal/newdir", "internal/safetensors", "internal/heatmap", "cpufallback", "metal"},
-	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/dtype", "metal"},
+	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/newdir", "internal/dtype", "metal"},
 }
 
 // unsafeAllowed may import "unsafe", cAllowed may import "C".

@@ -71,7 +71,7 @@ type Finding struct {
 	Overflows int64  `json:"overflows,omitempty"`
 }
 
-// Convert writes the converted checkpoint of src into a new directory dst. On any error, and when ctx ends, there is no dst; where the error is Interrupted, what
+// Convert writes the converted checkpoint of src into a new directory dst. On any error, and when ctx ends, there is no dst, unless the error says that it is complete; where the error is Interrupted, what
 // was done so far is in DST.partial, and the same call again goes on with it.
 func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	start := time.Now()

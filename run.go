@@ -172,12 +172,12 @@ func (j *job) verify(ctx context.Context, texts []plan.Text) error {
 		return err
 	}
 	for _, t := range texts {
-		if got, err := j.dir.ReadFile(t.Name); err != nil || !bytes.Equal(got, t.Data) {
+		if got, err := j.fileSum(t.Name); err != nil || got != sum(t.Data) {
 			return stale{fileDiffers(t.Name, err)}
 		}
 	}
 	for _, f := range j.plan.Files {
-		got, err := j.dir.ReadFile(f.Name)
+		got, err := j.fileSum(f.Name)
 		if err != nil {
 			return stale{fileDiffers(f.Name, err)}
 		}
@@ -185,11 +185,21 @@ func (j *job) verify(ctx context.Context, texts []plan.Text) error {
 		if err != nil {
 			return err
 		}
-		if sum(got) != want {
+		if got != want {
 			return stale{fileDiffers(f.Name, nil)}
 		}
 	}
 	return nil
+}
+
+// fileSum is the SHA-256 of a file of DST.partial.
+func (j *job) fileSum(name string) (string, error) {
+	f, err := j.dir.OpenFile(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return sumOf(f)
 }
 
 // otherBackend exchanges the backend for the CPU, where it is another; the slots of the first are given back before.

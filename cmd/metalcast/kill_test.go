@@ -68,6 +68,7 @@ func TestKill(t *testing.T) {
 				t.Logf("%d kills, %d conversions ended whole, %d of them after a kill", killed, finished, resumed)
 			}
 			if _, err := os.Stat(dst); err == nil { // killed between the rename and tidying up
+				require.Zero(t, run([]string{"verify", src, dst, "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
 				os.Remove(filepath.Join(dst, "metalcast.lock"))
 				os.Remove(filepath.Join(dst, "metalcast.journal"))
 				break

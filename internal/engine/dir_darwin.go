@@ -17,7 +17,8 @@ func preallocate(f *os.File, size int64) error {
 			return err
 		}
 	}
-	// Data begins at a multiple of the page, so whole windows go past the cache.
-	_, _ = unix.FcntlInt(f.Fd(), unix.F_NOCACHE, 1)
 	return f.Truncate(size)
 }
+
+// bypassCache lets what begins at a multiple of the page, in the file and in memory, go past the cache: most bytes of long runs of results.
+func bypassCache(f *os.File) { _, _ = unix.FcntlInt(f.Fd(), unix.F_NOCACHE, 1) }

@@ -21,3 +21,6 @@ func preallocate(f *os.File, size int64) error {
 	}
 	return err
 }
+
+// bypassCache leaves it to the writer.
+func bypassCache(*os.File) {}

@@ -150,9 +150,16 @@ func (a *appender) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFile reads a file of DST.partial whole.
-func (d *Dir) ReadFile(name string) ([]byte, error) {
-	return d.fs.ReadFile(filepath.Join(d.partial, name))
+// OpenFile opens a file of DST.partial for reading.
+func (d *Dir) OpenFile(name string) (io.ReadCloser, error) {
+	f, size, err := d.fs.Open(filepath.Join(d.partial, name))
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, 0, size), f}, nil
 }
 
 // untilDone reads until its context ends.
@@ -176,12 +183,20 @@ func (d *Dir) Commit() error {
 	if err := d.fs.Publish(d.partial, d.path, d.empty); err != nil {
 		return errors.Join(err, d.unlock())
 	}
+	var err error
 	for _, name := range []string{journalName, lockName} { // the marker last, so that a leftover is never without it
-		if err := d.fs.Remove(filepath.Join(d.path, name)); err != nil {
-			return errors.Join(newdir.Explain(d.path, err), d.unlock())
+		if err == nil {
+			err = d.fs.Remove(filepath.Join(d.path, name))
 		}
 	}
-	return d.unlock()
+	if err == nil {
+		err = d.fs.SyncDir(d.path)
+	}
+	if err != nil {
+		err = &fault.Error{Where: d.path, What: "is complete, but what the work left in it cannot be removed", Err: newdir.Cause(err),
+			Hint: "remove " + journalName + " and " + lockName + " by hand"}
+	}
+	return errors.Join(err, d.unlock())
 }
 
 // Keep leaves DST.partial for a run that goes on, with all that is written named in its journal; after a write or a sync that failed, what the last checkpoint

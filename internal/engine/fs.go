@@ -72,6 +72,7 @@ func (OS) Create(name string, size int64) (File, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
+	bypassCache(f)
 	return &osFile{File: f, size: size}, nil
 }
 
@@ -85,6 +86,7 @@ func (OS) Open(name string) (File, int64, error) {
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
+	bypassCache(f)
 	return &osFile{File: f, size: st.Size()}, st.Size(), nil
 }
 
@@ -140,7 +142,7 @@ type osFile struct {
 
 func (f *osFile) WriteExtents(extents []Extent) error { return f.writer.write(f.File, extents) }
 
-func (f *osFile) Sync() error { return newdir.FlushFailure(f.File.Sync()) }
+func (f *osFile) Sync() error { return newdir.Flush(f.File) }
 
 func (f *osFile) Forget() { forget(f.File, f.size) }
 

@@ -4,7 +4,7 @@ package engine
 
 import "os"
 
-// writer has nothing to do: on macOS uncached writes leave at once.
+// writer has nothing to do: on macOS what is uncached leaves at once, and the system paces the rest.
 type writer struct{}
 
 func (*writer) write(f *os.File, extents []Extent) error {
@@ -16,5 +16,5 @@ func (*writer) write(f *os.File, extents []Extent) error {
 	return nil
 }
 
-// forget has no counterpart here, and on macOS uncached writes leave nothing behind.
+// forget has no counterpart here; on macOS the files are read past the cache too, where they are not in it.
 func forget(*os.File, int64) {}

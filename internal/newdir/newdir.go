@@ -83,15 +83,22 @@ func Sync(path string) error {
 		return err
 	}
 	defer f.Close()
-	return FlushFailure(f.Sync())
+	return Flush(f)
 }
 
-// FlushFailure is err unless it means that the file system or the drive has no such flush to offer, which some network and external volumes say.
-func FlushFailure(err error) error {
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY) || errors.Is(err, errors.ErrUnsupported) {
-		return nil
+// Flush makes a file durable, as far as its file system and drive have a flush to offer: some network and external volumes do not.
+func Flush(f *os.File) error {
+	if err := f.Sync(); !refused(err) {
+		return err
 	}
-	return err
+	if err := lesserFlush(f); !refused(err) {
+		return err
+	}
+	return nil
+}
+
+func refused(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY) || errors.Is(err, errors.ErrUnsupported)
 }
 
 // Explain says in which file err happened while writing, and gives a full disk its kind.
