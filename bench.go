@@ -22,7 +22,7 @@ type BenchRow = bench.Row
 type BenchOptions struct {
 	// Dir is where temporary files are made; "" is the working directory.
 	Dir string
-	// Size is that of the file which the disk is measured with, in bytes; twice as much must be free.
+	// Size is that of the file which the disk is measured with, in bytes, 1 MiB or more; twice as much and 64 MiB must be free.
 	Size int64
 	// Device is auto (the default: the CPU and, where there is one, the Metal device), metal or cpu.
 	Device string
@@ -40,6 +40,9 @@ type BenchOptions struct {
 func Bench(ctx context.Context, o BenchOptions) ([]BenchRow, error) {
 	if o.Dir == "" {
 		o.Dir = "."
+	}
+	if o.Size < 1<<20 {
+		return nil, fault.New(ErrUsage, "--size", "%s are too few to measure with", ibytes(o.Size)).WithHint("--size 1GiB, or 1MiB at least")
 	}
 	s := bench.Suite{Dir: o.Dir, Size: o.Size, Write: benchWrite, Checkpoint: o.Checkpoint, Begin: o.Begin, Each: o.Each}
 	if s.Begin == nil {

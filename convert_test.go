@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -152,6 +153,16 @@ func TestConvertRefusesOverflowUnlessTold(t *testing.T) {
 }
 
 // A tebibyte of weights, all of it a hole in a sparse file.
+func TestConvertKeepsAnEmptyDirectoryPrivate(t *testing.T) {
+	src, dst := Moe(1).Write(t), filepath.Join(t.TempDir(), "dst")
+	require.NoError(t, os.Mkdir(dst, 0o700))
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	st, err := os.Stat(dst)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o700), st.Mode().Perm())
+}
+
 func TestConvertRefusesATooSmallDisk(t *testing.T) {
 	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
 	const weights, scales = 1 << 40, 4 * 8192 * 8192
@@ -166,8 +177,7 @@ func TestConvertRefusesATooSmallDisk(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(src, "config.json"), []byte(`{"model_type":"x"}`), 0o644))
 	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
 	require.ErrorIs(t, err, metalcast.ErrNoSpace)
-	assert.Contains(t, err.Error(), "2.0 TiB (2199")
-	assert.Contains(t, err.Error(), "are needed")
+	assert.Regexp(t, `^`+regexp.QuoteMeta(dst)+`: 2\.0 TiB \(2199\d+ bytes\) are needed, [^:]* are free$`, err.Error())
 	assert.NoDirExists(t, dst+".partial")
 }
 

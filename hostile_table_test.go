@@ -393,6 +393,8 @@ var hostiles = []hostile{
 		want: `tensor "a.weight": shape is [1073741824 1 1]: with it there are more than 1048576 matrices to convert`},
 	{name: "a million matrices in a megabyte", change: all(raw(""), config(flat("unheard_of", ""))), spoil: holes("F8_E4M3", "[1048576,1,1]", 1<<20, `,"a.weight_scale":{"dtype":"F32","shape":[],"data_offsets":[1048576,1048580]}`), exit: 5,
 		want: "512 MiB of memory are too little for this checkpoint, at least 1.0 GiB are needed"},
+	{name: "E5M2 with scales", change: tensor(experts+"0.up_proj.weight", "F8_E5M2", 2, 4), exit: 4,
+		want: `tensor "` + experts + `0.up_proj.weight": is F8_E5M2, of the FP8 types only F8_E4M3 is converted`},
 	{name: "E5M2", change: tensor("model.language_model.norm.weight", "F8_E5M2", 4), exit: 4,
 		want: `tensor "model.language_model.norm.weight": is F8_E5M2, of the FP8 types only F8_E4M3 is converted`},
 

@@ -131,7 +131,7 @@ func explainLeftover(err error) error {
 		return err
 	}
 	return fault.New(nil, d.Partial, "was left by an interrupted run that this one cannot go on with: %s", whatDiffers(d.Had, d.Have)).WithHint(
-		"give that run's options again, or --restart, which removes it and begins anew")
+		"give that run's source and options again, or --restart, which removes it and begins anew")
 }
 
 func findings(r engine.Result) (list []Finding) {

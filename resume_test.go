@@ -102,8 +102,8 @@ func TestConvertRefusesToGoOnWithSomethingElse(t *testing.T) {
 		{"--layout was stacked and is per-expert now", func(o *metalcast.Options) { o.Layout = "per-expert" }},
 		{"--dtype was not given and is float16 now", func(o *metalcast.Options) { o.DType = "float16" }},
 		{"--max-shard-size was 5368709120 and is 1048576 now", func(o *metalcast.Options) { o.MaxShardSize = 1 << 20 }},
-		{"--layout was stacked and is mlx now", func(o *metalcast.Options) { o.Quantize = &metalcast.Quantize{} }},
-		{"the time at which a shard of the source was written is another", nil},
+		{"-q was not given and is now", func(o *metalcast.Options) { o.Quantize = &metalcast.Quantize{} }},
+		{"a shard of the source was written since then", nil},
 	} {
 		o := manyWindows
 		if test.change != nil {
@@ -121,6 +121,25 @@ func TestConvertRefusesToGoOnWithSomethingElse(t *testing.T) {
 			require.NoError(t, err)
 			assert.False(t, r.Resumed)
 		}
+	}
+}
+
+func TestConvertSaysWhichQuantizationDiffers(t *testing.T) {
+	src, dst := randomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
+	o := manyWindows
+	o.Quantize = &metalcast.Quantize{}
+	require.Error(t, cut(t, src, dst, o, 0.5))
+	for want, quantize := range map[string]*metalcast.Quantize{
+		"-q was given and is not now":                 nil,
+		"--q-bits was 4 and is 8 now":                 {Bits: 8},
+		"--q-group-size was 64 and is 32 now":         {GroupSize: 32},
+		"--q-mode was affine and is mxfp4 now":        {Mode: "mxfp4"},
+		"what -q asks for is another now": {Overrides: []string{"*.down_proj=8"}},
+	} {
+		o.Quantize = quantize
+		_, err := metalcast.Convert(t.Context(), src, dst, o)
+		require.Error(t, err, want)
+		assert.Regexp(t, "cannot go on with: "+want+"$", err.Error())
 	}
 }
 

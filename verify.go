@@ -21,7 +21,8 @@ import (
 type VerifyOptions struct {
 	// Convert are the options that DST was made with; nil takes them from its metalcast.json.
 	Convert *Options
-	// Sample is the part of the windows that is computed again, in (0, 1]; 0 is all. Which ones they are depends on the checkpoint alone.
+	// Sample is the part of the source that is computed again, in (0, 1], rounded up to whole windows of up to 16 MiB; 0 is all. Which they are depends on the checkpoint
+	// and MaxMemory alone.
 	Sample float64
 	// Revision, Device, MaxMemory, Warn and Progress are as in Options; the default device is the CPU, for a GPU made the bytes, if there is one.
 	Revision  string
@@ -38,9 +39,10 @@ type Verification struct {
 	Family       string          `json:"family"`
 	Layout       string          `json:"layout"`
 	Device       string          `json:"device"`
-	Sample       float64         `json:"sample"`         // part of the windows that was computed again
+	Sample       float64         `json:"sample"`         // part of the source that was to be computed again
 	Tensors      int             `json:"tensors"`        // of the output
 	Bytes        int64           `json:"bytes_compared"` // of the output's data, computed again and compared
+	DataBytes    int64           `json:"bytes"`          // of the output's data
 	SourceUsed   int             `json:"source_tensors_used"`
 	SourceScales int             `json:"source_scales_used"`
 	Dropped      []DroppedGroup  `json:"dropped,omitempty"`
@@ -111,6 +113,9 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 		v.result.Sample = 1
 	}
 	v.coverage()
+	for i := range p.Pieces {
+		v.result.DataBytes += p.Pieces[i].OutBytes()
+	}
 	if err := v.run(ctx, c); err != nil {
 		return v.result, err
 	}

@@ -118,9 +118,13 @@ func TestVerifyOfASample(t *testing.T) {
 	require.NoError(t, err)
 	all, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{MaxMemory: 30 << 20})
 	require.NoError(t, err)
-	part, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{MaxMemory: 30 << 20, Sample: 0.1})
-	require.NoError(t, err)
-	assert.InDelta(t, 0.1, float64(part.Bytes)/float64(all.Bytes), 0.05)
+	require.Equal(t, all.DataBytes, all.Bytes)
+	for _, want := range []float64{0.001, 0.1, 0.5} {
+		part, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{MaxMemory: 30 << 20, Sample: want})
+		require.NoError(t, err)
+		got := float64(part.Bytes) / float64(part.DataBytes)
+		assert.True(t, want <= got && got < want+0.1, "%v of %v", got, want)
+	}
 	_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{Sample: 2})
 	require.ErrorIs(t, err, metalcast.ErrUsage)
 	_, err = metalcast.Verify(t.Context(), src, src, metalcast.VerifyOptions{})

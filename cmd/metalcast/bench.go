@@ -37,7 +37,7 @@ and of the GPU; writing and reading a file in --dir, and copying it; and convert
 copy loop that reads and writes as many bytes. GB/s count bytes read and bytes written. The ratio is of times: 2.00 took twice
 as long as its reference for as many bytes.
 
-Twice --size must be free in --dir. Everything bench writes is removed again, also on Ctrl-C.`,
+Twice --size, and 64 MiB, must be free in --dir. Everything bench writes is removed again, also on Ctrl-C.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Begin = func(what string) { u.messagef("measuring %s", what) }

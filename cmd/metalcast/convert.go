@@ -169,7 +169,7 @@ func showReport(u *ui, r *metalcast.Report) {
 	if r.Resumed {
 		u.messagef("an interrupted run had done a part, which was kept")
 	}
-	u.messagef("%s: %s in %s, %s%s", r.Destination, count(len(r.Tensors), "tensor"), count(len(r.Shards), "shard"), bytesText(r.BytesWritten), verified)
+	u.messagef("%s: %s in %s, %s%s", r.Destination, count(len(r.Tensors), "tensor"), count(len(r.Shards), "shard"), bytesText(r.DiskBytes), verified)
 	u.messagef("%.1f s, %s/s read and written, peak memory %s, computed by %s", r.Seconds,
 		bytesText(int64(float64(r.BytesRead+r.BytesWritten)/max(r.Seconds, 1e-3))), bytesText(r.PeakMemory), r.Device)
 }

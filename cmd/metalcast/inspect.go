@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"github.com/metalcast/metalcast"
@@ -83,6 +85,8 @@ func showInspection(u *ui, r *metalcast.Inspection) {
 		w.fact("convert", "%s", r.Problem)
 	case r.Usable:
 		w.fact("convert", "not needed, usable as it is")
+	case slices.ContainsFunc(r.Findings, func(f metalcast.Finding) bool { return f.NaNCodes+f.BadScales > 0 }):
+		w.fact("convert", "refused, but with --nan-policy keep")
 	default:
 		w.fact("convert", "ready")
 	}

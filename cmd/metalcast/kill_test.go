@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -42,6 +43,12 @@ func TestKill(t *testing.T) {
 	require.Zero(t, run([]string{"convert", src, whole + "2", "--quiet", "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
 	took := time.Since(began)
 
+	size := regexp.MustCompile(`(?m)^metalcast: .*: (\d+ tensors in \d+ shards?, .*)$`)
+	errs.Reset()
+	require.Zero(t, run([]string{"convert", src, whole + "3", "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
+	report := size.FindStringSubmatch(errs.String())
+	require.Len(t, report, 2, "%s", &errs)
+
 	rng := rand.New(rand.NewPCG(uint64(began.UnixNano()), 1))
 	killed, resumed, finished := 0, 0, 0
 	for most := kills(t); killed < most; finished++ {
@@ -61,6 +68,7 @@ func TestKill(t *testing.T) {
 				resumed++
 			}
 			if c.ProcessState.ExitCode() == 0 {
+				require.Contains(t, messages.String(), report[1], "whatever this run's part was")
 				break
 			}
 			require.Equal(t, -1, c.ProcessState.ExitCode(), "ended by itself: %s", &messages)

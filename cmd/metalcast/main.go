@@ -56,7 +56,7 @@ func newRoot(u *ui) *cobra.Command {
 		Use:   "metalcast",
 		Short: "convert FP8 checkpoints into ones that Apple-silicon runtimes load",
 		Long: `metalcast converts an FP8 checkpoint (E4M3 weights, block scales, one tensor per expert) into a
-bfloat16 one that mlx-lm, mlx-vlm and vllm-metal load, in one streaming pass and constant memory.
+bfloat16 one that mlx-lm and mlx-vlm load, in one streaming pass and constant memory.
 
     metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
 

@@ -129,7 +129,11 @@ func (u *ui) report(err error, code int) {
 		u.errorf("hint: %s", hint)
 	}
 	if kept := keptIn(err); kept != "" {
-		u.errorf("hint: what was done is in %s; the same command again goes on with it, --restart begins anew", path(kept))
+		again := "the same command again goes on with it"
+		if errors.Is(err, metalcast.ErrCorrupt) {
+			again = "a run that lets this pass goes on with it"
+		}
+		u.errorf("hint: what was done is in %s; %s, --restart begins anew", path(kept), again)
 	}
 }
 

@@ -82,7 +82,7 @@ squared weights), and the worst groups; --html FILE draws it, layer by layer.`,
 	conversionFlags(cmd, &c)
 	q.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&sample, "sample", "", "compute only a part again, such as 5% or 0.05; all else is compared whole, but for SHA-256s")
+	f.StringVar(&sample, "sample", "", "compute only a part again, such as 5% or 0.05, in windows of up to 16 MiB; all else is compared whole, but for SHA-256s")
 	f.BoolVar(&e.on, "error", false, "measure the error of quantized weights, and nothing else")
 	f.StringVar(&e.html, "html", "", "with --error: write tables and a map of the error to this file too")
 	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu: what computes again")
@@ -118,7 +118,7 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	w.fact("family", "%s, layout %s", r.Family, r.Layout)
 	w.fact("tensors", "%s, %s compared with a second computation by %s", count(r.Tensors, "tensor"), bytesText(r.Bytes), r.Device)
 	if r.Sample < 1 {
-		w.fact("", "a sample of %.3g %%", 100*r.Sample)
+		w.fact("", "a sample: %.3g %% of %s", 100*float64(r.Bytes)/float64(max(r.DataBytes, 1)), bytesText(r.DataBytes))
 	}
 	w.fact("coverage", "%s of the source used, with %s", count(r.SourceUsed, "tensor"), count(r.SourceScales, "scale"))
 	for _, d := range r.Dropped {
@@ -134,7 +134,11 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	for _, d := range r.Differences {
 		u.errorf("problem: %s: tensor %q: other than computed again, %s in all, the first at %s (byte %d)", d.Shard, d.Tensor, count(int(d.Bytes), "byte"), d.Where, d.Byte)
 	}
-	if len(r.Problems)+len(r.Differences) == 0 {
+	switch {
+	case len(r.Problems)+len(r.Differences) > 0:
+	case r.Sample < 1:
+		u.messagef("%s is what its source gives, as far as the sample tells (%.1f s)", r.Destination, r.Seconds)
+	default:
 		u.messagef("%s is what its source gives (%.1f s)", r.Destination, r.Seconds)
 	}
 }

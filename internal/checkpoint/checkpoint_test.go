@@ -234,15 +234,16 @@ func TestLocateFollowsTheCacheRules(t *testing.T) {
 func TestLocateRefuses(t *testing.T) {
 	cache, _ := hubCache(t)
 	t.Setenv("HF_HUB_CACHE", cache)
-	for _, c := range []struct{ src, revision, want string }{
-		{"org/other", "", "neither a directory nor a model in the hub cache"},
-		{"org/name", "v2", "revision v2 is not in the hub cache"},
-		{"org/name", "../../..", "is not a revision"},
-		{cache, "main", "a directory has no revision"},
+	for _, c := range []struct{ src, revision, want, hint string }{
+		{"org/other", "", "neither a directory nor a model in the hub cache", `run "hf download org/other" first, or give a directory`},
+		{"org/name", "v2", "revision v2 is not in the hub cache", `run "hf download org/name --revision v2" first, or give a directory`},
+		{"org/name", "../../..", "is not a revision", ""},
+		{cache, "main", "a directory has no revision", ""},
 	} {
 		_, err := checkpoint.Locate(c.src, c.revision)
 		require.Error(t, err, c)
 		assert.Contains(t, err.Error(), c.want)
+		assert.Equal(t, c.hint, fault.Hint(err))
 	}
 }
 

@@ -23,11 +23,14 @@ func Locate(src, revision string) (string, error) {
 		}
 		return src, nil
 	}
+	download := "hf download " + src
 	if revision == "" {
 		revision = "main"
+	} else if plainRevision(revision) {
+		download += " --revision " + revision
 	}
 	repo := filepath.Join(HubCache(), "models--"+strings.ReplaceAll(src, "/", "--"))
-	hint := `run "hf download ` + src + `" first, or give a directory`
+	hint := `run "` + download + `" first, or give a directory`
 	if _, err := os.Stat(repo); err != nil {
 		return "", fault.Incomplete(src, "neither a directory nor a model in the hub cache %s", HubCache()).WithHint("%s", hint)
 	}

@@ -135,6 +135,9 @@ func (d *Dir) begin(restart bool) (resume bool, err error) {
 			_ = d.fs.Remove(marker)
 			_ = d.fs.Remove(d.partial) // if it is empty
 		}
+		if said := (*fault.Error)(nil); errors.As(err, &said) { // by room
+			return false, err
+		}
 		return false, newdir.Explain(d.partial, err)
 	}
 	d.unlock = unlock

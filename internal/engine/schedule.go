@@ -33,13 +33,13 @@ type Schedule struct {
 	size   int64 // bytes of codes in a window, at most
 	beside map[line][]int32
 	skip   pieceSet
-	part   float64 // of the windows that are left; 0: all
+	part   float64 // of the bytes that are left, at least; 0: all
 }
 
 // Memory is what the ring of slots takes, in bytes.
 func (s *Schedule) Memory() int64 { return int64(min(s.Slots, s.Count)) * int64(s.In+s.Out) }
 
-// Sample leaves only a part of the windows, by a rule that depends on their number alone: enough of them, spread over the source.
+// Sample leaves only a part of the windows, spread over the source: the first, and each with which what is left would otherwise be less than part of the source's bytes so far.
 func (s *Schedule) Sample(part float64) {
 	s.part = part
 	all := s.Windows()
@@ -55,12 +55,13 @@ func (s *Schedule) Windows() iter.Seq[*Window] {
 	return func(yield func(*Window) bool) {
 		if s.part > 0 {
 			every := yield
-			due := 1 - s.part // the first window is always among them
+			var seen, left float64
 			yield = func(w *Window) bool {
-				if due += s.part; due < 1 {
+				seen += float64(w.Bytes)
+				if left >= s.part*seen {
 					return true
 				}
-				due--
+				left += float64(w.Bytes)
 				return every(w)
 			}
 		}

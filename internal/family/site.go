@@ -132,21 +132,26 @@ func (c *classifier) site(i int) (Site, error) {
 			return s, nil
 		case sure && w == nil:
 			return s, fault.Incomplete(t.String(), "a scale without its weight: %q is in no shard", weight)
+		case sure && otherFP8(w.DType): // which is refused for its own sake
 		case sure:
 			return s, fault.Corrupt(t.String(), "a scale of %q, which is %s and needs none", weight, w.DType)
 		}
 	}
 	s.Role = Move
 	var err error
-	switch t.DType {
-	case dtype.F8E4M3:
+	switch {
+	case t.DType == dtype.F8E4M3:
 		s.Role = Weight
 		s.Scales, err = c.scalesOf(i)
-	case dtype.F8E5M2, dtype.F8E4M3FNUZ, dtype.F8E5M2FNUZ:
+	case otherFP8(t.DType):
 		err = fault.Unsupported(t.String(), "is %s, of the FP8 types only F8_E4M3 is converted", t.DType)
 	}
 	if err != nil {
 		return s, err
 	}
 	return s, c.expert(&s)
+}
+
+func otherFP8(t dtype.DType) bool {
+	return t == dtype.F8E5M2 || t == dtype.F8E4M3FNUZ || t == dtype.F8E5M2FNUZ
 }

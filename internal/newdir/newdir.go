@@ -46,13 +46,16 @@ func Free(dst string) (emptyDir bool, err error) {
 	if len(entries) > 0 {
 		return false, fault.New(nil, dst, "exists and is not empty").WithHint("choose another destination, or remove it")
 	}
+	if here, err := os.Stat("."); err == nil && os.SameFile(here, st) {
+		return false, fault.New(fault.ErrUsage, dst, "is the current directory, whose place the finished one would take").WithHint("choose a directory inside it")
+	}
 	if parent, err := os.Stat(filepath.Dir(dst)); err == nil && device(parent) != device(st) {
 		return false, fault.New(nil, dst, "is a mount point, which nothing can be renamed to").WithHint("choose a directory inside it")
 	}
 	return true, nil
 }
 
-// Publish renames a finished and synced partial directory to dst, never over anything but the empty directory that Free has seen. On an error
+// Publish renames a finished and synced partial directory to dst, never over anything but the empty directory that Free has seen, whose mode it takes over. On an error
 // the partial directory is still there, and the message says so.
 func Publish(partial, dst string, emptyDir bool) error {
 	kept := func(err error) error {
@@ -63,6 +66,9 @@ func Publish(partial, dst string, emptyDir bool) error {
 		return Explain(partial, err)
 	}
 	if emptyDir { // rmdir, for os.Remove would delete a file that took its place
+		if st, err := os.Stat(dst); err == nil && st.Mode()&0o700 == 0o700 {
+			_ = os.Chmod(partial, st.Mode().Perm()) // where it was private, the finished one is
+		}
 		if err := syscall.Rmdir(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return kept(err)
 		}

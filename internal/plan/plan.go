@@ -368,10 +368,13 @@ func (p *Plan) checkForm(o Options) error {
 	case !form.MLX && method != "" && method != "fp8" && method != "modelopt" && method != "compressed-tensors":
 		return fault.Unsupported(p.Source.Dir, "quantized by %s, which this version does not read", method)
 	case !o.asked(), form.MLX && o.Layout == family.MLX && o.DType == dtype.Invalid:
-		return fault.New(fault.ErrNothingToDo, p.Source.Dir, "%s: usable as it is, nothing to convert", form).WithHint(
-			"--dtype and --layout ask for another form")
+		err := fault.New(fault.ErrNothingToDo, p.Source.Dir, "%s: usable as it is, nothing to convert", form)
+		if form.Quantized {
+			return err
+		}
+		return err.WithHint("--dtype and --layout ask for another form")
 	case form.Quantized:
-		return fault.Unsupported(p.Source.Dir, "%s: its weights cannot be converted without loss", form)
+		return fault.Unsupported(p.Source.Dir, "%s: its weights cannot be converted without loss", form).WithHint("convert the checkpoint that it was made from")
 	case form.MLX && o.Layout != "" && o.Layout != family.Auto && o.Layout != family.MLX:
 		return fault.Unsupported(p.Source.Dir, "%s: cannot be brought into the %s layout", form, o.Layout)
 	}
