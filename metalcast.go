@@ -39,6 +39,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -100,6 +101,9 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	job.dir, err = engine.CreateDir(dst, p, engine.DirOptions{State: state, Restart: o.Restart, Every: o.CheckpointEvery, Room: func() error { return checkSpace(p, dst, o) }})
 	if err != nil {
 		return nil, explainLeftover(err)
+	}
+	if job.dir.BeganAnew() && o.Warn != nil {
+		o.Warn(newdir.Partial(dst) + ": what an interrupted run left there has no checkpoint that can be read; beginning anew")
 	}
 	resumed := len(job.dir.Resumed().Done) > 0
 	result, err := job.run(ctx)

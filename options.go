@@ -47,7 +47,8 @@ type Options struct {
 	Hashes bool
 	// Verify reads the output back and compares every byte with a second computation before DST appears.
 	Verify bool
-	// Warn is told, at most once, that the GPU could not be used or failed and what was done instead. It may be called from any goroutine. May be nil.
+	// Warn is told what does not stop the run: that the GPU could not be used or failed, once, and what was done instead; that disk space seems short; that the work of
+	// an interrupted run was of no use. It may be called from any goroutine. May be nil.
 	Warn func(message string)
 	// Progress is called now and then, from one goroutine, with the source bytes done and the bytes in all; with Verify twice over. May be nil.
 	Progress func(phase string, done, total int64)

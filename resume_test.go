@@ -130,11 +130,11 @@ func TestConvertSaysWhichQuantizationDiffers(t *testing.T) {
 	o.Quantize = &metalcast.Quantize{}
 	require.Error(t, cut(t, src, dst, o, 0.5))
 	for want, quantize := range map[string]*metalcast.Quantize{
-		"-q was given and is not now":                 nil,
-		"--q-bits was 4 and is 8 now":                 {Bits: 8},
-		"--q-group-size was 64 and is 32 now":         {GroupSize: 32},
-		"--q-mode was affine and is mxfp4 now":        {Mode: "mxfp4"},
-		"what -q asks for is another now": {Overrides: []string{"*.down_proj=8"}},
+		"-q was given and is not now":          nil,
+		"--q-bits was 4 and is 8 now":          {Bits: 8},
+		"--q-group-size was 64 and is 32 now":  {GroupSize: 32},
+		"--q-mode was affine and is mxfp4 now": {Mode: "mxfp4"},
+		"what -q asks for is another now":      {Overrides: []string{"*.down_proj=8"}},
 	} {
 		o.Quantize = quantize
 		_, err := metalcast.Convert(t.Context(), src, dst, o)

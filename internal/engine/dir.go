@@ -30,6 +30,7 @@ type Dir struct {
 	empty   bool   // DST was an empty directory
 	partial string
 	unlock  func() error
+	removed bool // another run's leftover, which could not be gone on with
 	plan    *plan.Plan
 	files   []File
 	journal *journal
@@ -63,6 +64,9 @@ type Differs struct {
 func (d *Differs) Error() string {
 	return d.Partial + ": was left by a run with other options or another source"
 }
+
+// BeganAnew tells whether an earlier run's work was removed, unasked, because it had reached no checkpoint.
+func (d *Dir) BeganAnew() bool { return d.removed }
 
 // CreateDir makes DST.partial with all shards at their real size, or goes on with one that an earlier run of the same conversion left. dst's parent must be
 // resolved and exist.
@@ -120,6 +124,7 @@ func (d *Dir) begin(restart bool) (resume bool, err error) {
 		}
 	}
 	if err == nil && !resume {
+		d.removed = left && !restart
 		if err = d.clear(); err == nil && d.room != nil {
 			err = d.room()
 		}

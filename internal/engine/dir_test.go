@@ -200,6 +200,9 @@ func TestDirGoesOnWithWhatIsThere(t *testing.T) {
 		"another state, no advance": {"{\"a\":2}\n{\"done\":[]}\n", nil, ""},
 		"pieces beyond the plan":    {"{\"a\":1}\n{\"done\":[[0,11]]}\n", nil, "names pieces that the conversion does not have"},
 		"a range that runs back":    {"{\"a\":1}\n{\"done\":[[3,1]]}\n", nil, "names pieces that the conversion does not have"},
+		"counts of pieces":          {"{\"a\":1}\n{\"done\":[[0,3]],\"found\":[{\"piece\":2}]}\n", [][2]int32{{0, 3}}, ""},
+		"counts of what is not":     {"{\"a\":1}\n{\"done\":[[0,3]],\"found\":[{\"piece\":3}]}\n", nil, "names pieces that the conversion does not have"},
+		"counts beyond the plan":    {"{\"a\":1}\n{\"done\":[[0,3]],\"found\":[{\"piece\":64}]}\n", nil, "names pieces that the conversion does not have"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dst := filepath.Join(t.TempDir(), "dst")
@@ -214,6 +217,7 @@ func TestDirGoesOnWithWhatIsThere(t *testing.T) {
 			}
 			require.NoError(t, err)
 			assert.Equal(t, test.done, d.Resumed().Done)
+			assert.Equal(t, test.done == nil && test.err == "", d.BeganAnew())
 			if test.done == nil { // begun anew
 				assert.NoFileExists(t, filepath.Join(dst+".partial", "old"))
 			}
