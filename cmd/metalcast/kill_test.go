@@ -161,3 +161,29 @@ func TestSmallDisk(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// A disk that cannot hold what it has promised, a file in a memory that fills up, says so late, once, and of writes that seemed to succeed. With more room the same
+// command ends with the right bytes, on the disk itself.
+func TestDiskThatBreaksItsPromise(t *testing.T) {
+	thin, dir := t.TempDir(), t.TempDir()
+	image := filepath.Join(thin, "image")
+	system := func(line string) {
+		if out, err := exec.Command("sh", "-ec", line).CombinedOutput(); err != nil {
+			needtest.Skip(t, "loop", "%s: %s", line, bytes.TrimSpace(out))
+		}
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir, thin).Run() })
+	system("mount -t tmpfs -o size=60m tmpfs " + thin)
+	system("truncate -s 1G " + image + " && mkfs.ext4 -q -E nodiscard -O ^has_journal " + image + " && mount -o loop " + image + " " + dir)
+	src, dst := synthetic(t, "--size", "50MB"), filepath.Join(dir, "dst")
+	var errs bytes.Buffer
+	command := []string{"convert", src, dst, "--quiet", "--device", "cpu", "--checkpoint-every", "5MiB", "--max-memory", "31MiB"}
+	require.Equal(t, exitNoSpace, run(command, io.Discard, &errs), "%s", &errs)
+	assert.Contains(t, errs.String(), "no space left on device")
+	assert.Contains(t, errs.String(), "the same command again goes on with it")
+	system("mount -o remount,size=600m " + thin)
+	errs.Reset()
+	require.Zero(t, run(command, io.Discard, &errs), "%s", &errs)
+	system("umount " + dir + " && mount -o loop " + image + " " + dir)
+	require.Zero(t, run([]string{"verify", src, dst, "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
+}

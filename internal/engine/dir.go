@@ -259,6 +259,10 @@ func (d *Dir) resume() error {
 		if size != s.Size {
 			return fault.New(nil, filepath.Join(d.partial, s.Name), "is %d bytes long, the interrupted run made it of %d", size, s.Size).WithHint("--restart begins anew")
 		}
+		// What failed of the interrupted run's last writes may not have been told to anyone. It is in no checkpoint and is written again, so it is no failure of this run's;
+		// but not into the pages that failed, whose places on disk ext4 takes for initialised from then on.
+		_ = f.Sync()
+		f.Forget()
 		// A run that ended while it sealed its shards may have written the first bytes of some.
 		if _, err := f.WriteAt(append(make([]byte, 8), s.Header[8:]...), 0); err != nil {
 			return d.explain(s.Name, err)
