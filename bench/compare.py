@@ -23,6 +23,8 @@ ROOT = HERE.parent
 TOOL = ROOT / "bin" / "metalcast"
 UNITS = {"MB": 10**6, "GB": 10**9}
 COPIES = {"plain copy loop": ["naive"], "paced copy, 2 threads": ["paced"], "paced copy, 8 threads": ["paced", 8, 2 << 20, 64 << 20]}
+if sys.platform == "linux":
+    COPIES["direct copy, 8 threads"] = ["direct", 8, 4 << 20, 0]
 
 
 def size(text: str) -> int:
@@ -57,19 +59,20 @@ class Bench:
 
     def peers(self, src: Path, reference: Path) -> list[Contestant]:
         found = []
-        for name, python, module in [("torch", self.options.torch_python, "torch"), ("mlx", self.options.mlx_python, "mlx.core"),
-                                     ("compressed-tensors", self.options.torch_python, "compressed_tensors"),
-                                     ("transformers", self.options.torch_python, "transformers")]:
-            if self.there(name, python, module):
-                found.append(Contestant(name, [python, HERE / "peers" / f"{name.replace('-', '_')}_convert.py", "{src}", "{dst}"], src, reference))
+        for name, python, code in [("torch", self.options.torch_python, "import torch, safetensors.torch"), ("mlx", self.options.mlx_python, "import mlx.core"),
+                                   ("compressed-tensors", self.options.torch_python, "from compressed_tensors.entrypoints.convert import convert_checkpoint"),
+                                   ("transformers", self.options.torch_python, "import torch; from transformers import AutoModelForImageTextToText")]:
+            if self.there(name, python, code):
+                start = measure.seconds([python, "-c", code])
+                found.append(Contestant(name, [python, HERE / "peers" / f"{name.replace('-', '_')}_convert.py", "{src}", "{dst}"], src, reference, start=start))
         return found
 
-    def there(self, name: str, python: str | None, module: str) -> bool:
-        """Also loads the module's files, so that no first round does."""
+    def there(self, name: str, python: str | None, code: str) -> bool:
+        """Also loads the modules' files, so that no first round does."""
         found = python and shutil.which(python)
-        if found and subprocess.run([found, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode == 0:
+        if found and subprocess.run([found, "-c", code], stderr=subprocess.DEVNULL).returncode == 0:
             return True
-        self.skip(f"{name}: " + (f"its interpreter cannot import {module}" if found else "there is no interpreter for it"))
+        self.skip(f"{name}: " + (f"its interpreter fails at {code}" if found else "there is no interpreter for it"))
         return False
 
     def skip(self, what: str) -> None:
@@ -108,7 +111,7 @@ class Bench:
         self.convert(src, bf16)
         facts = self.convert(src, reference, "-q", "--q-profile", "cpu")
         contestants = [Contestant("metalcast -q", [TOOL, "convert", "{src}", "{dst}", "-q"], src), *self.copies(src, facts["bytes_written"])]
-        if self.there("mlx_lm.convert", self.options.mlx_python, "mlx_lm"):
+        if self.there("mlx_lm.convert", self.options.mlx_python, "import mlx_lm"):
             contestants.append(Contestant("mlx_lm.convert -q of the bfloat16 checkpoint",
                                           [self.options.mlx_python, "-m", "mlx_lm", "convert", "--hf-path", "{src}", "--mlx-path", "{dst}", "-q"], bf16, reference))
         found = [self.group(f"FP8 straight to 4 bits, {text}", contestants, 0, facts)]

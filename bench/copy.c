@@ -1,8 +1,9 @@
 // The copies that conversions are measured beside. They read every shard of SRC and write WRITE bytes in all into the new directory DST, each shard's share by its size, and fsync.
 //
 //   copy naive SRC DST WRITE    one thread, 16 MiB blocks: read, write, in turn
-//   copy paced SRC DST WRITE    the floor: threads that read and write side by side; writeback starts after each block, and past 64 MiB in flight the oldest is awaited and
+//   copy paced SRC DST WRITE    threads that read and write side by side; writeback starts after each block, and past 64 MiB in flight for a shard the oldest is awaited and
 //                               dropped from the page cache. Linux; elsewhere it is not paced
+//   copy direct SRC DST WRITE   the same, but written past the page cache (O_DIRECT). Linux
 //   copy memcpy BYTES           prints the GB/s, read and written, of the C library's memcpy: the median of two seconds, as metalcast bench has it
 //   copy touch BYTES            maps and touches memory: a virtual machine may have given its free pages back, and whoever comes next would pay for them
 #define _GNU_SOURCE
@@ -17,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_FILES = 4096, MOST_THREADS = 16, MOST_PENDING = 64 };
+enum { MOST_FILES = 4096, MOST_THREADS = 16, MOST_PENDING = 1024 };
 
 static struct file {
 	char *name;
@@ -26,10 +27,11 @@ static struct file {
 	pthread_mutex_t lock; // of what follows
 	struct range { long at, n; } pending[MOST_PENDING];
 	int oldest, count;
+	long flying;
 } files[MOST_FILES];
 static int nfiles;
 static long block, next_block, blocks, flight;
-static int pace;
+static int pace, direct;
 
 static void fail(const char *what)
 {
@@ -52,17 +54,19 @@ static void *map(long n)
 static void paced(struct file *f, long at, long n)
 {
 #ifdef SYNC_FILE_RANGE_WRITE
-	if (!pace)
+	if (!pace || direct)
 		return;
 	if (sync_file_range(f->out, at, n, SYNC_FILE_RANGE_WRITE))
 		fail("sync_file_range");
 	struct range old = {0, 0};
 	pthread_mutex_lock(&f->lock);
 	f->pending[(f->oldest + f->count++) % MOST_PENDING] = (struct range){at, n};
-	if (f->count * 2 * block > flight) { // a block read makes about two that are written
+	f->flying += n;
+	if (f->flying > flight || f->count == MOST_PENDING) {
 		old = f->pending[f->oldest];
 		f->oldest = (f->oldest + 1) % MOST_PENDING;
 		f->count--;
+		f->flying -= old.n;
 	}
 	pthread_mutex_unlock(&f->lock);
 	if (old.n) {
@@ -91,8 +95,13 @@ static void copy_block(struct file *f, long at, char *buffer)
 		done += r;
 	}
 	long from = share(f, at), to = share(f, at + n);
+	long piece = n;
+	if (direct) { // whole blocks; main cuts the file
+		to = (to + 4095) & ~4095L;
+		piece = (n + 4095) & ~4095L;
+	}
 	for (long done = from; done < to;) {
-		long r = pwrite(f->out, buffer, to - done < n ? to - done : n, done);
+		long r = pwrite(f->out, buffer, to - done < piece ? to - done : piece, done);
 		if (r <= 0)
 			fail("pwrite");
 		done += r;
@@ -149,7 +158,11 @@ static void open_files(const char *src, const char *dst, long write)
 		f->write = (long)((double)write / all * f->size);
 		pthread_mutex_init(&f->lock, NULL);
 		snprintf(path, sizeof path, "%s/%s", dst, f->name);
+#ifdef O_DIRECT
+		if ((f->out = open(path, O_RDWR | O_CREAT | O_EXCL | (direct ? O_DIRECT : 0), 0644)) < 0)
+#else
 		if ((f->out = open(path, O_RDWR | O_CREAT | O_EXCL, 0644)) < 0)
+#endif
 			fail(path);
 #ifdef __linux__
 		if (pace && f->write && fallocate(f->out, 0, 0, f->write))
@@ -199,11 +212,12 @@ int main(int n, char **arg)
 			p[i] = 1;
 		return 0;
 	}
-	if (n < 5 || (strcmp(arg[1], "naive") && strcmp(arg[1], "paced"))) {
-		fprintf(stderr, "usage: copy naive|paced SRC DST WRITE [THREADS BLOCK FLIGHT] | copy memcpy|touch BYTES\n");
+	if (n < 5 || (strcmp(arg[1], "naive") && strcmp(arg[1], "paced") && strcmp(arg[1], "direct"))) {
+		fprintf(stderr, "usage: copy naive|paced|direct SRC DST WRITE [THREADS BLOCK FLIGHT] | copy memcpy|touch BYTES\n");
 		return 2;
 	}
-	pace = !strcmp(arg[1], "paced");
+	direct = !strcmp(arg[1], "direct");
+	pace = direct || !strcmp(arg[1], "paced");
 	int threads = pace ? 2 : 1;
 	block = pace ? 4L << 20 : 16L << 20;
 	flight = 64L << 20;
@@ -213,7 +227,7 @@ int main(int n, char **arg)
 		flight = atol(arg[7]);
 	}
 	open_files(arg[2], arg[3], atol(arg[4]));
-	if (threads < 1 || threads > MOST_THREADS || flight / (2 * block) + threads >= MOST_PENDING)
+	if (threads < 1 || threads > MOST_THREADS || block % 4096)
 		return 2;
 	pthread_t t[MOST_THREADS];
 	for (int i = 1; i < threads; i++)
@@ -223,7 +237,7 @@ int main(int n, char **arg)
 	for (int i = 1; i < threads; i++)
 		pthread_join(t[i], NULL);
 	for (int i = 0; i < nfiles; i++)
-		if (fsync(files[i].out))
+		if ((direct && ftruncate(files[i].out, files[i].write)) || fsync(files[i].out))
 			fail("fsync");
 	return 0;
 }

@@ -25,16 +25,27 @@ class Contestant:
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     peak: float = 0  # MiB
+    start: float = 0  # seconds of all before the conversion: the interpreter and its imports
     same: str = ""  # what the comparison with the reference said
     failed: str = ""
 
     def row(self) -> dict:
         row = {"name": self.name, "seconds": self.seconds, "cpu_seconds": self.cpu, "peak_mib": self.peak}
-        return row | {key: value for key, value in (("same", self.same), ("failed", self.failed)) if value}
+        return row | {key: value for key, value in (("same", self.same), ("failed", self.failed), ("start_seconds", self.start)) if value}
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def seconds(command: list) -> float:
+    """The median of three runs."""
+    found = []
+    for _ in range(3):
+        start = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        found.append(time.monotonic() - start)
+    return round(sorted(found)[1], 3)
 
 
 def available_memory() -> int:

@@ -28,7 +28,7 @@ def rows(group: dict) -> dict[str, dict]:
 
 
 def paced(group: dict) -> dict | None:
-    """The better of the paced copies: the floor."""
+    """The better of the paced copies."""
     return min((row for name, row in rows(group).items() if name.startswith("paced")), key=lambda row: median(row["seconds"]), default=None)
 
 
@@ -43,7 +43,7 @@ def figure(value: float | None) -> str:
 
 
 def table(group: dict) -> list[str]:
-    plain, floor = rows(group).get(PLAIN), paced(group)
+    plain, best = rows(group).get(PLAIN), paced(group)
     lines = []
     if plain:
         lines += ["| | seconds, median (least - most) | x plain copy | x paced copy | CPU s | x plain copy's | peak MiB |", "|---|---|---|---|---|---|---|"]
@@ -56,7 +56,7 @@ def table(group: dict) -> list[str]:
         seconds = row["seconds"]
         cells = [row["name"], f"{median(seconds):.2f} ({min(seconds):.2f} - {max(seconds):.2f})"]
         if plain:
-            cells += [figure(ratio(row, plain)), figure(ratio(row, floor))]
+            cells += [figure(ratio(row, plain)), figure(ratio(row, best))]
         cells.append(f"{median(row['cpu_seconds']):.2f}")
         if plain:
             cells.append(figure(ratio(row, plain, "cpu_seconds")))
@@ -91,7 +91,14 @@ def measured(bench: dict) -> list[str]:
 
 def same(group: dict) -> list[str]:
     found = [f"{row['name']}: {row['same']}" for row in group["rows"] if row.get("same")]
-    return ["", "Results compared with metalcast's: " + "; ".join(found) + "."] if found else []
+    started = [f"{row['name']} {row['start_seconds']:.1f} s ({ratio_after_start(row, group):.1f} x metalcast's time without it)" for row in group["rows"] if row.get("start_seconds") and row["seconds"]]
+    lines = ["", "Results compared with metalcast's: " + "; ".join(found) + "."] if found else []
+    return lines + (["", "Of which starting the interpreter and importing: " + ", ".join(started) + "."] if started else [])
+
+
+def ratio_after_start(row: dict, group: dict) -> float:
+    """What a conversion takes beside metalcast's where its start does not count, as with large models."""
+    return median([(a - row["start_seconds"]) / b for a, b in zip(row["seconds"], rows(group)["metalcast"]["seconds"])])
 
 
 def origin(result: dict) -> list[str]:
