@@ -152,17 +152,26 @@ func TestConvertRefusesOverflowUnlessTold(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A tebibyte of weights, all of it a hole in a sparse file.
 func TestConvertKeepsAnEmptyDirectoryPrivate(t *testing.T) {
 	src, dst := Moe(1).Write(t), filepath.Join(t.TempDir(), "dst")
+	const mode = 0o711 | os.ModeSticky
 	require.NoError(t, os.Mkdir(dst, 0o700))
-	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
+	require.NoError(t, os.Chmod(dst, mode))
+	modes := map[os.FileMode]int{}
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{Progress: func(string, int64, int64) {
+		if st, err := os.Stat(dst + ".partial"); assert.NoError(t, err) {
+			modes[st.Mode()&^os.ModeDir]++
+		}
+	}})
 	require.NoError(t, err)
 	st, err := os.Stat(dst)
 	require.NoError(t, err)
-	assert.Equal(t, os.FileMode(0o700), st.Mode().Perm())
+	assert.Equal(t, mode, st.Mode()&^os.ModeDir)
+	assert.Len(t, modes, 1)
+	assert.Positive(t, modes[mode])
 }
 
+// A tebibyte of weights, all of it a hole in a sparse file.
 func TestConvertRefusesATooSmallDisk(t *testing.T) {
 	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
 	const weights, scales = 1 << 40, 4 * 8192 * 8192

@@ -112,7 +112,8 @@ func stateOf(p *plan.Plan, o Options) ([]byte, error) {
 		provenance
 		Written []time.Time `json:"written"`
 		Plan    string      `json:"plan"`
-	}{provenance: provenanceOf(p, o)}
+		Journal int         `json:"journal"` // its form
+	}{provenance: provenanceOf(p, o), Journal: 2}
 	state.Dropped = nil
 	sum := sha256.New()
 	for i := range p.Source.Shards {
@@ -141,22 +142,26 @@ func stateOf(p *plan.Plan, o Options) ([]byte, error) {
 func whatDiffers(had, have []byte) string {
 	a, b := gjson.ParseBytes(had), gjson.ParseBytes(have)
 	name := map[string]string{
-		"metalcast": "metalcast's version", "source.repo": "the source's id", "source.revision": "the source's revision",
+		"source.repo": "the source's id", "source.revision": "the source's revision",
 		"options.layout": "--layout", "options.dtype": "--dtype", "options.keep_mtp": "--keep-mtp", "options.trust_scales": "--trust-scales",
 		"options.max_shard_size": "--max-shard-size", "options.quantize.bits": "--q-bits", "options.quantize.group_size": "--q-group-size", "options.quantize.mode": "--q-mode",
 		"options.quantize": "what -q asks for",
 	}
+	same := func(path string) bool { return a.Get(path).Raw == b.Get(path).Raw }
 	switch quantize := "options.quantize"; {
-	case a.Get("source.shards").Raw != b.Get("source.shards").Raw:
+	case !same("metalcast") || !same("journal"):
+		return "another version of metalcast made it"
+	case !same("source.repo") || !same("source.revision"): // below
+	case !same("source.shards"):
 		return "its source had other shards"
-	case a.Get("written").Raw != b.Get("written").Raw:
+	case !same("written"):
 		return "a shard of the source was written since then"
 	case a.Get(quantize).Exists() && !b.Get(quantize).Exists():
 		return "-q was given and is not now"
 	case !a.Get(quantize).Exists() && b.Get(quantize).Exists():
 		return "-q was not given and is now"
 	}
-	for _, path := range []string{"metalcast", "source.repo", "source.revision", "options.layout", "options.dtype", "options.quantize.mode", "options.quantize.bits",
+	for _, path := range []string{"source.repo", "source.revision", "options.layout", "options.dtype", "options.quantize.mode", "options.quantize.bits",
 		"options.quantize.group_size", "options.quantize", "options.keep_mtp", "options.trust_scales", "options.max_shard_size"} {
 		x, y := a.Get(path), b.Get(path)
 		switch {

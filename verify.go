@@ -21,7 +21,7 @@ import (
 type VerifyOptions struct {
 	// Convert are the options that DST was made with; nil takes them from its metalcast.json.
 	Convert *Options
-	// Sample is the part of the source that is computed again, in (0, 1], rounded up to whole windows of up to 16 MiB; 0 is all. Which they are depends on the checkpoint
+	// Sample is the part of the output's data that is computed again, in (0, 1], rounded up to whole windows of up to 16 MiB; 0 is all. Which they are depends on the checkpoint
 	// and MaxMemory alone.
 	Sample float64
 	// Revision, Device, MaxMemory, Warn and Progress are as in Options; the default device is the CPU, for a GPU made the bytes, if there is one.
@@ -39,7 +39,7 @@ type Verification struct {
 	Family       string          `json:"family"`
 	Layout       string          `json:"layout"`
 	Device       string          `json:"device"`
-	Sample       float64         `json:"sample"`         // part of the source that was to be computed again
+	Sample       float64         `json:"sample"`         // part of the output's data that was to be computed again, at least
 	Tensors      int             `json:"tensors"`        // of the output
 	Bytes        int64           `json:"bytes_compared"` // of the output's data, computed again and compared
 	DataBytes    int64           `json:"bytes"`          // of the output's data
@@ -396,7 +396,7 @@ func (v *verifier) sums(ctx context.Context) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.IsDir() {
+		if e.IsDir() || e.Name() == plan.LockName || e.Name() == plan.JournalName {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

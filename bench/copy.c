@@ -217,6 +217,12 @@ int main(int n, char **arg)
 		return 2;
 	}
 	direct = !strcmp(arg[1], "direct");
+#ifndef O_DIRECT
+	if (direct) {
+		fprintf(stderr, "copy: no direct writes here\n");
+		return 1;
+	}
+#endif
 	pace = direct || !strcmp(arg[1], "paced");
 	int threads = pace ? 2 : 1;
 	block = pace ? 4L << 20 : 16L << 20;

@@ -91,14 +91,15 @@ def measured(bench: dict) -> list[str]:
 
 def same(group: dict) -> list[str]:
     found = [f"{row['name']}: {row['same']}" for row in group["rows"] if row.get("same")]
-    started = [f"{row['name']} {row['start_seconds']:.1f} s ({ratio_after_start(row, group):.1f} x metalcast's time without it)" for row in group["rows"] if row.get("start_seconds") and row["seconds"]]
+    tool = rows(group).get("metalcast")
+    started = [f"{row['name']} {row['start_seconds']:.1f} s ({ratio_after_start(row, tool):.1f} x metalcast's time without it)" for row in group["rows"] if tool and row.get("start_seconds") and row["seconds"]]
     lines = ["", "Results compared with metalcast's: " + "; ".join(found) + "."] if found else []
     return lines + (["", "Of which starting the interpreter and importing: " + ", ".join(started) + "."] if started else [])
 
 
-def ratio_after_start(row: dict, group: dict) -> float:
+def ratio_after_start(row: dict, tool: dict) -> float:
     """What a conversion takes beside metalcast's where its start does not count, as with large models."""
-    return median([(a - row["start_seconds"]) / b for a, b in zip(row["seconds"], rows(group)["metalcast"]["seconds"])])
+    return median([(a - row["start_seconds"]) / b for a, b in zip(row["seconds"], tool["seconds"])])
 
 
 def origin(result: dict) -> list[str]:

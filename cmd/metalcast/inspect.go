@@ -87,6 +87,8 @@ func showInspection(u *ui, r *metalcast.Inspection) {
 		w.fact("convert", "not needed, usable as it is")
 	case slices.ContainsFunc(r.Findings, func(f metalcast.Finding) bool { return f.NaNCodes+f.BadScales > 0 }):
 		w.fact("convert", "refused, but with --nan-policy keep")
+	case slices.ContainsFunc(r.Findings, func(f metalcast.Finding) bool { return f.Overflows > 0 }):
+		w.fact("convert", "refused, but with --allow-overflow")
 	default:
 		w.fact("convert", "ready")
 	}

@@ -129,11 +129,14 @@ func (u *ui) report(err error, code int) {
 		u.errorf("hint: %s", hint)
 	}
 	if kept := keptIn(err); kept != "" {
-		again := "the same command again goes on with it"
+		again := "the same command again goes on with it, --restart begins anew"
 		if errors.Is(err, metalcast.ErrCorrupt) {
-			again = "a run that lets this pass goes on with it"
+			again = "--restart removes it"
+			if hint := metalcast.Hint(err); strings.Contains(hint, "--nan-policy") || strings.Contains(hint, "--allow-overflow") {
+				again = "with that option the same command goes on with it"
+			}
 		}
-		u.errorf("hint: what was done is in %s; %s, --restart begins anew", path(kept), again)
+		u.errorf("hint: what was done is in %s; %s", path(kept), again)
 	}
 }
 

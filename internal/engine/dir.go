@@ -40,6 +40,7 @@ type Dir struct {
 
 	done     pieceSet // that are written, durable or not
 	counts   Counts   // of them
+	told     int      // findings that the journal has
 	progress Progress // the last checkpoint
 	touched  []bool   // shards, since then
 	unsafe   int64    // bytes written since then
@@ -101,7 +102,7 @@ func CreateDir(dst string, p *plan.Plan, o DirOptions) (*Dir, error) {
 // begin makes DST.partial, or takes over the one that is there, and locks it. What it made goes again if it fails. It tells whether another run's work can be
 // gone on with.
 func (d *Dir) begin(restart bool) (resume bool, err error) {
-	err = d.fs.Mkdir(d.partial)
+	err = d.fs.Mkdir(d.partial, d.path)
 	found := errors.Is(err, fs.ErrExist)
 	if err != nil && !found {
 		return false, newdir.Explain(d.partial, err)
@@ -186,6 +187,11 @@ func (d *Dir) leftBehind() (bool, error) {
 
 // canResume reads the journal: without one that says anything there is nothing to go on with; one of another conversion is refused.
 func (d *Dir) canResume() (bool, error) {
+	if f, _, err := d.fs.Open(filepath.Join(d.partial, journalName)); err == nil { // as with shards: see resume
+		_ = f.Sync()
+		f.Forget()
+		_ = f.Close()
+	}
 	state, last, end, err := readJournal(d.fs, d.partial)
 	if err != nil || state == nil || len(last.Done) == 0 {
 		return false, err
@@ -200,7 +206,7 @@ func (d *Dir) canResume() (bool, error) {
 	if !ok {
 		return false, fault.New(nil, filepath.Join(d.partial, journalName), "names pieces that the conversion does not have").WithHint("--restart begins anew")
 	}
-	d.done, d.counts, d.progress = done, last.Counts, last
+	d.done, d.counts, d.progress, d.told = done, last.Counts, last, len(last.Found)
 	d.journal = &journal{end: end}
 	return true, nil
 }

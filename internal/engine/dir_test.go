@@ -141,6 +141,20 @@ func TestDirAbortWhereOpenFilesStayOrRemovalFails(t *testing.T) {
 	assert.Greater(t, failures, 4)
 }
 
+// Somebody may have removed what is to be removed.
+func TestDirAbortOfNothing(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "dst")
+	d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(dst+".partial"))
+	require.NoError(t, d.Abort())
+	d, err = engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(dst+".partial", "metalcast.lock")))
+	require.NoError(t, d.Abort())
+	assert.NoDirExists(t, dst+".partial")
+}
+
 func TestDirRefuses(t *testing.T) {
 	parent := t.TempDir()
 	full := filepath.Join(parent, "full")
@@ -200,6 +214,7 @@ func TestDirGoesOnWithWhatIsThere(t *testing.T) {
 		"another state, no advance": {"{\"a\":2}\n{\"done\":[]}\n", nil, ""},
 		"pieces beyond the plan":    {"{\"a\":1}\n{\"done\":[[0,11]]}\n", nil, "names pieces that the conversion does not have"},
 		"a range that runs back":    {"{\"a\":1}\n{\"done\":[[3,1]]}\n", nil, "names pieces that the conversion does not have"},
+		"counts in several lines":   {"{\"a\":1}\n{\"done\":[[0,3]],\"found\":[{\"piece\":2}]}\n{\"done\":[[0,5]],\"found\":[{\"piece\":4}]}\n", [][2]int32{{0, 5}}, ""},
 		"counts of pieces":          {"{\"a\":1}\n{\"done\":[[0,3]],\"found\":[{\"piece\":2}]}\n", [][2]int32{{0, 3}}, ""},
 		"counts of what is not":     {"{\"a\":1}\n{\"done\":[[0,3]],\"found\":[{\"piece\":3}]}\n", nil, "names pieces that the conversion does not have"},
 		"counts beyond the plan":    {"{\"a\":1}\n{\"done\":[[0,3]],\"found\":[{\"piece\":64}]}\n", nil, "names pieces that the conversion does not have"},
@@ -217,6 +232,9 @@ func TestDirGoesOnWithWhatIsThere(t *testing.T) {
 			}
 			require.NoError(t, err)
 			assert.Equal(t, test.done, d.Resumed().Done)
+			if name == "counts in several lines" {
+				assert.Equal(t, []engine.Found{{Piece: 2}, {Piece: 4}}, d.Resumed().Found)
+			}
 			assert.Equal(t, test.done == nil && test.err == "", d.BeganAnew())
 			if test.done == nil { // begun anew
 				assert.NoFileExists(t, filepath.Join(dst+".partial", "old"))

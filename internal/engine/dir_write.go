@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/metalcast/metalcast/internal/fault"
@@ -65,14 +66,14 @@ func (d *Dir) sync() error {
 		d.touched[i] = false
 	}
 	now := Progress{d.done.ranges(len(d.plan.Pieces)), d.counts}
-	line, err := json.Marshal(&now)
+	line, err := json.Marshal(&Progress{now.Done, Counts{now.Found[d.told:], now.NVFP4}})
 	if err == nil {
 		err = d.journal.append(line)
 	}
 	if err != nil {
 		return d.explain(journalName, err)
 	}
-	d.progress, d.unsafe = now, 0
+	d.progress, d.told, d.unsafe = now, len(now.Found), 0
 	return nil
 }
 
@@ -175,27 +176,23 @@ func (r untilDone) Read(p []byte) (int, error) {
 	return r.from.Read(p)
 }
 
-// Commit makes DST appear: everything in DST.partial is synced by now, one exclusive rename follows. Where it fails DST.partial stays, complete.
+// Commit makes DST appear: everything in DST.partial is synced by now, one exclusive rename follows. Where it fails DST.partial stays, complete; what fails after it says
+// that DST is complete.
 func (d *Dir) Commit() error {
 	if err := d.closeFiles(); err != nil {
 		return errors.Join(newdir.Explain(d.partial, err), d.unlock())
 	}
-	if err := d.fs.Publish(d.partial, d.path, d.empty); err != nil {
+	done, err := d.fs.Publish(d.partial, d.path, d.empty)
+	if !done {
 		return errors.Join(err, d.unlock())
 	}
-	var err error
 	for _, name := range []string{journalName, lockName} { // the marker last, so that a leftover is never without it
-		if err == nil {
-			err = d.fs.Remove(filepath.Join(d.path, name))
+		if failed := d.fs.Remove(filepath.Join(d.path, name)); failed != nil && err == nil {
+			err = &fault.Error{Where: d.path, What: "is complete, but what the work left in it cannot be removed", Err: newdir.Cause(failed),
+				Hint: "remove " + journalName + " and " + lockName + " by hand"}
 		}
 	}
-	if err == nil {
-		err = d.fs.SyncDir(d.path)
-	}
-	if err != nil {
-		err = &fault.Error{Where: d.path, What: "is complete, but what the work left in it cannot be removed", Err: newdir.Cause(err),
-			Hint: "remove " + journalName + " and " + lockName + " by hand"}
-	}
+	_ = d.fs.SyncDir(d.path) // or the two come back after a power cut, which harms nothing
 	return errors.Join(err, d.unlock())
 }
 
@@ -215,18 +212,27 @@ func (d *Dir) Keep() (bool, error) {
 // Abort removes DST.partial and everything in it, the marker last. Files are closed before: network and FUSE file systems keep what is open under another name.
 func (d *Dir) Abort() error {
 	closed := d.closeFiles()
-	left := d.clear()
-	if left == nil {
-		left = d.fs.Remove(filepath.Join(d.partial, lockName))
+	left := unlessGone(d.clear())
+	remove := func(name string) {
+		if left == nil {
+			left = unlessGone(d.fs.Remove(name))
+		}
 	}
+	remove(filepath.Join(d.partial, lockName))
 	closed = errors.Join(closed, d.unlock())
-	if left == nil {
-		left = d.fs.Remove(d.partial)
-	}
+	remove(d.partial)
 	if left != nil {
 		left = &fault.Error{Where: d.partial, What: "cannot be removed", Err: newdir.Cause(left)}
 	}
 	return errors.Join(closed, left)
+}
+
+// unlessGone is err unless it says that there is nothing: somebody else removed it.
+func unlessGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (d *Dir) close() error { return errors.Join(d.closeFiles(), d.unlock()) }

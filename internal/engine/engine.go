@@ -1,6 +1,6 @@
 // Package engine is the data plane: it reads windows of the source, has a backend compute them, and writes the results to their final places. Three stages,
 // each on its own goroutines, pass a fixed ring of slots around, so that reading, computing and writing overlap and memory does not depend on
-// the model's size. It decides nothing and, once started, keeps nothing that grows.
+// the model's size. It decides nothing and, once started, keeps nothing that grows but what it finds amiss.
 package engine
 
 import (

@@ -15,8 +15,8 @@ import (
 type FS interface {
 	// Free is newdir.Free.
 	Free(dst string) (emptyDir bool, err error)
-	// Mkdir makes a directory; fs.ErrExist where there is something.
-	Mkdir(name string) error
+	// Mkdir is newdir.Mkdir; fs.ErrExist where there is something.
+	Mkdir(partial, dst string) error
 	MkdirAll(name string) error
 	// Create makes a file of size bytes, all zero, with room for them; what was there goes.
 	Create(name string, size int64) (File, error)
@@ -32,7 +32,7 @@ type FS interface {
 	// Lock takes the lock on a file that ends with the process, and makes the file; ok is false where another process has it.
 	Lock(name string) (unlock func() error, ok bool, err error)
 	// Publish is newdir.Publish.
-	Publish(partial, dst string, emptyDir bool) error
+	Publish(partial, dst string, emptyDir bool) (done bool, err error)
 }
 
 // File is an open file. What was written is durable after Sync only.
@@ -56,7 +56,7 @@ var _ FS = OS{}
 func (OS) Free(dst string) (bool, error) { return newdir.Free(dst) }
 
 // Mkdir implements FS.
-func (OS) Mkdir(name string) error { return os.Mkdir(name, 0o755) }
+func (OS) Mkdir(partial, dst string) error { return newdir.Mkdir(partial, dst) }
 
 // MkdirAll implements FS.
 func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o755) }
@@ -129,7 +129,7 @@ func (OS) Lock(name string) (func() error, bool, error) {
 }
 
 // Publish implements FS.
-func (OS) Publish(partial, dst string, emptyDir bool) error {
+func (OS) Publish(partial, dst string, emptyDir bool) (bool, error) {
 	return newdir.Publish(partial, dst, emptyDir)
 }
 

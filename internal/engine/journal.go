@@ -10,7 +10,8 @@ import (
 )
 
 // journalName is the file of DST.partial that says how far a run came. Its first line is the state that every run of the same conversion
-// begins with, each further one a checkpoint: all that it names was durable before it was written. A line that is cut short counts for nothing.
+// begins with, each further one a checkpoint: all that it names was durable before it was written, and findings are those that no line before it has. A line that is cut
+// short counts for nothing.
 const journalName = plan.JournalName
 
 // Progress is how far a run came.
@@ -67,6 +68,7 @@ func readJournal(f FS, dir string) (state []byte, last Progress, end int64, err 
 			if json.Unmarshal(line, &p) != nil {
 				return state, last, end, nil
 			}
+			p.Found = append(last.Found, p.Found...)
 			last = p
 		}
 		end += int64(len(line)) + 1

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -74,7 +75,7 @@ func (m *memFS) Free(dst string) (bool, error) {
 	return false, fs.ErrExist
 }
 
-func (m *memFS) Mkdir(name string) error {
+func (m *memFS) Mkdir(name, _ string) error {
 	if err := m.op(); err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (m *memFS) MkdirAll(name string) error {
 	if m.names[name] != nil {
 		return m.op()
 	}
-	return m.Mkdir(name)
+	return m.Mkdir(name, "")
 }
 
 func (m *memFS) Create(name string, size int64) (engine.File, error) {
@@ -243,18 +244,18 @@ func (m *memFS) Lock(name string) (func() error, bool, error) {
 	return func() error { n.locked = false; m.close(n); return nil }, true, nil
 }
 
-func (m *memFS) Publish(partial, dst string, _ bool) error {
+func (m *memFS) Publish(partial, dst string, _ bool) (bool, error) {
 	if err := m.SyncDir(partial); err != nil {
-		return newdir.Explain(partial, err)
+		return false, newdir.Explain(partial, err)
 	}
 	if err := m.op(); err != nil {
-		return newdir.Explain(dst, err)
+		return false, newdir.Explain(dst, err)
 	}
 	move(m.names, partial, dst)
 	if err := m.SyncDir(filepath.Dir(dst)); err != nil {
-		return newdir.Explain(dst, err)
+		return true, fmt.Errorf("%s: is complete, but %w", dst, err)
 	}
-	return nil
+	return true, nil
 }
 
 // move renames a directory with all that is in it.

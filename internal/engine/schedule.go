@@ -33,13 +33,13 @@ type Schedule struct {
 	size   int64 // bytes of codes in a window, at most
 	beside map[line][]int32
 	skip   pieceSet
-	part   float64 // of the bytes that are left, at least; 0: all
+	part   float64 // of the results that is left, at least; 0: all
 }
 
 // Memory is what the ring of slots takes, in bytes.
 func (s *Schedule) Memory() int64 { return int64(min(s.Slots, s.Count)) * int64(s.In+s.Out) }
 
-// Sample leaves only a part of the windows, spread over the source: the first, and each with which what is left would otherwise be less than part of the source's bytes so far.
+// Sample leaves only a part of the windows, spread over the source: the first, and each without which what is left would be less than part of the results' bytes so far.
 func (s *Schedule) Sample(part float64) {
 	s.part = part
 	all := s.Windows()
@@ -57,11 +57,12 @@ func (s *Schedule) Windows() iter.Seq[*Window] {
 			every := yield
 			var seen, left float64
 			yield = func(w *Window) bool {
-				seen += float64(w.Bytes)
+				written := float64(w.written())
+				seen += written
 				if left >= s.part*seen {
 					return true
 				}
-				left += float64(w.Bytes)
+				left += written
 				return every(w)
 			}
 		}
@@ -90,6 +91,14 @@ type Window struct {
 	Completes []int32
 
 	in, out int // bytes of the slot that are used
+}
+
+// written is the bytes of the window's results.
+func (w *Window) written() (n int64) {
+	for _, x := range w.Writes {
+		n += int64(x.N)
+	}
+	return n
 }
 
 // Read fills In[Buf:Buf+N] from a source shard.
@@ -139,9 +148,7 @@ func NewScheduleAfter(p *plan.Plan, memory int64, earlier Progress) *Schedule {
 		s.Count++
 		s.Bytes += w.Bytes
 		s.In, s.Out, s.Jobs = max(s.In, w.in), max(s.Out, w.out), max(s.Jobs, len(w.Parts))
-		for _, x := range w.Writes {
-			written += int64(x.N)
-		}
+		written += w.written()
 	}
 	s.check(memory, written)
 	return s

@@ -133,9 +133,9 @@ type Spot struct {
 
 // Tally is what a job met that a sound checkpoint does not hold. Results are complete all the same.
 type Tally struct {
-	NaN      Spot // E4M3 codes 0x7F and 0xFF (Dequant, Quantize); elements of other types that are NaN or infinite (Quantize)
-	Scale    Spot // NaN or infinite scales, by the row and column of the first element that uses them; N counts scales (Dequant, Quantize)
-	Overflow Spot // finite values that became infinite: a finite code times a finite scale beyond the output's range (for Quantize: bf16's, then To's), or the operand of a cast or of AddOne
+	NaN      Spot `json:"nan,omitzero"`      // E4M3 codes 0x7F and 0xFF (Dequant, Quantize); elements of other types that are NaN or infinite (Quantize)
+	Scale    Spot `json:"scale,omitzero"`    // NaN or infinite scales, by the row and column of the first element that uses them; N counts scales (Dequant, Quantize)
+	Overflow Spot `json:"overflow,omitzero"` // finite values that became infinite: a finite code times a finite scale beyond the output's range (for Quantize: bf16's, then To's), or the operand of a cast or of AddOne
 }
 
 // Slot is the memory of one window in flight: pread lands in In, pwrite leaves from Out. Both are page aligned.

@@ -55,31 +55,39 @@ func Free(dst string) (emptyDir bool, err error) {
 	return true, nil
 }
 
-// Publish renames a finished and synced partial directory to dst, never over anything but the empty directory that Free has seen, whose mode it takes over. On an error
-// the partial directory is still there, and the message says so.
-func Publish(partial, dst string, emptyDir bool) error {
+// Mkdir makes the partial directory for dst, with the mode of the empty directory that dst may be: where that is private, the work is.
+func Mkdir(partial, dst string) error {
+	if err := os.Mkdir(partial, 0o755); err != nil {
+		return err
+	}
+	if st, err := os.Stat(dst); err == nil && st.IsDir() {
+		return os.Chmod(partial, st.Mode()&(fs.ModePerm|fs.ModeSetgid|fs.ModeSticky)|0o700)
+	}
+	return nil
+}
+
+// Publish renames a finished and synced partial directory to dst, never over anything but the empty directory that Free has seen. It tells whether dst is there; where it is
+// not, the partial directory still is, and the message says so.
+func Publish(partial, dst string, emptyDir bool) (done bool, err error) {
 	kept := func(err error) error {
 		return &fault.Error{Where: dst, What: "was taken by something else meanwhile; what was made is complete in " + partial, Err: Cause(err),
 			Hint: "rename it by hand"}
 	}
 	if err := Sync(partial); err != nil {
-		return Explain(partial, err)
+		return false, Explain(partial, err)
 	}
 	if emptyDir { // rmdir, for os.Remove would delete a file that took its place
-		if st, err := os.Stat(dst); err == nil && st.Mode()&0o700 == 0o700 {
-			_ = os.Chmod(partial, st.Mode().Perm()) // where it was private, the finished one is
-		}
 		if err := syscall.Rmdir(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return kept(err)
+			return false, kept(err)
 		}
 	}
 	if err := renameExclusive(partial, dst); err != nil {
-		return kept(err)
+		return false, kept(err)
 	}
 	if err := Sync(filepath.Dir(dst)); err != nil {
-		return Explain(filepath.Dir(dst), err)
+		return true, &fault.Error{Where: dst, What: "is complete, but whether its name outlasts a power cut is not known", Err: Cause(err)}
 	}
-	return nil
+	return true, nil
 }
 
 // Sync makes a directory's entries durable, where the file system can.

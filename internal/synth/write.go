@@ -29,7 +29,7 @@ func inNewDir(dst string, work func(dir string) error) (err error) {
 		return err
 	}
 	partial := newdir.Partial(dst)
-	switch err := os.Mkdir(partial, 0o755); {
+	switch err := newdir.Mkdir(partial, dst); {
 	case errors.Is(err, fs.ErrExist):
 		return fault.New(nil, partial, "already exists").WithHint("another metalcast writes there, or an interrupted one left it: remove it, or choose another destination")
 	case errors.Is(err, fs.ErrNotExist):
@@ -45,7 +45,8 @@ func inNewDir(dst string, work func(dir string) error) (err error) {
 	if err := work(partial); err != nil {
 		return err
 	}
-	return newdir.Publish(partial, dst, empty)
+	_, err = newdir.Publish(partial, dst, empty)
+	return err
 }
 
 // progress adds up what the writers did.
