@@ -140,36 +140,31 @@ func stateOf(p *plan.Plan, o Options) ([]byte, error) {
 
 // whatDiffers names the first difference between the states of two runs.
 func whatDiffers(had, have []byte) string {
+	const quantize, version = "options.quantize", "another version of metalcast made it"
 	a, b := gjson.ParseBytes(had), gjson.ParseBytes(have)
-	name := map[string]string{
-		"source.repo": "the source's id", "source.revision": "the source's revision",
-		"options.layout": "--layout", "options.dtype": "--dtype", "options.keep_mtp": "--keep-mtp", "options.trust_scales": "--trust-scales",
-		"options.max_shard_size": "--max-shard-size", "options.quantize.bits": "--q-bits", "options.quantize.group_size": "--q-group-size", "options.quantize.mode": "--q-mode",
-		"options.quantize": "what -q asks for",
-	}
-	same := func(path string) bool { return a.Get(path).Raw == b.Get(path).Raw }
-	switch quantize := "options.quantize"; {
-	case !same("metalcast") || !same("journal"):
-		return "another version of metalcast made it"
-	case !same("source.repo") || !same("source.revision"): // below
-	case !same("source.shards"):
-		return "its source had other shards"
-	case !same("written"):
-		return "a shard of the source was written since then"
-	case a.Get(quantize).Exists() && !b.Get(quantize).Exists():
-		return "-q was given and is not now"
-	case !a.Get(quantize).Exists() && b.Get(quantize).Exists():
-		return "-q was not given and is now"
-	}
-	for _, path := range []string{"source.repo", "source.revision", "options.layout", "options.dtype", "options.quantize.mode", "options.quantize.bits",
-		"options.quantize.group_size", "options.quantize", "options.keep_mtp", "options.trust_scales", "options.max_shard_size"} {
-		x, y := a.Get(path), b.Get(path)
+	for _, part := range []struct{ path, name, said string }{ // said: all of the message
+		{"metalcast", "", version}, {"journal", "", version},
+		{"source.repo", "the source's id", ""}, {"source.revision", "the source's revision", ""},
+		{"source.shards", "", "its source had other shards"}, {"written", "", "a shard of the source was written since then"},
+		{quantize, "-q", ""}, // given or not
+		{"options.layout", "--layout", ""}, {"options.dtype", "--dtype", ""},
+		{quantize + ".mode", "--q-mode", ""}, {quantize + ".bits", "--q-bits", ""}, {quantize + ".group_size", "--q-group-size", ""}, {quantize, "what -q asks for", ""},
+		{"options.keep_mtp", "--keep-mtp", ""}, {"options.trust_scales", "--trust-scales", ""}, {"options.max_shard_size", "--max-shard-size", ""},
+	} {
+		x, y := a.Get(part.path), b.Get(part.path)
 		switch {
 		case x.Raw == y.Raw:
+		case part.said != "":
+			return part.said
+		case part.name == "-q" && x.Exists() == y.Exists():
+		case part.name == "-q" && x.Exists():
+			return "-q was given and is not now"
+		case part.name == "-q":
+			return "-q was not given and is now"
 		case x.IsArray() || y.IsArray() || len(x.Raw)+len(y.Raw) > 100:
-			return name[path] + " is another now"
+			return part.name + " is another now"
 		default:
-			return fmt.Sprintf("%s was %s and is %s now", name[path], orNone(x), orNone(y))
+			return fmt.Sprintf("%s was %s and is %s now", part.name, orNone(x), orNone(y))
 		}
 	}
 	return "it would write other bytes"
@@ -182,10 +177,14 @@ func orNone(r gjson.Result) string {
 	return r.String()
 }
 
-// sumOf copies a file's bytes into a SHA-256.
-func sumOf(r io.Reader) (string, error) {
+// sumOf is the SHA-256 of a file just opened, which it closes.
+func sumOf(f io.ReadCloser, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
+	if _, err := io.Copy(h, f); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
@@ -193,7 +192,7 @@ func sumOf(r io.Reader) (string, error) {
 
 // shardSum is the SHA-256 of a shard of a directory.
 func shardSum(d reader, shard int, size int64) (string, error) {
-	return sumOf(io.NewSectionReader(shardReader{d, shard}, 0, size))
+	return sumOf(io.NopCloser(io.NewSectionReader(shardReader{d, shard}, 0, size)), nil)
 }
 
 // parseProvenance reads a record, strictly.

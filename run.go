@@ -172,16 +172,16 @@ func (j *job) verify(ctx context.Context, texts []plan.Text) error {
 		return err
 	}
 	for _, t := range texts {
-		if got, err := j.fileSum(t.Name); err != nil || got != sum(t.Data) {
+		if got, err := sumOf(j.dir.OpenFile(t.Name)); err != nil || got != sum(t.Data) {
 			return stale{fileDiffers(t.Name, err)}
 		}
 	}
 	for _, f := range j.plan.Files {
-		got, err := j.fileSum(f.Name)
+		got, err := sumOf(j.dir.OpenFile(f.Name))
 		if err != nil {
 			return stale{fileDiffers(f.Name, err)}
 		}
-		want, err := sourceSum(j.plan.Source, f.Name)
+		want, err := sumOf(j.plan.Source.OpenFile(f.Name))
 		if err != nil {
 			return err
 		}
@@ -190,16 +190,6 @@ func (j *job) verify(ctx context.Context, texts []plan.Text) error {
 		}
 	}
 	return nil
-}
-
-// fileSum is the SHA-256 of a file of DST.partial.
-func (j *job) fileSum(name string) (string, error) {
-	f, err := j.dir.OpenFile(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return sumOf(f)
 }
 
 // otherBackend exchanges the backend for the CPU, where it is another; the slots of the first are given back before.
@@ -245,16 +235,6 @@ func fileDiffers(name string, err error) error {
 		return fault.New(ErrMismatch, name, "cannot be read back: %v", err)
 	}
 	return fault.New(ErrMismatch, name, "the file on disk is not what was written")
-}
-
-// sourceSum is the SHA-256 of a file of the source.
-func sourceSum(v *checkpoint.Inventory, name string) (string, error) {
-	f, err := v.OpenFile(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return sumOf(f)
 }
 
 // reader gives the bytes of a directory's shards.

@@ -226,7 +226,6 @@ func (v *verifier) compareRecord() {
 // compareNames demands the files that should be there and no others.
 func (v *verifier) compareNames() {
 	want := map[string]bool{plan.ProvenanceName: true}
-	may := map[string]bool{plan.LockName: true, plan.JournalName: true} // a run that was cut short right after its last rename
 	for _, s := range v.plan.Shards {
 		want[s.Name] = true
 	}
@@ -244,7 +243,7 @@ func (v *verifier) compareNames() {
 		}
 		if name, err := filepath.Rel(v.dir, path); err == nil && !e.IsDir() {
 			have[name] = true
-			if !want[name] && !may[name] {
+			if !want[name] && !leftover(name) {
 				v.problem("%s: is in no plan of this conversion", name)
 			}
 		}
@@ -257,6 +256,9 @@ func (v *verifier) compareNames() {
 	}
 	slices.Sort(v.result.Problems)
 }
+
+// leftover tells whether a file is what a run leaves that is cut short right after its last rename.
+func leftover(name string) bool { return name == plan.LockName || name == plan.JournalName }
 
 func (v *verifier) openShards() error {
 	v.files = make([]*os.File, len(v.plan.Shards))
@@ -314,12 +316,12 @@ func (v *verifier) compareFiles() error {
 		}
 	}
 	for _, f := range v.plan.Files {
-		want, err := sourceSum(v.plan.Source, f.Name)
+		want, err := sumOf(v.plan.Source.OpenFile(f.Name))
 		if err != nil {
 			return err
 		}
 		v.wanted[f.Name] = want
-		got, err := fileSum(filepath.Join(v.dir, f.Name))
+		got, err := sumOf(openRegular(filepath.Join(v.dir, f.Name)))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -358,15 +360,6 @@ func readSmall(path string) ([]byte, error) {
 	return text, err
 }
 
-func fileSum(path string) (string, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return sumOf(f)
-}
-
 // compareTensors computes again and compares.
 func (v *verifier) compareTensors(ctx context.Context, c Options) error {
 	j, err := newJob(v.plan, rechecking(c))
@@ -396,13 +389,13 @@ func (v *verifier) sums(ctx context.Context) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.IsDir() || e.Name() == plan.LockName || e.Name() == plan.JournalName {
+		if e.IsDir() || leftover(e.Name()) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		sum, err := fileSum(filepath.Join(v.dir, e.Name()))
+		sum, err := sumOf(openRegular(filepath.Join(v.dir, e.Name())))
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef O_DIRECT
+#define O_DIRECT 0
+#endif
+
 enum { MOST_FILES = 4096, MOST_THREADS = 16, MOST_PENDING = 1024 };
 
 static struct file {
@@ -158,11 +162,7 @@ static void open_files(const char *src, const char *dst, long write)
 		f->write = (long)((double)write / all * f->size);
 		pthread_mutex_init(&f->lock, NULL);
 		snprintf(path, sizeof path, "%s/%s", dst, f->name);
-#ifdef O_DIRECT
 		if ((f->out = open(path, O_RDWR | O_CREAT | O_EXCL | (direct ? O_DIRECT : 0), 0644)) < 0)
-#else
-		if ((f->out = open(path, O_RDWR | O_CREAT | O_EXCL, 0644)) < 0)
-#endif
 			fail(path);
 #ifdef __linux__
 		if (pace && f->write && fallocate(f->out, 0, 0, f->write))
@@ -217,12 +217,10 @@ int main(int n, char **arg)
 		return 2;
 	}
 	direct = !strcmp(arg[1], "direct");
-#ifndef O_DIRECT
-	if (direct) {
+	if (direct && !O_DIRECT) {
 		fprintf(stderr, "copy: no direct writes here\n");
 		return 1;
 	}
-#endif
 	pace = direct || !strcmp(arg[1], "paced");
 	int threads = pace ? 2 : 1;
 	block = pace ? 4L << 20 : 16L << 20;

@@ -91,15 +91,18 @@ def measured(bench: dict) -> list[str]:
 
 def same(group: dict) -> list[str]:
     found = [f"{row['name']}: {row['same']}" for row in group["rows"] if row.get("same")]
+    return ["", "Results compared with metalcast's: " + "; ".join(found) + "."] if found else []
+
+
+def started(group: dict) -> list[str]:
+    """What starting takes, and what a conversion takes beside metalcast's where that does not count, as with large models."""
     tool = rows(group).get("metalcast")
-    started = [f"{row['name']} {row['start_seconds']:.1f} s ({ratio_after_start(row, tool):.1f} x metalcast's time without it)" for row in group["rows"] if tool and row.get("start_seconds") and row["seconds"]]
-    lines = ["", "Results compared with metalcast's: " + "; ".join(found) + "."] if found else []
-    return lines + (["", "Of which starting the interpreter and importing: " + ", ".join(started) + "."] if started else [])
-
-
-def ratio_after_start(row: dict, tool: dict) -> float:
-    """What a conversion takes beside metalcast's where its start does not count, as with large models."""
-    return median([(a - row["start_seconds"]) / b for a, b in zip(row["seconds"], tool["seconds"])])
+    found = []
+    for row in rows(group).values():
+        if tool and (start := row.get("start_seconds")):
+            without = ratio(row | {"seconds": [x - start for x in row["seconds"]]}, tool)
+            found.append(f"{row['name']} {start:.1f} s ({without:.1f} x metalcast's time without it)")
+    return ["", "Of which starting the interpreter and importing: " + ", ".join(found) + "."] if found else []
 
 
 def origin(result: dict) -> list[str]:
@@ -177,7 +180,7 @@ def text(results: dict, heading: str = "") -> str:
         else:
             for group in result["groups"]:
                 read = f" Reads {group['bytes_read'] / 1e9:.2f} GB, writes {group['bytes_written'] / 1e9:.2f} GB." if "bytes_read" in group else ""
-                lines += ["", f"{group['title'][0].upper()}{group['title'][1:]}.{read}", "", *table(group), *same(group)]
+                lines += ["", f"{group['title'][0].upper()}{group['title'][1:]}.{read}", "", *table(group), *same(group), *started(group)]
         lines += origin(result)
     return "\n".join(lines) + "\n"
 

@@ -40,8 +40,7 @@ type Dir struct {
 
 	done     pieceSet // that are written, durable or not
 	counts   Counts   // of them
-	told     int      // findings that the journal has
-	progress Progress // the last checkpoint
+	progress Progress // the last checkpoint: what the journal has
 	touched  []bool   // shards, since then
 	unsafe   int64    // bytes written since then
 	broken   bool     // a write or a sync failed
@@ -187,9 +186,7 @@ func (d *Dir) leftBehind() (bool, error) {
 
 // canResume reads the journal: without one that says anything there is nothing to go on with; one of another conversion is refused.
 func (d *Dir) canResume() (bool, error) {
-	if f, _, err := d.fs.Open(filepath.Join(d.partial, journalName)); err == nil { // as with shards: see resume
-		_ = f.Sync()
-		f.Forget()
+	if f, _, err := d.reopen(journalName); err == nil {
 		_ = f.Close()
 	}
 	state, last, end, err := readJournal(d.fs, d.partial)
@@ -206,7 +203,7 @@ func (d *Dir) canResume() (bool, error) {
 	if !ok {
 		return false, fault.New(nil, filepath.Join(d.partial, journalName), "names pieces that the conversion does not have").WithHint("--restart begins anew")
 	}
-	d.done, d.counts, d.progress, d.told = done, last.Counts, last, len(last.Found)
+	d.done, d.counts, d.progress = done, last.Counts, last
 	d.journal = &journal{end: end}
 	return true, nil
 }
@@ -257,7 +254,7 @@ func (d *Dir) create() error {
 func (d *Dir) resume() error {
 	for i := range d.plan.Shards {
 		s := &d.plan.Shards[i]
-		f, size, err := d.fs.Open(filepath.Join(d.partial, s.Name))
+		f, size, err := d.reopen(s.Name)
 		if err != nil {
 			return d.explain(s.Name, err)
 		}
@@ -265,10 +262,6 @@ func (d *Dir) resume() error {
 		if size != s.Size {
 			return fault.New(nil, filepath.Join(d.partial, s.Name), "is %d bytes long, the interrupted run made it of %d", size, s.Size).WithHint("--restart begins anew")
 		}
-		// What failed of the interrupted run's last writes may not have been told to anyone. It is in no checkpoint and is written again, so it is no failure of this run's;
-		// but not into the pages that failed, whose places on disk ext4 takes for initialised from then on.
-		_ = f.Sync()
-		f.Forget()
 		// A run that ended while it sealed its shards may have written the first bytes of some.
 		if _, err := f.WriteAt(append(make([]byte, 8), s.Header[8:]...), 0); err != nil {
 			return d.explain(s.Name, err)
@@ -281,6 +274,17 @@ func (d *Dir) resume() error {
 	}
 	d.journal = j
 	return nil
+}
+
+// reopen opens a file of the interrupted run. What failed of its last writes may not have been told to anyone: it is in no checkpoint and is written again, so it is no failure
+// of this run's; but not into the pages that failed, whose places on disk ext4 takes for initialised from then on.
+func (d *Dir) reopen(name string) (File, int64, error) {
+	f, size, err := d.fs.Open(filepath.Join(d.partial, name))
+	if err == nil {
+		_ = f.Sync()
+		f.Forget()
+	}
+	return f, size, err
 }
 
 func (d *Dir) explain(name string, err error) error {

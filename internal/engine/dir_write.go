@@ -66,14 +66,14 @@ func (d *Dir) sync() error {
 		d.touched[i] = false
 	}
 	now := Progress{d.done.ranges(len(d.plan.Pieces)), d.counts}
-	line, err := json.Marshal(&Progress{now.Done, Counts{now.Found[d.told:], now.NVFP4}})
+	line, err := json.Marshal(&Progress{now.Done, Counts{now.Found[len(d.progress.Found):], now.NVFP4}})
 	if err == nil {
 		err = d.journal.append(line)
 	}
 	if err != nil {
 		return d.explain(journalName, err)
 	}
-	d.progress, d.told, d.unsafe = now, len(now.Found), 0
+	d.progress, d.unsafe = now, 0
 	return nil
 }
 

@@ -102,13 +102,14 @@ func Sync(path string) error {
 
 // Flush makes a file durable, as far as its file system and drive have a flush to offer: some network and external volumes do not.
 func Flush(f *os.File) error {
-	if err := f.Sync(); !refused(err) {
-		return err
+	err := f.Sync()
+	if refused(err) {
+		err = lesserFlush(f)
 	}
-	if err := lesserFlush(f); !refused(err) {
-		return err
+	if refused(err) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 func refused(err error) bool {
