@@ -18,6 +18,7 @@ import (
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/needtest"
+	"github.com/metalcast/metalcast/internal/temptest"
 )
 
 // Naive arithmetic on powers of two and small integers: no rounding happens in float64, so bits are cut, not computed.
@@ -173,7 +174,7 @@ func TestConvertKeepsAnEmptyDirectoryPrivate(t *testing.T) {
 
 // A tebibyte of weights, all of it a hole in a sparse file.
 func TestConvertRefusesATooSmallDisk(t *testing.T) {
-	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
+	src, dst := t.TempDir(), filepath.Join(temptest.Dir(t), "dst")
 	const weights, scales = 1 << 40, 4 * 8192 * 8192
 	header := fmt.Sprintf(`{"huge.weight":{"dtype":"F8_E4M3","shape":[1048576,1048576],"data_offsets":[0,%d]},`+
 		`"huge.weight_scale_inv":{"dtype":"F32","shape":[8192,8192],"data_offsets":[%d,%d]}}`, weights, weights, weights+scales)

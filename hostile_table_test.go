@@ -228,7 +228,7 @@ var hostiles = []hostile{
 		want: "model.safetensors.index.json: a symbolic link out of the checkpoint's directory"},
 	{name: "a tokenizer that is a link out", spoil: instead("tokenizer.json", outside), exit: 3,
 		want: "tokenizer.json: a symbolic link out of the checkpoint's directory"},
-	{name: "a tokenizer that is a link to /etc/passwd", spoil: instead("tokenizer.json", link("../../../../../../../../etc/passwd")), exit: 3,
+	{name: "a tokenizer that is a link to /etc/passwd", spoil: instead("tokenizer.json", upTo("/etc/passwd")), exit: 3,
 		want: "tokenizer.json: a symbolic link out of the checkpoint's directory"},
 	{name: "a tokenizer that is a device", spoil: instead("tokenizer.json", link("/dev/zero")), exit: 3,
 		want: "tokenizer.json: a symbolic link out of the checkpoint's directory"},

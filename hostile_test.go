@@ -139,6 +139,15 @@ func link(to string) func(*testing.T, string) {
 	return func(t *testing.T, path string) { require.NoError(t, os.Symlink(to, path)) }
 }
 
+// upTo links to a file by as many ".." as it takes from there.
+func upTo(file string) func(*testing.T, string) {
+	return func(t *testing.T, path string) {
+		to, err := filepath.Rel(filepath.Dir(path), file)
+		require.NoError(t, err)
+		link(to)(t, path)
+	}
+}
+
 // outside links to a sound file outside of the checkpoint.
 func outside(t *testing.T, path string) {
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")

@@ -19,6 +19,7 @@ var imports = map[string][]string{
 	"internal/fault":                     {},
 	"internal/dtype":                     {},
 	"internal/needtest":                  {},
+	"internal/temptest":                  {},
 	"internal/newdir":                    {},
 	"internal/heatmap":                   {},
 	"shaders":                            {},
@@ -27,7 +28,7 @@ var imports = map[string][]string{
 	"internal/kernel":                    {"internal/mlxquant", "internal/dtype"},
 	"internal/kernel/kerneltest":         {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/checkpoint":                {"internal/safetensors", "internal/dtype"},
-	"internal/checkpoint/checkpointtest": {"internal/needtest"},
+	"internal/checkpoint/checkpointtest": {"internal/needtest", "internal/temptest"},
 	"internal/family":                    {"internal/checkpoint", "internal/dtype"},
 	"internal/plan":                      {"internal/family", "internal/kernel", "internal/mlxquant", "internal/checkpoint", "internal/safetensors", "internal/dtype"},
 	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/mlxquant", "internal/dtype", "internal/newdir"}, // never checkpoint: Source and Sink are its own

@@ -17,6 +17,7 @@ import (
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/synth"
+	"github.com/metalcast/metalcast/internal/temptest"
 )
 
 // manyWindows makes small windows, and a checkpoint after each few of them.
@@ -66,7 +67,7 @@ func TestConvertGoesOnWhereItWasCut(t *testing.T) {
 	_, err := metalcast.Convert(t.Context(), src, whole, metalcast.Options{})
 	require.NoError(t, err)
 	for _, part := range []float64{0.1, 0.5, 0.99, 1} {
-		dst := filepath.Join(t.TempDir(), "dst")
+		dst := filepath.Join(temptest.Dir(t), "dst")
 		err := cut(t, src, dst, manyWindows, part)
 		var kept *metalcast.Interrupted
 		require.ErrorAs(t, err, &kept)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/needtest"
+	"github.com/metalcast/metalcast/internal/temptest"
 )
 
 // patience is how long a test waits for what must come.
@@ -88,7 +89,7 @@ func interrupted(t *testing.T, s os.Signal, dst string, args ...string) (message
 
 func synthetic(t *testing.T, args ...string) string {
 	t.Helper()
-	src := filepath.Join(t.TempDir(), "src")
+	src := filepath.Join(temptest.Dir(t), "src")
 	var errs bytes.Buffer
 	require.Zero(t, run(append([]string{"synth", src, "--quiet"}, args...), io.Discard, &errs), "%s", &errs)
 	return src
@@ -106,7 +107,7 @@ func TestInterrupt(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			src := synthetic(t, test.synth...)
 			before := list(t, src)
-			dst := filepath.Join(t.TempDir(), "dst")
+			dst := filepath.Join(temptest.Dir(t), "dst")
 			messages := interrupted(t, os.Interrupt, dst, append([]string{"metalcast", "convert", src, dst}, test.flags...)...)
 			assert.Equal(t, before, list(t, src))
 			assert.NoDirExists(t, dst)
@@ -114,7 +115,7 @@ func TestInterrupt(t *testing.T) {
 				assert.Equal(t, "metalcast: interrupted\nmetalcast: hint: what was done is in "+dst+".partial; the same command again goes on with it, --restart begins anew\n", messages)
 				assert.Equal(t, []string{"dst.partial"}, list(t, filepath.Dir(dst)))
 			}
-			whole := filepath.Join(t.TempDir(), "whole")
+			whole := filepath.Join(temptest.Dir(t), "whole")
 			var errs bytes.Buffer
 			require.Zero(t, run(append([]string{"convert", src, dst}, test.flags...), io.Discard, &errs), "%s", &errs)
 			require.Zero(t, run([]string{"convert", src, whole, "--quiet"}, io.Discard, &errs), "%s", &errs)
@@ -189,7 +190,7 @@ func TestSecondInterruptKills(t *testing.T) {
 // A terminal that goes away is an interrupt, but not under nohup.
 func TestHangup(t *testing.T) {
 	src := synthetic(t, "--size", "150MB")
-	dst := filepath.Join(t.TempDir(), "dst")
+	dst := filepath.Join(temptest.Dir(t), "dst")
 	interrupted(t, syscall.SIGHUP, dst, "metalcast", "convert", src, dst, "--max-memory", "40MiB", "--verify")
 	assert.NoDirExists(t, dst)
 	require.NoError(t, os.RemoveAll(dst+".partial"))

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/needtest"
+	"github.com/metalcast/metalcast/internal/temptest"
 )
 
 // Misprint is what package fmt leaves in a text whose verbs and arguments do not fit. A message may quote a file that has a "%!" of its own.
@@ -103,10 +104,10 @@ func (c *Checkpoint) Remove(part string) {
 	}
 }
 
-// Write writes the checkpoint into a new directory. It skips a test whose files have names that the file system takes for one, as those of Macs do.
+// Write writes the checkpoint into a new directory whose path has no links. It skips a test whose files have names that the file system takes for one, as those of Macs do.
 func (c *Checkpoint) Write(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "src")
+	dir := filepath.Join(temptest.Dir(t), "src")
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	for name, text := range c.Files {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
