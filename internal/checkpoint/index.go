@@ -161,6 +161,8 @@ func plainName(s string) bool {
 	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, `/\`) && !strings.ContainsFunc(s, unicode.IsControl) && filepath.IsLocal(s)
 }
 
+var errNoShard = errors.New("no shard: neither model.safetensors nor model-NNNNN-of-NNNNN.safetensors nor " + IndexName)
+
 var numbered = regexp.MustCompile(`^model-(\d{5})-of-(\d{5})\.safetensors$`)
 
 // shardNames is the shard set: the index's when there is one, else model.safetensors, else a complete model-NNNNN-of-NNNNN set.
@@ -188,7 +190,7 @@ func (l *listing) shardNames(x *index) ([]string, error) {
 	case single:
 		return []string{"model.safetensors"}, nil
 	case len(set) == 0:
-		return nil, fault.Incomplete(l.dir, "no shard: neither model.safetensors nor model-NNNNN-of-NNNNN.safetensors nor %s", IndexName)
+		return nil, &fault.Error{Kind: fault.ErrIncomplete, Where: l.dir, Err: errNoShard}
 	}
 	n, _ := strconv.Atoi(total)
 	for i := 1; i <= n; i++ {

@@ -108,6 +108,9 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	case err != nil:
 		return nil, err
 	case !st.IsDir():
+		if f := otherFile(dir); f != nil {
+			return nil, f.refuse(dir)
+		}
 		return nil, fault.Incomplete(dir, "a file, a checkpoint's directory was expected").WithHint("give %s", filepath.Dir(dir))
 	}
 	v := &Inventory{Dir: dir}
@@ -119,6 +122,9 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	v.Repo, v.Revision = hubIdentity(listing.dir)
 	text, err := listing.read(ConfigName, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
+		if what := listing.present(dir); what != nil {
+			return nil, what
+		}
 		return nil, fault.Incomplete(dir, "no %s: not a checkpoint's directory", ConfigName).WithHint("give the directory that holds config.json and the .safetensors files")
 	} else if err != nil {
 		return nil, err
@@ -131,6 +137,11 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 		return nil, err
 	}
 	names, err := listing.shardNames(index)
+	if errors.Is(err, errNoShard) {
+		if what := listing.present(dir); what != nil {
+			return nil, what
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
