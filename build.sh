@@ -66,16 +66,17 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	[ $# -gt 0 ] && shift
 	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping fakemetal"; return; }
 	local build=(emulator/fake/build.sh) packages=(./emulator/... ./cgo/... ./metal/...)
+	local which=FakeMetal # of the root package's tests and cmd's; "test" runs all, which on a Mac use its GPU
 	export CGO_ENABLED=1 CC="$PWD/emulator/fake/cc" GODEBUG="${GODEBUG:-clobberfree=1}"
 	gotest() { # -count=1: the go command does not see the library change
 		go test -tags fakemetal -count=1 "$@" "${packages[@]}" || return # errexit does not hold inside "a && b && c"
-		case " $* " in *" -run "*) ;; *) go test -tags fakemetal -count=1 -run FakeMetal "$@" . ./cmd/... ;; esac
+		case " $* " in *" -run "*) ;; *) go test -tags fakemetal -count=1 -run "$which" "$@" . ./cmd/... ;; esac
 	}
 	case $what in
 	lib) "${build[@]}" ;;
 	vet) "${build[@]}" && go vet -tags fakemetal . "${packages[@]}" &&
 		GOBIN="$PWD/bin" CC= CGO_ENABLED=0 go install $staticcheck && bin/staticcheck -tags fakemetal "${packages[@]}" ;; # not go run: it is not to be linked with the fake
-	test) "${build[@]}" && gotest "$@" && fake_metallib ;;
+	test) "${build[@]}" && which=. && gotest "$@" && fake_metallib ;;
 	race) "${build[@]}" && gotest -race "$@" ;;
 	asan)
 		export LSAN_OPTIONS="suppressions=$PWD/emulator/fake/lsan.supp:print_suppressions=0"

@@ -19,6 +19,7 @@ import (
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/temptest"
+	"github.com/metalcast/metalcast/metal"
 )
 
 // Naive arithmetic on powers of two and small integers: no rounding happens in float64, so bits are cut, not computed.
@@ -89,37 +90,50 @@ func randomMoe(experts, hidden, intermediate int, seed uint64) *Checkpoint {
 func TestConvertEqualsANaiveComputation(t *testing.T) {
 	const experts, hidden, intermediate = 3, 200, 131
 	c := randomMoe(experts, hidden, intermediate, 9)
-	src, dst := c.Write(t), filepath.Join(t.TempDir(), "dst")
-	r, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
-	require.NoError(t, err)
-	assert.Equal(t, "cpu", r.Device)
-	out := DecodeDir(t, dst)
-	require.Len(t, out, 3)
-	const l = "model.language_model.layers.0.mlp.experts."
-	gateUp, down := out[l+"gate_up_proj"], out[l+"down_proj"]
-	assert.Equal(t, []int{experts, 2 * intermediate, hidden}, gateUp.Shape)
-	assert.Equal(t, []int{experts, hidden, intermediate}, down.Shape)
-	for e := range experts {
-		for _, p := range []struct {
-			name  string
-			in    []byte
-			start int // in elements
-		}{
-			{"gate_proj", gateUp.Data, 2 * e * intermediate * hidden},
-			{"up_proj", gateUp.Data, (2*e + 1) * intermediate * hidden},
-			{"down_proj", down.Data, e * intermediate * hidden},
-		} {
-			w := c.Find(fmt.Sprintf("%s%d.%s.weight", l, e, p.name))
-			s := c.Find(w.Name + "_scale_inv")
-			for i, code := range w.Data {
-				scale := widen(binary.LittleEndian.Uint16(s.Data[2*(i/w.Shape[1]/128*s.Shape[1]+i%w.Shape[1]/128):]))
-				got := binary.LittleEndian.Uint16(p.in[2*(p.start+i):])
-				if want := nearestBF16(e4m3(code) * scale); got != want {
-					t.Fatalf("expert %d, %s, element %d: code %#x x %v is %#04x, want %#04x", e, p.name, i, code, scale, got, want)
+	src := c.Write(t)
+	for _, device := range []string{"auto", "cpu"} {
+		t.Run(device, func(t *testing.T) {
+			dst := filepath.Join(t.TempDir(), "dst")
+			r, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{Device: device})
+			require.NoError(t, err)
+			assert.Equal(t, chosen(device), r.Device)
+			out := DecodeDir(t, dst)
+			require.Len(t, out, 3)
+			const l = "model.language_model.layers.0.mlp.experts."
+			gateUp, down := out[l+"gate_up_proj"], out[l+"down_proj"]
+			assert.Equal(t, []int{experts, 2 * intermediate, hidden}, gateUp.Shape)
+			assert.Equal(t, []int{experts, hidden, intermediate}, down.Shape)
+			for e := range experts {
+				for _, p := range []struct {
+					name  string
+					in    []byte
+					start int // in elements
+				}{
+					{"gate_proj", gateUp.Data, 2 * e * intermediate * hidden},
+					{"up_proj", gateUp.Data, (2*e + 1) * intermediate * hidden},
+					{"down_proj", down.Data, e * intermediate * hidden},
+				} {
+					w := c.Find(fmt.Sprintf("%s%d.%s.weight", l, e, p.name))
+					s := c.Find(w.Name + "_scale_inv")
+					for i, code := range w.Data {
+						scale := widen(binary.LittleEndian.Uint16(s.Data[2*(i/w.Shape[1]/128*s.Shape[1]+i%w.Shape[1]/128):]))
+						got := binary.LittleEndian.Uint16(p.in[2*(p.start+i):])
+						if want := nearestBF16(e4m3(code) * scale); got != want {
+							t.Fatalf("expert %d, %s, element %d: code %#x x %v is %#04x, want %#04x", e, p.name, i, code, scale, got, want)
+						}
+					}
 				}
 			}
-		}
+		})
 	}
+}
+
+// chosen is the device that computes where device is asked for, on this machine.
+func chosen(device string) string {
+	if _, err := metal.Describe(); device == "auto" && err == nil {
+		return "metal"
+	}
+	return "cpu"
 }
 
 func TestConvertRefusesNaNUnlessTold(t *testing.T) {
