@@ -141,6 +141,7 @@ mutants() { # one-line errors planted in shaders, metal, cgo and plan, one at a 
 venv() { # install mlx, mlx-lm and mlx-vlm into .venv, for "consumers" and the Go tests that compare with MLX
 	[ -x .venv/bin/python ] || python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r consumers/requirements.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r consumers/model-requirements.txt
 }
 
 consumers() { # mlx-lm and mlx-vlm on what metalcast writes; installs them into .venv

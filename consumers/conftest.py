@@ -14,7 +14,7 @@ REQUIRED = "consumers" in os.environ.get("METALCAST_REQUIRE", "")
 
 def find_missing() -> list[str]:
     missing = []
-    for name in ("numpy", "ml_dtypes", "safetensors", "tokenizers", "mlx.core", "mlx_lm", "mlx_vlm"):
+    for name in ("numpy", "ml_dtypes", "safetensors", "tokenizers", "gguf", "mlx.core", "mlx_lm", "mlx_vlm"):
         try:
             importlib.import_module(name)
         except ImportError as error:
