@@ -15,6 +15,7 @@ import (
 	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/newdir"
@@ -311,7 +312,7 @@ func openSource(ctx context.Context, src, revision string) (*checkpoint.Inventor
 	if err != nil {
 		return nil, err
 	}
-	return checkpoint.Open(ctx, dir)
+	return checkpoint.OpenWithout(ctx, dir, family.Needless)
 }
 
 // openBackend opens what o.Device asks for. With auto, a GPU that cannot be used is a warning; that there is none is nothing to speak of.

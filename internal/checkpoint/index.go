@@ -163,38 +163,70 @@ func plainName(s string) bool {
 
 var errNoShard = errors.New("no shard: neither model.safetensors nor model-NNNNN-of-NNNNN.safetensors nor " + IndexName)
 
-var numbered = regexp.MustCompile(`^model-(\d{5})-of-(\d{5})\.safetensors$`)
+// numbered is a shard of a set; the set is all that comes before, "model" as Hugging Face's and mlx_lm's tools call it.
+var numbered = regexp.MustCompile(`(?s)^(.+)-(\d{5})-of-(\d{5})\.safetensors$`)
 
-// shardNames is the shard set: the index's when there is one, else model.safetensors, else a complete model-NNNNN-of-NNNNN set.
-func (l *listing) shardNames(x *index) ([]string, error) {
+// shardNames is the shard set: the index's when there is one, else model.safetensors, else a complete
+// model-NNNNN-of-NNNNN set, else the one complete set, or the one file, of another name.
+func (l *listing) shardNames(x *index, spare func(tensor string) bool) ([]string, error) {
 	if x != nil {
-		return l.indexedShards(x)
+		return l.indexedShards(x, spare)
 	}
-	single := l.has("model.safetensors")
-	var set []string
-	total := ""
+	sets, single := l.shardSets()
+	switch model, n := sets["model"], len(sets["model"]); {
+	case l.has("model.safetensors") && n > 0:
+		return nil, fault.Corrupt(l.dir, "model.safetensors and %d numbered shards, and no %s to tell which count", n, IndexName)
+	case l.has("model.safetensors"):
+		return []string{"model.safetensors"}, nil
+	case n > 0:
+		return l.wholeSet(model)
+	case len(sets)+len(single) == 0:
+		return nil, &fault.Error{Kind: fault.ErrIncomplete, Where: l.dir, Err: errNoShard}
+	case len(sets) == 1 && len(single) == 0:
+		for _, set := range sets {
+			return l.wholeSet(set)
+		}
+	case len(sets) == 0 && len(single) == 1:
+		return single, nil
+	}
+	all := single
+	for _, set := range sets {
+		all = append(all, set...)
+	}
+	slices.Sort(all)
+	return nil, fault.Corrupt(l.dir, "%s of names that are no set's, %s, %s and so on, and no %s to tell which count",
+		quantity(len(all), "shard"), all[0], all[1], IndexName).WithHint("keep the model's shards alone, or write %s, whose weight_map names each tensor's shard", IndexName)
+}
+
+// shardSets lists the directory's shards: numbered ones by what their names begin with, and those of other names
+// but for adapters' and Mistral's own form.
+func (l *listing) shardSets() (sets map[string][]string, single []string) {
+	sets = map[string][]string{}
 	for _, name := range l.names {
-		m := numbered.FindStringSubmatch(name)
-		if m == nil {
+		if strings.HasPrefix(name, ".") || filepath.Ext(name) != ".safetensors" || strings.HasPrefix(name, "consolidated") || strings.HasPrefix(name, "adapter") {
 			continue
 		}
-		if total != "" && m[2] != total {
+		if m := numbered.FindStringSubmatch(name); m != nil {
+			sets[m[1]] = append(sets[m[1]], name)
+		} else if name != "model.safetensors" {
+			single = append(single, name)
+		}
+	}
+	return sets, single
+}
+
+// wholeSet refuses a set of numbered shards that is not complete.
+func (l *listing) wholeSet(set []string) ([]string, error) {
+	first := numbered.FindStringSubmatch(set[0])
+	stem, total := first[1], first[3]
+	for _, name := range set {
+		if numbered.FindStringSubmatch(name)[3] != total {
 			return nil, fault.Corrupt(l.dir, "shards of two sets: %s and %s", set[0], name).WithHint("remove the set that does not belong here")
 		}
-		total = m[2]
-		set = append(set, name)
-	}
-	switch {
-	case single && len(set) > 0:
-		return nil, fault.Corrupt(l.dir, "model.safetensors and %d numbered shards, and no %s to tell which count", len(set), IndexName)
-	case single:
-		return []string{"model.safetensors"}, nil
-	case len(set) == 0:
-		return nil, &fault.Error{Kind: fault.ErrIncomplete, Where: l.dir, Err: errNoShard}
 	}
 	n, _ := strconv.Atoi(total)
 	for i := 1; i <= n; i++ {
-		if name := fmt.Sprintf("model-%05d-of-%s.safetensors", i, total); !l.has(name) {
+		if name := fmt.Sprintf("%s-%05d-of-%s.safetensors", stem, i, total); !l.has(name) {
 			return nil, missingShard(name, fmt.Sprintf("the set has %d", n))
 		}
 	}
@@ -207,49 +239,105 @@ func (l *listing) shardNames(x *index) ([]string, error) {
 // outside finds a shard whose number is not one of 1 to n.
 func outside(set []string, n int) string {
 	for _, name := range set {
-		if i, _ := strconv.Atoi(numbered.FindStringSubmatch(name)[1]); i < 1 || i > n {
+		if i, _ := strconv.Atoi(numbered.FindStringSubmatch(name)[2]); i < 1 || i > n {
 			return name
 		}
 	}
 	return ""
 }
 
-func (l *listing) indexedShards(x *index) ([]string, error) {
-	for _, name := range x.WeightMap.files {
-		if !l.has(name) {
-			return nil, missingShard(name, IndexName+" names it")
+// indexedShards is the shards that the index names, without those that are not there and hold nothing but spare tensors.
+func (l *listing) indexedShards(x *index, spare func(tensor string) bool) ([]string, error) {
+	m := &x.WeightMap
+	there := slices.DeleteFunc(slices.Clone(m.files), func(file string) bool { return !l.has(file) })
+	if len(there) == len(m.files) {
+		return m.files, nil
+	}
+	needed := func(e entry) bool { return !l.has(e.file) && !spare(e.tensor) }
+	var missing []string
+	for _, e := range m.entries {
+		if needed(e) {
+			missing = append(missing, e.file)
 		}
 	}
-	return x.WeightMap.files, nil
+	if len(missing) == 0 && len(there) > 0 {
+		return there, nil
+	}
+	if len(there) == 0 {
+		if others, err := l.shardNames(nil, spare); err == nil {
+			return nil, fault.Corrupt(IndexName, "names %s, none of which is there; beside it there %s, which it does not name",
+				quantity(len(m.files), "shard"), complete(others)).WithHint("remove %s: without it these are read", IndexName)
+		}
+		missing = m.files
+	}
+	return nil, missingShard(slices.Min(missing), IndexName+" names it")
+}
+
+// complete says "is model.safetensors", or "is a complete set of 3 shards".
+func complete(shards []string) string {
+	if len(shards) == 1 {
+		return "is " + shards[0]
+	}
+	return fmt.Sprintf("is a complete set of %d shards", len(shards))
+}
+
+func quantity(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func missingShard(name, why string) error {
 	return fault.Incomplete(name, "missing: %s", why).WithHint(`finish the download, for example with "hf download"`)
 }
 
-// compareIndex refuses an index that promises a tensor no shard holds. Other differences are notes: the headers win.
-func (v *Inventory) compareIndex(x *index) error {
+// compareIndex refuses an index that promises a tensor no shard holds, unless it is spare. Other differences are notes:
+// the headers win.
+func (v *Inventory) compareIndex(x *index, spare func(tensor string) bool) error {
 	if x == nil {
 		return nil
 	}
 	m := &x.WeightMap
 	missing, elsewhere := 0, 0
 	for _, e := range m.entries {
-		if t := v.Lookup(e.tensor); t == nil {
+		switch t := v.Lookup(e.tensor); {
+		case t == nil && spare(e.tensor):
+			v.Absent = append(v.Absent, e.tensor)
+		case t == nil:
 			missing++
-		} else if v.Shards[t.Shard].Name != e.file {
+		case v.Shards[t.Shard].Name != e.file:
 			elsewhere++
 		}
 	}
 	if missing > 0 {
-		e := m.first(func(e entry) bool { return v.Lookup(e.tensor) == nil })
+		e := m.first(func(e entry) bool { return v.Lookup(e.tensor) == nil && !spare(e.tensor) })
 		return fault.Incomplete(IndexName, "%d of its %d tensors are in no shard; the first is %q, said to be in %s", missing, len(m.entries), e.tensor, e.file)
+	}
+	if n := len(v.Absent); n > 0 {
+		slices.Sort(v.Absent)
+		v.Notes = append(v.Notes, fmt.Sprintf("%s names %s in no shard that no output needs; the first is %q", IndexName, quantity(n, "tensor"), v.Absent[0]))
 	}
 	if elsewhere > 0 {
 		v.Notes = append(v.Notes, fmt.Sprintf("%s places %d tensors in another shard than the one that holds them; the shards' headers count", IndexName, elsewhere))
 	}
-	if extra := len(v.Tensors) - len(m.entries); extra > 0 {
+	if extra := len(v.Tensors) - (len(m.entries) - len(v.Absent)); extra > 0 {
 		v.Notes = append(v.Notes, fmt.Sprintf("%d tensors in the shards are not in %s; they are converted too", extra, IndexName))
 	}
 	return nil
+}
+
+// Unlisted finds a tensor in a .safetensors file beside the shards, which the index does not name; "" where none has it.
+// It reads the headers of those files, so it is for errors.
+func (v *Inventory) Unlisted(tensor string) string {
+	for _, name := range v.LeftOut {
+		if filepath.Ext(name) != ".safetensors" {
+			continue
+		}
+		_, h, err := v.listing.readHeader(name)
+		if err == nil && slices.ContainsFunc(h.Tensors, func(t safetensors.Tensor) bool { return t.Name == tensor }) {
+			return name
+		}
+	}
+	return ""
 }

@@ -3,6 +3,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -70,6 +71,7 @@ type Inventory struct {
 	Format   string   // "format" of the first shard's __metadata__: pt, mlx, or ""
 	Files    []File   // to be copied: tokenizer, chat template, licence, code
 	LeftOut  []string // files that a converted checkpoint must not carry: other weights, stale quantization settings
+	Absent   []string // tensors that the index names, no shard holds, and nobody needs
 	Notes    []string // harmless oddities, such as an index that places a tensor elsewhere
 
 	byName  map[string]int32 // index into Tensors
@@ -100,6 +102,12 @@ func (v *Inventory) Bytes() (n int64) {
 
 // Open lists the checkpoint in directory dir. It stops between shards when ctx ends.
 func Open(ctx context.Context, dir string) (*Inventory, error) {
+	return OpenWithout(ctx, dir, func(*Config, string) bool { return false })
+}
+
+// OpenWithout is Open for a checkpoint that may lack tensors, and whole shards of them, that its index names and
+// needless reports to be of no use: those are a note, and listed in Absent.
+func OpenWithout(ctx context.Context, dir string, needless func(c *Config, tensor string) bool) (*Inventory, error) {
 	st, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -136,7 +144,8 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := listing.shardNames(index)
+	spare := func(tensor string) bool { return needless(v.Config, tensor) }
+	names, err := listing.shardNames(index, spare)
 	if errors.Is(err, errNoShard) {
 		if what := listing.present(dir); what != nil {
 			return nil, what
@@ -145,10 +154,13 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	if stem := numbered.FindStringSubmatch(names[0]); index == nil && names[0] != "model.safetensors" && (stem == nil || stem[1] != "model") {
+		v.Notes = append(v.Notes, fmt.Sprintf("no %s and no model.safetensors; %s read for the model", IndexName, cmp.Or(map[int]string{1: names[0] + " is"}[len(names)], fmt.Sprintf("the %d shards from %s on are", len(names), names[0]))))
+	}
 	if err := v.readHeaders(ctx, listing, names, index); err != nil {
 		return nil, err
 	}
-	if err := v.compareIndex(index); err != nil {
+	if err := v.compareIndex(index, spare); err != nil {
 		return nil, err
 	}
 	return v, v.sortFiles(listing)

@@ -2,8 +2,10 @@ package checkpoint_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -115,10 +117,18 @@ func FuzzNames(f *testing.F) {
 			_, err := v.ReadFile(x.Name, 1<<20)
 			require.NoError(t, err)
 		}
-		s0 := v.Shards[0].Name
-		require.True(t, s0 == "model.safetensors" && len(v.Shards) == 1 || strings.HasPrefix(s0, "model-00001-of-"), s0)
+		if set := numberedShard.FindStringSubmatch(v.Shards[0].Name); set != nil || len(v.Shards) > 1 {
+			for i, s := range v.Shards {
+				require.Equal(t, fmt.Sprintf("%s-%05d-of-%05d.safetensors", set[1], i+1, len(v.Shards)), s.Name)
+			}
+		}
+		if names["model.safetensors"] {
+			require.Equal(t, "model.safetensors", v.Shards[0].Name)
+		}
 	})
 }
+
+var numberedShard = regexp.MustCompile(`(?s)^(.+)-\d{5}-of-\d{5}\.safetensors$`)
 
 // FuzzConfig reads any config.json. What is accepted is one object, and its settings are numbers that make sense or an error.
 func FuzzConfig(f *testing.F) {

@@ -195,6 +195,16 @@ func (f *Family) IsMTP(name string, layers int) bool {
 	return f.MTP.Layers && layers > 0 && ok && l >= layers
 }
 
+// Needless reports that no output has the tensor unless it is asked for, or can do without it: the multi-token
+// prediction head, the rotary frequencies that older tools stored, the head of a model that is tied to its embeddings.
+func Needless(c *checkpoint.Config, name string) bool {
+	switch {
+	case Of(c).IsMTP(name, Layers(c)), hasPrefix(name, []string{"mtp.", "model.mtp."}), strings.HasSuffix(name, ".rotary_emb.inv_freq"):
+		return true
+	}
+	return c.TextSetting("tie_word_embeddings").Bool() && (name == "lm_head.weight" || strings.HasSuffix(name, ".lm_head.weight"))
+}
+
 // IsVision tells tensors of the vision tower.
 func (f *Family) IsVision(name string) bool { return hasPrefix(name, f.Vision) }
 

@@ -97,6 +97,12 @@ func (c *classifier) scalesOf(i int) (*Scales, error) {
 	case x.n == 0 && c.inv.Lookup(w.Name+"_zero_point") != nil:
 		return nil, fault.Unsupported(w.String(), "is FP8 with a zero point and no scale")
 	case x.n == 0:
+		for _, name := range scaleNames(w.Name) {
+			if file := c.inv.Unlisted(name); file != "" {
+				return nil, fault.Incomplete(w.String(), "is FP8 (%s) and its scale is in %s, which %s does not name", w.DType, file, checkpoint.IndexName).WithHint(
+					"add the tensors of %s to the weight_map of %s", file, checkpoint.IndexName)
+			}
+		}
 		return nil, fault.Incomplete(w.String(), "is FP8 (%s) and has no scale: %q is in no shard", w.DType, w.Name+"_scale_inv").WithHint(
 			"metalcast also looks for %s", strings.Join(quoted(scaleNames(w.Name)[1:]), " and "))
 	case x.n > 1:

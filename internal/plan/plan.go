@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -201,6 +202,11 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if o.Roles.KeepMTP {
+		if lost := slices.IndexFunc(v.Absent, func(name string) bool { return f.IsMTP(name, family.Layers(v.Config)) }); lost >= 0 {
+			return nil, fault.Incomplete(checkpoint.IndexName, "names %q of the multi-token prediction head, which is in no shard", v.Absent[lost]).WithHint("leave --keep-mtp out, or download the rest")
+		}
 	}
 	foreign := family.ForeignOf(v)
 	if err := checkForeign(v, foreign, o); err != nil {
