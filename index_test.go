@@ -1,6 +1,7 @@
 package metalcast_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -38,4 +39,23 @@ func TestConvertSaysWhereAnUnlistedScaleIs(t *testing.T) {
 	require.ErrorIs(t, err, metalcast.ErrIncomplete)
 	assert.ErrorContains(t, err, "its scale is in scales.safetensors, which model.safetensors.index.json does not name")
 	assert.Contains(t, metalcast.Hint(err), "add the tensors of scales.safetensors to the weight_map")
+}
+
+func TestConvertTakesAModelsModulesAlong(t *testing.T) {
+	src := Moe(1).Write(t)
+	for name, text := range map[string]string{"modules.json": `[{"path":"1_Pooling"}]`, "1_Pooling/config.json": `{"pooling_mode_lasttoken":true}`} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(src, name), []byte(text), 0o644))
+	}
+	dst := filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{Verify: true})
+	require.NoError(t, err)
+	got, err := os.ReadFile(filepath.Join(dst, "1_Pooling", "config.json"))
+	require.NoError(t, err)
+	assert.Equal(t, `{"pooling_mode_lasttoken":true}`, string(got))
+	_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(dst, "1_Pooling", "config.json")))
+	_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+	assert.ErrorIs(t, err, metalcast.ErrMismatch)
 }

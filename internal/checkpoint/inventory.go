@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/metalcast/metalcast/internal/dtype"
@@ -251,74 +250,4 @@ func refusePointer(f *os.File, size int64) error {
 	}
 	return fault.Incomplete("", "%d bytes, a Git LFS pointer, not the file itself", size).WithHint(
 		`run "git lfs pull" in the checkpoint, or download it with "hf download"`)
-}
-
-// sortFiles decides which of the other files go along. Weights in other formats and settings of a quantization that is gone stay behind.
-func (v *Inventory) sortFiles(l *listing) error {
-	shard := map[string]bool{}
-	for _, s := range v.Shards {
-		shard[s.Name] = true
-	}
-	for _, name := range l.names {
-		switch {
-		case shard[name] || name == ConfigName || name == IndexName:
-		case strings.HasPrefix(name, "."):
-		case name == chatTemplates && l.dirs[name]:
-			if err := v.addDirectory(l, name); err != nil {
-				return err
-			}
-		case l.dirs[name]:
-			v.LeftOut = append(v.LeftOut, name+string(filepath.Separator))
-		case staysBehind(name):
-			v.LeftOut = append(v.LeftOut, name)
-		default:
-			if err := v.addFile(l, name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// chatTemplates is the one directory that transformers reads beside the files.
-const chatTemplates = "additional_chat_templates"
-
-func (v *Inventory) addDirectory(l *listing, name string) error {
-	entries, err := os.ReadDir(filepath.Join(l.dir, name))
-	if err != nil {
-		return fault.In(name, cause(err))
-	}
-	for _, e := range entries {
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		if err := v.addFile(l, filepath.Join(name, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (v *Inventory) addFile(l *listing, name string) error {
-	f, size, err := l.open(name)
-	if err != nil {
-		return fault.In(name, err)
-	}
-	defer f.Close()
-	if err := refusePointer(f, size); err != nil {
-		return fault.In(name, err)
-	}
-	v.Files = append(v.Files, File{name, size})
-	return nil
-}
-
-func staysBehind(name string) bool {
-	if name == "hf_quant_config.json" || name == LockName || name == ProvenanceName || name == JournalName || strings.HasSuffix(name, ".safetensors.index.json") || name == "pytorch_model.bin.index.json" {
-		return true
-	}
-	switch filepath.Ext(name) {
-	case ".safetensors", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".h5", ".msgpack", ".npz":
-		return true
-	}
-	return false
 }

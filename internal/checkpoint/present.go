@@ -86,7 +86,7 @@ func (l *listing) present(shown string) *fault.Error {
 	case l.has(LockName) || l.has(JournalName):
 		return fault.Incomplete(shown, "a conversion that has not ended, not a checkpoint").WithHint(
 			"run the same metalcast convert again: it goes on there")
-	case l.has("adapter_config.json"):
+	case l.has(adapterName):
 		return l.adapter(shown)
 	}
 	if repo, _ := hubIdentity(filepath.Join(l.dir, "snapshots", "x")); repo != "" && l.dirs["snapshots"] {
@@ -112,7 +112,7 @@ func (f *otherForm) refuse(where string) *fault.Error {
 // adapter refuses a fine-tuning's difference to a model, and names the model where the adapter does.
 func (l *listing) adapter(shown string) *fault.Error {
 	base := "its base model"
-	if text, err := l.read("adapter_config.json", maxConfig); err == nil {
+	if text, err := l.read(adapterName, maxConfig); err == nil {
 		for _, key := range []string{"base_model_name_or_path", "model"} { // as peft and mlx-lm call it
 			if name := gjson.GetBytes(text, key); name.Type == gjson.String && name.String() != "" {
 				base = name.String()
