@@ -118,7 +118,7 @@ func holdsWeights(f *os.File, size int64) bool {
 func staysBehind(name string) bool {
 	switch {
 	case slices.Contains([]string{"hf_quant_config.json", LockName, ProvenanceName, JournalName, adapterName, "pytorch_model.bin.index.json"}, name),
-		strings.Contains(strings.ToLower(name), ".safetensors"), strings.Contains(name, ".onnx"), strings.Contains(name, ".data-0"):
+		strings.Contains(name, ".safetensors"), strings.Contains(name, ".onnx"), strings.Contains(name, ".data-0"):
 		return true
 	}
 	return slices.Contains([]string{

