@@ -308,11 +308,7 @@ func (j *job) copyFile(ctx context.Context, name string) (string, error) {
 
 // openSource finds and lists a checkpoint.
 func openSource(ctx context.Context, src, revision string) (*checkpoint.Inventory, error) {
-	dir, err := checkpoint.Locate(src, revision)
-	if err != nil {
-		return nil, err
-	}
-	return checkpoint.OpenWithout(ctx, dir, family.Needless)
+	return checkpoint.Find(ctx, src, revision, family.Needless)
 }
 
 // openBackend opens what o.Device asks for. With auto, a GPU that cannot be used is a warning; that there is none is nothing to speak of.

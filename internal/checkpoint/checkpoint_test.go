@@ -197,13 +197,13 @@ func hubCache(t *testing.T) (cache, snapshot string) {
 	return cache, snapshot
 }
 
-func TestLocateFindsModelsInTheHubCache(t *testing.T) {
+func TestFindFindsModelsInTheHubCache(t *testing.T) {
 	cache, snapshot := hubCache(t)
 	t.Setenv("HF_HUB_CACHE", cache)
 	for _, revision := range []string{"", "main", "abc123"} {
-		dir, err := checkpoint.Locate("org/name", revision)
+		v, err := checkpoint.Find(t.Context(), "org/name", revision, nil)
 		require.NoError(t, err)
-		assert.Equal(t, snapshot, dir)
+		assert.Equal(t, snapshot, v.Dir)
 	}
 	v, err := checkpoint.Open(t.Context(), snapshot)
 	require.NoError(t, err)
@@ -214,7 +214,7 @@ func TestLocateFindsModelsInTheHubCache(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-func TestLocateFollowsTheCacheRules(t *testing.T) {
+func TestFindFollowsTheCacheRules(t *testing.T) {
 	cache, _ := hubCache(t)
 	home := t.TempDir()
 	require.NoError(t, os.Rename(cache, filepath.Join(home, "hub")))
@@ -222,16 +222,16 @@ func TestLocateFollowsTheCacheRules(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	t.Setenv("HF_HOME", home)
-	_, err := checkpoint.Locate("org/name", "")
+	_, err := checkpoint.Find(t.Context(), "org/name", "", nil)
 	require.NoError(t, err)
 	t.Setenv("HF_HOME", "")
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	require.NoError(t, os.Symlink(home, filepath.Join(os.Getenv("XDG_CACHE_HOME"), "huggingface")))
-	_, err = checkpoint.Locate("org/name", "")
+	_, err = checkpoint.Find(t.Context(), "org/name", "", nil)
 	require.NoError(t, err)
 }
 
-func TestLocateRefuses(t *testing.T) {
+func TestFindRefuses(t *testing.T) {
 	cache, _ := hubCache(t)
 	t.Setenv("HF_HUB_CACHE", cache)
 	for _, c := range []struct{ src, revision, want, hint string }{
@@ -240,7 +240,7 @@ func TestLocateRefuses(t *testing.T) {
 		{"org/name", "../../..", "is not a revision", ""},
 		{cache, "main", "a directory has no revision", ""},
 	} {
-		_, err := checkpoint.Locate(c.src, c.revision)
+		_, err := checkpoint.Find(t.Context(), c.src, c.revision, nil)
 		require.Error(t, err, c)
 		assert.Contains(t, err.Error(), c.want)
 		assert.Equal(t, c.hint, fault.Hint(err))

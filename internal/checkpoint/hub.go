@@ -1,7 +1,9 @@
 package checkpoint
 
 import (
+	"context"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -11,17 +13,31 @@ import (
 
 var hubID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// Locate turns what the user wrote into a directory: a path as it is, or a model id ("org/name") found in the local hub cache at a revision
-// (a branch, a tag or a commit; "" means main).
-func Locate(src, revision string) (string, error) {
+// Find lists the checkpoint that the user means: a directory's, or that of a model id ("org/name") in the local hub cache at a revision
+// (a branch, a tag or a commit; "" means main). Only an id may lead to files outside its repository (see hubLinks).
+// The checkpoint may lack tensors, and whole shards of them, that its index names and needless reports to be of no use: those are a
+// note, and listed in Absent. nil reports none.
+func Find(ctx context.Context, src, revision string, needless func(c *Config, tensor string) bool) (*Inventory, error) {
+	dir, byID, err := locate(src, revision)
+	if err != nil {
+		return nil, err
+	}
+	if needless == nil {
+		needless = none
+	}
+	return open(ctx, dir, byID, needless)
+}
+
+// locate turns what the user wrote into a directory, and reports whether it was a model id.
+func locate(src, revision string) (dir string, byID bool, err error) {
 	if src == "" {
-		return "", fault.New(fault.ErrUsage, "", "no source")
+		return "", false, fault.New(fault.ErrUsage, "", "no source")
 	}
 	if _, err := os.Stat(src); err == nil || !hubID.MatchString(src) {
 		if revision != "" && err == nil {
-			return "", fault.New(fault.ErrUsage, src, "a directory has no revision; --revision goes with a model id")
+			return "", false, fault.New(fault.ErrUsage, src, "a directory has no revision; --revision goes with a model id")
 		}
-		return src, nil
+		return src, false, nil
 	}
 	download := "hf download " + src
 	if revision == "" {
@@ -32,20 +48,20 @@ func Locate(src, revision string) (string, error) {
 	repo := filepath.Join(HubCache(), "models--"+strings.ReplaceAll(src, "/", "--"))
 	hint := `run "` + download + `" first, or give a directory`
 	if _, err := os.Stat(repo); err != nil {
-		return "", fault.Incomplete(src, "neither a directory nor a model in the hub cache %s", HubCache()).WithHint("%s", hint)
+		return "", true, fault.Incomplete(src, "neither a directory nor a model in the hub cache %s", HubCache()).WithHint("%s", hint)
 	}
 	if !plainRevision(revision) {
-		return "", fault.New(fault.ErrUsage, src, "%q is not a revision", revision)
+		return "", true, fault.New(fault.ErrUsage, src, "%q is not a revision", revision)
 	}
 	commit := revision
 	if text, err := os.ReadFile(filepath.Join(repo, "refs", revision)); err == nil {
 		commit = strings.TrimSpace(string(text))
 	}
-	dir := filepath.Join(repo, "snapshots", commit)
+	dir = filepath.Join(repo, "snapshots", commit)
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return "", fault.Incomplete(src, "revision %s is not in the hub cache %s", revision, HubCache()).WithHint("%s", hint)
+		return "", true, fault.Incomplete(src, "revision %s is not in the hub cache %s", revision, HubCache()).WithHint("%s", hint)
 	}
-	return dir, nil
+	return dir, true, nil
 }
 
 func plainRevision(s string) bool {
@@ -57,22 +73,62 @@ func plainRevision(s string) bool {
 	return true
 }
 
-// HubCache is the directory of the local hub cache. It follows the rules of huggingface_hub (constants.py).
+// HubCache is the directory of the local hub cache. It follows the rules of huggingface_hub (constants.py), which expands ~ and variables
+// that no shell has expanded, as in a launchd plist or a .env file.
 func HubCache() string {
 	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
 		if dir := os.Getenv(name); dir != "" {
-			return dir
+			return expand(dir)
 		}
 	}
-	if dir := os.Getenv("HF_HOME"); dir != "" {
-		return filepath.Join(dir, "hub")
+	home := os.Getenv("HF_HOME")
+	if home == "" {
+		base := os.Getenv("XDG_CACHE_HOME")
+		if base == "" {
+			base = filepath.Join(expand("~"), ".cache")
+		}
+		home = filepath.Join(base, "huggingface")
 	}
-	base := os.Getenv("XDG_CACHE_HOME")
-	if base == "" {
-		home, _ := os.UserHomeDir()
-		base = filepath.Join(home, ".cache")
+	return expand(filepath.Join(expand(home), "hub"))
+}
+
+var variable = regexp.MustCompile(`\$(\w+|\{[^}]*\})`)
+
+// expand is Python's os.path.expandvars of os.path.expanduser: ~ and ~user in front, then $NAME and ${NAME}, once; what is not known stays.
+func expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~"); ok {
+		name, rest, slash := strings.Cut(rest, "/")
+		if home, ok := homeOf(name); ok {
+			path = strings.TrimRight(home, "/")
+			if slash {
+				path += "/" + rest
+			}
+			if path == "" {
+				path = "/"
+			}
+		}
 	}
-	return filepath.Join(base, "huggingface", "hub")
+	return variable.ReplaceAllStringFunc(path, func(s string) string {
+		if value, ok := os.LookupEnv(strings.Trim(s[1:], "{}")); ok {
+			return value
+		}
+		return s
+	})
+}
+
+// homeOf is a user's home directory; "" is whoever runs this.
+func homeOf(name string) (string, bool) {
+	if home, ok := os.LookupEnv("HOME"); ok && name == "" {
+		return home, true
+	}
+	who, err := user.Current()
+	if name != "" {
+		who, err = user.Lookup(name)
+	}
+	if err != nil {
+		return "", false
+	}
+	return who.HomeDir, true
 }
 
 // hubIdentity recognises a snapshot by its place: models--org--name/snapshots/commit.

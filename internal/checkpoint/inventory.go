@@ -101,12 +101,12 @@ func (v *Inventory) Bytes() (n int64) {
 
 // Open lists the checkpoint in directory dir. It stops between shards when ctx ends.
 func Open(ctx context.Context, dir string) (*Inventory, error) {
-	return OpenWithout(ctx, dir, func(*Config, string) bool { return false })
+	return open(ctx, dir, false, none)
 }
 
-// OpenWithout is Open for a checkpoint that may lack tensors, and whole shards of them, that its index names and
-// needless reports to be of no use: those are a note, and listed in Absent.
-func OpenWithout(ctx context.Context, dir string, needless func(c *Config, tensor string) bool) (*Inventory, error) {
+func none(*Config, string) bool { return false }
+
+func open(ctx context.Context, dir string, byID bool, needless func(c *Config, tensor string) bool) (*Inventory, error) {
 	st, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -121,7 +121,7 @@ func OpenWithout(ctx context.Context, dir string, needless func(c *Config, tenso
 		return nil, fault.Incomplete(dir, "a file, a checkpoint's directory was expected").WithHint("give %s", filepath.Dir(dir))
 	}
 	v := &Inventory{Dir: dir}
-	listing, err := list(dir)
+	listing, err := list(dir, byID)
 	if err != nil {
 		return nil, err
 	}

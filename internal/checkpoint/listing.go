@@ -24,12 +24,13 @@ const (
 // listing is a directory's entries. Files are opened through it alone, which keeps every symbolic link inside the checkpoint.
 type listing struct {
 	dir   string
-	roots []string // resolved directories that a link may lead to: dir, and the blobs of its hub cache
-	names []string // sorted; without AppleDouble files
+	roots []string  // resolved directories that a link may lead to: dir, and the blobs of its repository in a hub cache
+	hub   *hubLinks // what else links of such a repository may lead to; nil elsewhere
+	names []string  // sorted; without AppleDouble files
 	dirs  map[string]bool
 }
 
-func list(dir string) (*listing, error) {
+func list(dir string, byID bool) (*listing, error) {
 	root, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, err
@@ -38,10 +39,8 @@ func list(dir string) (*listing, error) {
 		return nil, err
 	}
 	l := &listing{dir: root, roots: []string{root}, dirs: map[string]bool{}}
-	if filepath.Base(filepath.Dir(root)) == "snapshots" {
-		if blobs, err := filepath.EvalSymlinks(filepath.Join(root, "..", "..", "blobs")); err == nil { // itself a link where the cache spans disks
-			l.roots = append(l.roots, blobs)
-		}
+	if l.hub = newHubLinks(root, byID); l.hub != nil {
+		l.roots = append(l.roots, l.hub.blobs)
 	}
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -65,7 +64,7 @@ func (l *listing) has(name string) bool {
 	return ok
 }
 
-// resolve gives the real path of an entry, which must be a regular file inside the checkpoint.
+// resolve gives the real path of an entry, which must be a regular file inside the checkpoint, or where hubLinks lead to.
 func (l *listing) resolve(name string) (string, error) {
 	path, err := filepath.EvalSymlinks(filepath.Join(l.dir, name))
 	if err != nil {
@@ -79,8 +78,9 @@ func (l *listing) resolve(name string) (string, error) {
 		return err == nil && filepath.IsLocal(rel)
 	})
 	if !inside {
-		return "", fault.Corrupt("", "a symbolic link out of the checkpoint's directory").WithHint(
-			"replace the link by the file, or give metalcast the directory that holds it")
+		if path, err = l.hub.follow(filepath.Join(l.dir, name)); err != nil {
+			return "", err
+		}
 	}
 	st, err := os.Stat(path)
 	if err != nil {

@@ -72,7 +72,7 @@ func TestOpenRefusesShardsThatAreNoSet(t *testing.T) {
 }
 
 // What the index names and nobody needs may be absent, with the shard that would have held it.
-func TestOpenWithoutTakesAnIndexThatNamesMore(t *testing.T) {
+func TestFindTakesAnIndexThatNamesMore(t *testing.T) {
 	spare := func(_ *checkpoint.Config, name string) bool { return strings.HasPrefix(name, "mtp.") }
 	for name, test := range map[string]struct {
 		more map[string]string
@@ -88,7 +88,7 @@ func TestOpenWithoutTakesAnIndexThatNamesMore(t *testing.T) {
 			c := Moe(1)
 			c.Index(test.more)
 			dir := c.Write(t)
-			v, err := checkpoint.OpenWithout(t.Context(), dir, spare)
+			v, err := checkpoint.Find(t.Context(), dir, "", spare)
 			if test.want != "" {
 				require.ErrorIs(t, err, fault.ErrIncomplete)
 				assert.ErrorContains(t, err, test.want)
