@@ -18,8 +18,9 @@ var deepSeek = []*Family{
 	},
 	{Types: []string{"deepseek_v32"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawDeepSeek},
 	{
-		// LongCat has two attentions and two dense MLPs in a layer, beside the experts.
-		Types: []string{"longcat_flash"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
+		// LongCat has two attentions and two dense MLPs in a layer, beside the experts; transformers counts each half under
+		// num_hidden_layers when it saves.
+		Types: []string{"longcat_flash"}, LayersKey: "num_layers", Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: routerBias,
 	},
 }

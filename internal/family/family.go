@@ -28,6 +28,7 @@ type Family struct {
 	OtherTypes []string // the same structure under a model_type that mlx-lm does not know
 	Wrapper    string   // where the language model sits in a multimodal one: the outer model_type; Types are then text_config's
 	Experts    *Experts // nil for a dense family
+	LayersKey  string   // the config's key for the number of layers, where it is not num_hidden_layers
 	Auto       Layout   // what Auto means; PerExpert also says "unchanged" for experts that are stacked in the source
 	TakesApart bool     // mlx-lm also loads experts that are apart, where Auto is Stacked
 	MTP        MTP
@@ -212,13 +213,20 @@ func (f *Family) IsVision(name string) bool { return hasPrefix(name, f.Vision) }
 func (f *Family) StaysF32(name string) bool { return hasSuffix(name, f.KeepF32) }
 
 // Layers is the config's number of hidden layers, 0 where it gives none.
-func Layers(c *checkpoint.Config) int {
-	for _, key := range []string{"num_hidden_layers", "num_layers"} {
+func Layers(c *checkpoint.Config) int { return layerCount(c).n }
+
+// layerCount is Layers and the key that says so.
+func layerCount(c *checkpoint.Config) count {
+	keys := []string{"num_hidden_layers", "num_layers"}
+	if key := Of(c).LayersKey; key != "" {
+		keys = slices.Insert(keys, 0, key)
+	}
+	for _, key := range keys {
 		if n := c.TextSetting(key).Int(); n > 0 && n <= 1<<16 {
-			return int(n)
+			return count{int(n), key}
 		}
 	}
-	return 0
+	return count{}
 }
 
 // layerPrefixes are where a language model's layers live: in Hugging Face's multimodal classes, in text-only ones, in wrapped ones (and MLX-native names), in

@@ -118,7 +118,8 @@ func (f Form) String() string {
 
 // CheckLayers refuses a known family's checkpoint that lacks a whole layer, has more than its config says, or lacks a layer's experts.
 func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
-	n := Layers(v.Config)
+	want := layerCount(v.Config)
+	n := want.n
 	if !f.Known() || n == 0 {
 		return nil
 	}
@@ -130,7 +131,7 @@ func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 			continue
 		}
 		if l >= n && !f.MTP.Layers {
-			return fault.Corrupt(v.Tensors[i].String(), "is in layer %d, config.json says num_hidden_layers %d", l, n)
+			return fault.Corrupt(v.Tensors[i].String(), "is in layer %d, config.json says %v", l, want)
 		}
 		present[l] = true
 		prefix = p
@@ -145,7 +146,7 @@ func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 	for l := range n {
 		layer := fmt.Sprintf("%s%d", prefix, l)
 		if !present[l] {
-			return fault.Incomplete(fmt.Sprintf("layer %d", l), "no tensor, config.json says num_hidden_layers %d", n)
+			return fault.Incomplete(fmt.Sprintf("layer %d", l), "no tensor, config.json says %v", want)
 		}
 		if f.Experts != nil && !withExperts[layer+f.Experts.Infix] {
 			if err := f.checkStacked(v, layer, fmt.Sprintf("layer %d", l)); err != nil {
