@@ -159,11 +159,11 @@ func TestConvertRefusesOverflowUnlessTold(t *testing.T) {
 	c.Find(name).Data[3], c.Find(name).Data[6] = 0x7E, 0xFE // +-448
 	c.Find(name + "_scale_inv").Data = []byte{0x80, 0x43}   // 256
 	src, dst := c.Write(t), filepath.Join(t.TempDir(), "dst")
-	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{DType: "float16"})
+	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{DType: "float16", Scales: metalcast.TrustScales})
 	require.ErrorIs(t, err, metalcast.ErrCorrupt)
 	require.EqualError(t, err, `tensor "`+name+`": 2 of its values are too large for float16, the first at row 0, column 3`)
 	assert.NoDirExists(t, dst)
-	_, err = metalcast.Convert(context.Background(), src, dst, metalcast.Options{DType: "float16", AllowOverflow: true})
+	_, err = metalcast.Convert(context.Background(), src, dst, metalcast.Options{DType: "float16", AllowOverflow: true, Scales: metalcast.TrustScales})
 	require.NoError(t, err)
 }
 

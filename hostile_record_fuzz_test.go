@@ -37,7 +37,7 @@ func FuzzRecord(f *testing.F) {
 	for _, text := range []string{
 		"", "{}", "[]", "null", string(sound) + "x", strings.Repeat("[", 20000), `{"options":{"layout":"mlx"}}`, `{"options":{"layout":"x","max_shard_size":-1}}`, `{"options":{"max_shard_size":9223372036854775807}}`,
 		`{"options":{"quantize":{"mode":"affine","bits":99,"group_size":-1,"overrides":["*=none","=","a=1:2:3:4"]}}}`, `{"sha256":{"../x":"y"}}`, `{"unknown":1}`,
-		`{"source":{"shards":[{"name":"model.safetensors","bytes":-1}]}}`, `{"options":{"layout":"per-expert","dtype":"float16"}}`, `{"options":{"layout":"stacked","keep_mtp":true,"trust_scales":true}}`,
+		`{"source":{"shards":[{"name":"model.safetensors","bytes":-1}]}}`, `{"options":{"layout":"per-expert","dtype":"float16"}}`, `{"options":{"layout":"stacked","keep_mtp":true,"scales":"trust"}}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Inspection is what a checkpoint is, known from headers alone.
+// Inspection is what a checkpoint is, known from headers and scales.
 type Inspection struct {
 	Source    string       `json:"source"`
 	Repo      string       `json:"repo,omitempty"`
@@ -38,7 +38,7 @@ type Inspection struct {
 	Problem    string   `json:"problem,omitempty"` // why it cannot be converted
 	Hint       string   `json:"hint,omitempty"`
 	Notes      []string `json:"notes,omitempty"`
-	// Scanned tells that every weight was read; Findings are then the FP8 tensors with NaN codes or scales that are not finite.
+	// Scanned tells that every weight was read; Findings are then the FP8 tensors with NaN codes, scales that are not finite, or weights that no model holds.
 	Scanned  bool      `json:"scanned,omitempty"`
 	Findings []Finding `json:"findings,omitempty"`
 }
@@ -47,7 +47,7 @@ type Inspection struct {
 type InspectOptions struct {
 	// Revision chooses a branch, tag or commit where the source is a model id.
 	Revision string
-	// Scan reads every weight, to count NaN codes and non-finite scales.
+	// Scan reads every weight, to count NaN codes, non-finite scales and weights that no model holds.
 	Scan bool
 	// Progress is called as by Convert, during a scan.
 	Progress func(phase string, done, total int64)
@@ -78,7 +78,7 @@ type ExpertKind struct {
 	Layers  int `json:"layers"`
 }
 
-// Inspect tells what the checkpoint at src is. It fails only where src cannot be read at all; what stands in a conversion's way is a Problem.
+// Inspect tells what the checkpoint at src is. It reads headers and scales. It fails only where src cannot be read at all; what stands in a conversion's way is a Problem.
 func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, error) {
 	v, err := openSource(ctx, src, o.Revision)
 	if err != nil {
@@ -100,12 +100,16 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 		}
 	}
 	p, planError := plan.New(v, plan.Options{})
+	if planError == nil {
+		planError = surveyScales(ctx, p, Options{})
+	}
 	switch {
 	case errors.Is(planError, ErrNothingToDo):
 		r.Usable = true
 	case planError != nil:
 		r.Problem, r.Hint = planError.Error(), Hint(planError)
-	default:
+	}
+	if p != nil {
 		r.Notes = p.SourceNotes
 	}
 	sites, err := f.Sites(v, family.Options{})
@@ -141,7 +145,7 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 // scan runs a plan, writes nothing, and keeps what it finds.
 func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error) {
 	defer limitMemory(DefaultMaxMemory)()
-	j, err := newJob(p, Options{KeepNaN: true, AllowOverflow: true, Progress: o.Progress})
+	j, err := newJob(p, Options{KeepNaN: true, AllowOverflow: true, Scales: TrustScales, Progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}

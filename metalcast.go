@@ -70,6 +70,9 @@ type Finding struct {
 	NaNCodes  int64  `json:"nan_codes,omitempty"`
 	BadScales int64  `json:"non_finite_scales,omitempty"`
 	Overflows int64  `json:"overflows,omitempty"`
+	// Large weights are beyond what any model holds, Largest is the greatest magnitude of one.
+	Large   int64   `json:"large_weights,omitempty"`
+	Largest float64 `json:"largest_weight,omitempty"`
 }
 
 // Convert writes the converted checkpoint of src into a new directory dst. On any error, and when ctx ends, there is no dst, unless the error says that it is complete; where the error is Interrupted, what
@@ -91,6 +94,9 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	}
 	defer job.close()
 	job.dst = dst
+	if err := checkScales(ctx, p, job.source, o); err != nil {
+		return nil, err
+	}
 	state, err := stateOf(p, o)
 	if err != nil {
 		return nil, err
@@ -140,7 +146,7 @@ func explainLeftover(err error) error {
 
 func findings(r engine.Result) (list []Finding) {
 	for _, f := range r.Findings {
-		list = append(list, Finding{f.Tensor, f.Tally.NaN.N, f.Tally.Scale.N, f.Tally.Overflow.N})
+		list = append(list, Finding{f.Tensor, f.Tally.NaN.N, f.Tally.Scale.N, f.Tally.Overflow.N, f.Large.N, f.Large.Most})
 	}
 	return list
 }

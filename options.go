@@ -20,8 +20,10 @@ type Options struct {
 	DType string
 	// KeepMTP keeps the multi-token prediction head in the output.
 	KeepMTP bool
-	// TrustScales reads scales whose meaning is in doubt as plain rows of blocks: MiMo-V2's K and V, and grids with more rows than the weight has blocks.
-	TrustScales bool
+	// Scales says how to read scales that are refused otherwise. TrustScales ("trust") takes them as the file has them: weights that no model holds, and scales whose places
+	// are in doubt as plain rows of blocks: MiMo-V2's K and V, and grids with more rows than the weight has blocks. InvertScales ("invert") takes all of them for
+	// reciprocals: a weight is its code times 1/scale, which is rounded to float32. Empty: they are what codes are multiplied by, and what cannot be is refused.
+	Scales string
 	// Quantize asks for quantized weights, in MLX-native layout; nil for none.
 	Quantize *Quantize
 	// MaxShardSize bounds the data of an output shard, in bytes; 0 means 5 GiB. A larger tensor has a shard of its own.
@@ -55,7 +57,10 @@ type Options struct {
 }
 
 func (o Options) planOptions() (plan.Options, error) {
-	p := plan.Options{Layout: family.Layout(o.Layout), Roles: family.Options{KeepMTP: o.KeepMTP, TrustScales: o.TrustScales}, ShardSize: o.MaxShardSize, Tool: "metalcast " + Version}
+	p := plan.Options{Layout: family.Layout(o.Layout), Roles: family.Options{KeepMTP: o.KeepMTP, TrustScales: o.Scales == TrustScales}, Invert: o.Scales == InvertScales, ShardSize: o.MaxShardSize, Tool: "metalcast " + Version}
+	if o.Scales != "" && o.Scales != TrustScales && o.Scales != InvertScales {
+		return p, fault.New(ErrUsage, "--scales", "%q is neither trust nor invert", o.Scales)
+	}
 	if o.DType != "" {
 		var ok bool
 		if p.DType, ok = dtype.ByConfigName(o.DType); !ok {

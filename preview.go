@@ -11,7 +11,7 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Preview is what a conversion writes, known from headers alone.
+// Preview is what a conversion writes, known from headers and scales.
 type Preview struct {
 	Source        string          `json:"source"`
 	Repo          string          `json:"repo,omitempty"`
@@ -62,7 +62,7 @@ type DroppedGroup struct {
 	Tensors []string `json:"tensors"`
 }
 
-// PlanConversion tells what Convert would write. It reads headers and small files and writes nothing.
+// PlanConversion tells what Convert would write, or refuses what Convert would. It reads headers, scales and small files and writes nothing.
 func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error) {
 	defer limitMemory(o.memory())()
 	p, err := newPlan(ctx, src, o)
@@ -71,6 +71,9 @@ func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error
 	}
 	memory, err := budget(p, o.memory())
 	if err != nil {
+		return nil, err
+	}
+	if err := surveyScales(ctx, p, o); err != nil {
 		return nil, err
 	}
 	v := preview(p, engine.NewSchedule(p, memory), o)

@@ -43,7 +43,7 @@ type optionsRecord struct {
 	Layout       string    `json:"layout"`
 	DType        string    `json:"dtype,omitempty"`
 	KeepMTP      bool      `json:"keep_mtp,omitempty"`
-	TrustScales  bool      `json:"trust_scales,omitempty"`
+	Scales       string    `json:"scales,omitempty"`
 	MaxShardSize int64     `json:"max_shard_size"`
 	Quantize     *Quantize `json:"quantize,omitempty"`
 }
@@ -53,7 +53,7 @@ func provenanceOf(p *plan.Plan, o Options) provenance {
 		Metalcast: Version,
 		Source:    sourceRecord{Repo: p.Source.Repo, Revision: p.Source.Revision},
 		Options: optionsRecord{
-			Layout: string(p.Layout), DType: o.DType, KeepMTP: o.KeepMTP, TrustScales: o.TrustScales, MaxShardSize: o.MaxShardSize,
+			Layout: string(p.Layout), DType: o.DType, KeepMTP: o.KeepMTP, Scales: o.Scales, MaxShardSize: o.MaxShardSize,
 		},
 	}
 	if r.Options.MaxShardSize == 0 {
@@ -76,7 +76,7 @@ func provenanceOf(p *plan.Plan, o Options) provenance {
 // options are those that the record asks for again.
 func (r *provenance) options() Options {
 	o := r.Options
-	return Options{Layout: o.Layout, DType: o.DType, KeepMTP: o.KeepMTP, TrustScales: o.TrustScales, MaxShardSize: o.MaxShardSize, Quantize: o.Quantize}
+	return Options{Layout: o.Layout, DType: o.DType, KeepMTP: o.KeepMTP, Scales: o.Scales, MaxShardSize: o.MaxShardSize, Quantize: o.Quantize}
 }
 
 func (r *provenance) text() ([]byte, error) {
@@ -149,7 +149,7 @@ func whatDiffers(had, have []byte) string {
 		{quantize, "-q", ""}, // given or not
 		{"options.layout", "--layout", ""}, {"options.dtype", "--dtype", ""},
 		{quantize + ".mode", "--q-mode", ""}, {quantize + ".bits", "--q-bits", ""}, {quantize + ".group_size", "--q-group-size", ""}, {quantize, "what -q asks for", ""},
-		{"options.keep_mtp", "--keep-mtp", ""}, {"options.trust_scales", "--trust-scales", ""}, {"options.max_shard_size", "--max-shard-size", ""},
+		{"options.keep_mtp", "--keep-mtp", ""}, {"options.scales", "--scales", ""}, {"options.max_shard_size", "--max-shard-size", ""},
 	} {
 		x, y := a.Get(part.path), b.Get(part.path)
 		switch {

@@ -96,7 +96,7 @@ func (r Ratio) String() string {
 
 // QuantizationError measures the quantized checkpoint dst against the weights of src, whoever made it: metalcast or mlx_lm.convert. A weight of the source is an FP8 code times its
 // scale, in float32, or what another type holds; one of dst is what MLX's matrix products, which compute in float32, take it for. Headers and config.json of dst say what is
-// quantized and how; of o.Convert only TrustScales counts, and Sample must be 0.
+// quantized and how; of o.Convert only Scales counts, and Sample must be 0.
 func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*ErrorReport, error) {
 	start := time.Now()
 	c := Options{Layout: string(family.MLX), DType: "float32", Revision: o.Revision, Device: o.Device, MaxMemory: o.MaxMemory, Warn: o.Warn, Progress: o.Progress}
@@ -115,9 +115,9 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 	record, err := readRecord(dst)
 	switch {
 	case o.Convert != nil:
-		c.TrustScales = o.Convert.TrustScales
+		c.Scales = o.Convert.Scales
 	case err == nil:
-		c.TrustScales = record.Options.TrustScales
+		c.Scales = record.Options.Scales
 	case !errors.Is(err, ErrIncomplete):
 		return nil, fault.In(filepath.Join(dst, plan.ProvenanceName), err)
 	}
@@ -130,6 +130,9 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 	}
 	if record != nil && o.Warn != nil && !slices.Equal(provenanceOf(p, c).Source.Shards, record.Source.Shards) {
 		o.Warn(filepath.Join(dst, plan.ProvenanceName) + ": speaks of other shards than this source's")
+	}
+	if err := surveyScales(ctx, p, c); err != nil {
+		return nil, err
 	}
 	m, err := newMeter(p, quantized, modules)
 	if err != nil {

@@ -63,9 +63,9 @@ func (j *job) close() {
 	j.be.Close()
 }
 
-// rechecking is options for computing again what a conversion has written: it has decided about NaN, and perhaps used the GPU.
+// rechecking is options for computing again, by its plan, what a conversion has written: it has decided about NaN and scales, and perhaps used the GPU.
 func rechecking(o Options) Options {
-	o.KeepNaN, o.AllowOverflow = true, true
+	o.KeepNaN, o.AllowOverflow, o.Scales = true, true, TrustScales
 	if o.Device == "" || o.Device == "auto" {
 		o.Device = "cpu"
 	}
@@ -281,7 +281,7 @@ func (j *job) pass(ctx context.Context, phase string, sink engine.Sink, earlier 
 	}
 	done := j.schedule.Before
 	total := j.schedule.Bytes + j.schedule.Before
-	o := engine.Options{KeepNaN: j.opts.KeepNaN, AllowOverflow: j.opts.AllowOverflow, Resumed: earlier.Counts}
+	o := engine.Options{KeepNaN: j.opts.KeepNaN, AllowOverflow: j.opts.AllowOverflow, AllowLarge: j.opts.Scales == TrustScales, Resumed: earlier.Counts}
 	if j.opts.Progress != nil {
 		j.opts.Progress(phase, done, total)
 		o.Progress = func(n int64) {

@@ -156,7 +156,7 @@ func showReport(u *ui, r *metalcast.Report) {
 			u.warningf("... and %s more", count(len(r.Findings)-i, "tensor"))
 			break
 		}
-		u.warningf("tensor %q: %d NaN codes, %d non-finite scales, %d values became infinite", f.Tensor, f.NaNCodes, f.BadScales, f.Overflows)
+		u.warningf("tensor %q: %d NaN codes, %d non-finite scales, %d values became infinite, %d weights are beyond what models hold", f.Tensor, f.NaNCodes, f.BadScales, f.Overflows, f.Large)
 	}
 	if r.NVFP4Groups > 0 && 50*r.NVFP4Coarse > r.NVFP4Groups || r.NVFP4Zeroed > 0 {
 		u.warningf("nvfp4 without a scale for the whole tensor: %.2f %% of the groups became zero and %.1f %% have a coarse scale, for their weights are small; affine or mxfp4 keep them",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -12,9 +13,9 @@ func newInspect(u *ui) *cobra.Command {
 	var o metalcast.InspectOptions
 	c := &cobra.Command{
 		Use:   "inspect SRC",
-		Short: "tell what a checkpoint is, from headers alone",
+		Short: "tell what a checkpoint is, from headers and scales",
 		Long: "Inspect tells a checkpoint's family, how its weights are scaled, how its experts lie, what is odd about it, and what the runtimes say\n" +
-			"to it as it is. It reads headers; --scan reads every weight.",
+			"to it as it is. It reads headers and scales; --scan reads every weight.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !u.json {
@@ -32,7 +33,7 @@ func newInspect(u *ui) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&o.Scan, "scan", false, "read every weight too, and count NaN codes and non-finite scales")
+	c.Flags().BoolVar(&o.Scan, "scan", false, "read every weight too, and count NaN codes, non-finite scales and weights that no model holds")
 	c.Flags().StringVar(&o.Revision, "revision", "", "branch, tag or commit, where SRC is a model id")
 	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document")
 	return c
@@ -71,14 +72,18 @@ func showInspection(u *ui, r *metalcast.Inspection) {
 		w.fact(x.Runtime, "%s", x.Does)
 	}
 	if r.Scanned && len(r.Findings) == 0 {
-		w.fact("scan", "no NaN code, every scale finite")
+		w.fact("scan", "no NaN code, every scale finite, no weight beyond what models hold")
 	}
 	for i, f := range r.Findings {
 		if i == 10 {
 			w.fact("", "and %s more", count(len(r.Findings)-i, "tensor"))
 			break
 		}
-		w.fact(first(i, "scan"), "%s: %d NaN codes, %d non-finite scales", f.Tensor, f.NaNCodes, f.BadScales)
+		large := ""
+		if f.Large > 0 {
+			large = fmt.Sprintf(", %d weights beyond what models hold, up to %.4g", f.Large, f.Largest)
+		}
+		w.fact(first(i, "scan"), "%s: %d NaN codes, %d non-finite scales%s", f.Tensor, f.NaNCodes, f.BadScales, large)
 	}
 	switch {
 	case r.Problem != "":

@@ -33,6 +33,29 @@ func (f sizeFlag) Set(s string) error {
 
 func (sizeFlag) Type() string { return "size" }
 
+// scalesFlag reads trust or invert, which exclude each other.
+type scalesFlag struct{ how *string }
+
+func (f scalesFlag) String() string {
+	if f.how == nil {
+		return ""
+	}
+	return *f.how
+}
+
+func (f scalesFlag) Set(s string) error {
+	switch {
+	case s != metalcast.TrustScales && s != metalcast.InvertScales:
+		return fmt.Errorf("%q is neither trust nor invert", s)
+	case *f.how != "" && *f.how != s:
+		return fmt.Errorf("scales are trusted or inverted, not both")
+	}
+	*f.how = s
+	return nil
+}
+
+func (scalesFlag) Type() string { return "how" }
+
 // quantFlags are those of quantizing, called as in mlx_lm.convert where it has them.
 type quantFlags struct {
 	on bool
@@ -102,7 +125,13 @@ func conversionFlags(c *cobra.Command, o *metalcast.Options) {
 	f.StringVar(&o.Layout, "layout", "", "auto, stacked, per-expert or mlx (default auto: what the family's consumers load)")
 	f.StringVar(&o.DType, "dtype", "", "bfloat16, float16 or float32, for all floating tensors (default: FP8 becomes bfloat16, the rest stays)")
 	f.BoolVar(&o.KeepMTP, "keep-mtp", false, "keep the multi-token prediction head")
-	f.BoolVar(&o.TrustScales, "trust-scales", false, "read scales whose meaning is in doubt as plain rows of blocks (MiMo-V2)")
+	f.Var(scalesFlag{&o.Scales}, "scales", "trust: take scales as the file has them, whatever speaks against it; invert: divide by them, for they are reciprocals")
+	f.BoolFunc("trust-scales", "the older name of --scales trust", func(on string) error {
+		if on == "false" {
+			return nil
+		}
+		return scalesFlag{&o.Scales}.Set(metalcast.TrustScales)
+	})
 	f.StringVar(&o.Revision, "revision", "", "branch, tag or commit, where the source is a model id")
 	o.MaxShardSize, o.MaxMemory = 5<<30, metalcast.DefaultMaxMemory
 	f.Var(sizeFlag{&o.MaxShardSize}, "max-shard-size", "data in an output shard, at most")

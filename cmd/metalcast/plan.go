@@ -16,7 +16,7 @@ func newPlan(u *ui) *cobra.Command {
 	var q quantFlags
 	c := &cobra.Command{
 		Use:   "plan SRC",
-		Short: "show what convert would write, from headers alone",
+		Short: "show what convert would write, from headers and scales",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if o.Quantize, err = q.options(); err != nil {

@@ -46,7 +46,7 @@ squared weights), and the worst groups; --html FILE draws it, layer by layer.`,
 			if c.Quantize, err = q.options(); err != nil {
 				return err
 			}
-			given := cmd.Flags().Changed("trust-scales")
+			given := cmd.Flags().Changed("scales") || cmd.Flags().Changed("trust-scales")
 			for _, name := range choosing {
 				given = given || cmd.Flags().Changed(name)
 			}

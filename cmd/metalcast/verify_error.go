@@ -23,7 +23,7 @@ type errorFlags struct {
 	html string
 }
 
-// choosing are the flags that choose a conversion's bytes, but for --trust-scales.
+// choosing are the flags that choose a conversion's bytes, but for --scales.
 var choosing = []string{"layout", "dtype", "keep-mtp", "max-shard-size", "quantize"}
 
 // check refuses flags that do not go together.

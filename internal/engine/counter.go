@@ -17,6 +17,7 @@ type counter struct {
 
 type pieceCount struct {
 	tally kernel.Tally
+	large Large
 	nvfp4 Groups
 }
 
@@ -43,8 +44,8 @@ func (c *counter) settle(pieces []int32) {
 			continue
 		}
 		delete(c.open, i)
-		if x.tally.Any() {
-			c.done.Found = append(c.done.Found, Found{i, x.tally})
+		if x.tally.Any() || x.large.N > 0 {
+			c.done.Found = append(c.done.Found, Found{i, x.tally, x.large})
 		}
 		c.done.NVFP4.add(x.nvfp4)
 	}
@@ -59,7 +60,9 @@ func (c *counter) findings(p *plan.Plan) (findings []Finding) {
 		if n := len(findings); n == 0 || findings[n-1].Tensor != name {
 			findings = append(findings, Finding{Tensor: name})
 		}
-		findings[len(findings)-1].Tally.Add(f.Tally)
+		last := &findings[len(findings)-1]
+		last.Tally.Add(f.Tally)
+		last.Large.add(f.Large)
 	}
 	return findings
 }

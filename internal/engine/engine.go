@@ -49,6 +49,7 @@ type Keeper interface {
 type Options struct {
 	KeepNaN       bool              // go on at NaN codes and non-finite scales
 	AllowOverflow bool              // go on at finite values that become infinite
+	AllowLarge    bool              // go on at weights beyond MostWeight
 	Resumed       Counts            // of the pieces that an earlier run did, with which this one's begin
 	Progress      func(bytes int64) // called after each window with the source bytes done since the last call; may be nil
 }
@@ -57,6 +58,7 @@ type Options struct {
 type Finding struct {
 	Tensor string       `json:"tensor"`
 	Tally  kernel.Tally `json:"tally"` // positions of the first occurrence, in the tensor's last two dimensions
+	Large  Large        `json:"large,omitzero"`
 }
 
 // Result is what a run counted, findings and groups of whole pieces.
@@ -70,6 +72,7 @@ type Result struct {
 type Found struct {
 	Piece int32        `json:"piece"`
 	Tally kernel.Tally `json:"tally"`
+	Large Large        `json:"large,omitzero"`
 }
 
 // Counts is what whole pieces held.
@@ -99,7 +102,7 @@ func NewRing(s *Schedule, be kernel.Backend) (*Ring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("memory for a window of %d + %d bytes: %w", s.In, s.Out, err)
 		}
-		r.slots = append(r.slots, &slot{mem: mem, tallies: make([]kernel.Tally, s.Jobs)})
+		r.slots = append(r.slots, &slot{mem: mem, tallies: make([]kernel.Tally, s.Jobs), large: make([]Large, s.Jobs)})
 	}
 	return r, nil
 }
@@ -173,7 +176,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			if err := r.judgeAll(sl.window, sl.tallies); err != nil {
+			if err := r.judgeAll(sl); err != nil {
 				return err
 			}
 			r.counter.groups(sl)
@@ -194,6 +197,7 @@ type slot struct {
 	mem     kernel.Slot
 	window  *Window
 	tallies []kernel.Tally
+	large   []Large // of each job, as tallies
 
 	computed chan struct{} // one message for each window
 }
@@ -259,15 +263,20 @@ func (r *runner) compute(ctx context.Context, s *slot) error {
 	if len(s.window.Batches) == 0 {
 		return nil
 	}
+	for i := range s.window.Inverted {
+		s.window.Inverted[i].invert(s.mem.In())
+	}
+	measure(s.mem.In(), s.window.Batches, s.large)
 	return r.be.Run(ctx, s.mem, s.window.Batches, s.tallies[:len(s.window.Parts)])
 }
 
 // judgeAll looks at parts in the order of their pieces, whatever batch they are in: windows come in the source's order, so the
 // tensor that an error names is the same for every window size and machine.
-func (r *runner) judgeAll(w *Window, tallies []kernel.Tally) error {
+func (r *runner) judgeAll(s *slot) error {
+	w := s.window
 	var bad []int
 	for i := range w.Parts {
-		if tallies[i].Any() {
+		if s.tallies[i].Any() || s.large[i].N > 0 {
 			bad = append(bad, i)
 		}
 	}
@@ -276,7 +285,7 @@ func (r *runner) judgeAll(w *Window, tallies []kernel.Tally) error {
 		return cmp.Or(cmp.Compare(a.Piece, b.Piece), cmp.Compare(a.Row, b.Row), cmp.Compare(a.Col, b.Col))
 	})
 	for _, i := range bad {
-		if err := r.judge(&w.Parts[i], tallies[i]); err != nil {
+		if err := r.judge(&w.Parts[i], s.tallies[i], s.large[i]); err != nil {
 			return err
 		}
 	}
@@ -310,9 +319,9 @@ func (r *runner) write(s *slot) error {
 }
 
 // judge refuses what the options do not allow and keeps the rest as findings.
-func (r *runner) judge(part *Part, t kernel.Tally) error {
+func (r *runner) judge(part *Part, t kernel.Tally, l Large) error {
 	p := &r.plan.Pieces[part.Piece]
-	for _, s := range []*kernel.Spot{&t.NaN, &t.Scale, &t.Overflow} {
+	for _, s := range []*kernel.Spot{&t.NaN, &t.Scale, &t.Overflow, &l.Spot} {
 		s.Row += int(part.Row)
 		s.Col += int(part.Col)
 		if n := len(p.Source.Shape); p.Rows == 1 && !p.Params.Scaled() && !p.Params.Transposed && n > 0 { // the piece is one row of all elements
@@ -328,13 +337,21 @@ func (r *runner) judge(part *Part, t kernel.Tally) error {
 		}
 		return fmt.Sprintf("row %d, column %d", s.Row, s.Col)
 	}
+	if l.N > 0 && !r.opts.AllowLarge {
+		return fault.Corrupt(where, "holds weights up to %.4g, the first beyond %d at %s, where no model has any", l.Most, MostWeight, at(l.Spot)).WithHint(
+			"--scales trust converts as the file says")
+	}
 	const hint = "--nan-policy keep converts it all the same, NaN staying NaN"
+	scale := "a scale that is NaN or infinite"
+	if r.plan.Invert {
+		scale = "a scale whose reciprocal is NaN or infinite"
+	}
 	if p.Packed != nil { // no code stands for NaN
 		switch {
 		case t.NaN.N > 0:
 			return fault.Corrupt(where, "holds %d values that are NaN or infinite and cannot be quantized, the first at %s", t.NaN.N, at(t.NaN))
 		case t.Scale.N > 0:
-			return fault.Corrupt(p.Scale.String(), "holds a scale that is NaN or infinite, for the weight's %s, which cannot be quantized", at(t.Scale))
+			return fault.Corrupt(p.Scale.String(), "holds %s, for the weight's %s, which cannot be quantized", scale, at(t.Scale))
 		case t.Overflow.N > 0:
 			return fault.Corrupt(where, "%d of its values are too large for %s and cannot be quantized, the first at %s", t.Overflow.N, p.Params.To.ConfigName(), at(t.Overflow))
 		}
@@ -343,12 +360,14 @@ func (r *runner) judge(part *Part, t kernel.Tally) error {
 	case t.NaN.N > 0 && !r.opts.KeepNaN:
 		return fault.Corrupt(where, "holds NaN codes (0x7F or 0xFF), the first at %s", at(t.NaN)).WithHint(hint)
 	case t.Scale.N > 0 && !r.opts.KeepNaN:
-		return fault.Corrupt(p.Scale.String(), "holds a scale that is NaN or infinite, at [%d, %d], for the weight's %s",
+		return fault.Corrupt(p.Scale.String(), "holds %s, at [%d, %d], for the weight's %s", scale,
 			t.Scale.Row/p.Params.BlockRows, t.Scale.Col/p.Params.BlockCols, at(t.Scale)).WithHint(hint)
 	case t.Overflow.N > 0 && !r.opts.AllowOverflow:
 		return fault.Corrupt(where, "%d of its values are too large for %s, the first at %s", t.Overflow.N, p.Params.To.ConfigName(), at(t.Overflow)).WithHint(
 			"choose another --dtype, or --allow-overflow to write infinities")
 	}
-	r.counter.of(part.Piece).tally.Add(t)
+	x := r.counter.of(part.Piece)
+	x.tally.Add(t)
+	x.large.add(l)
 	return nil
 }

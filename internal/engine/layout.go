@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
@@ -124,6 +125,9 @@ func (b *scheduler) makeJobs(w *Window, scaleAt []int, places []place) {
 		q := b.plan.Pieces[b.parts[i].piece].Params
 		if q.Op == 0 {
 			continue
+		}
+		if b.plan.Invert && q.Scaled() {
+			q.ScaleType = dtype.F32
 		}
 		if jobs[q] == nil {
 			kinds = append(kinds, q)

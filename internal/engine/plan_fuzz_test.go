@@ -427,9 +427,11 @@ func promises(t *testing.T, p *plan.Plan) {
 	}
 	tr, err := newTracer(p)
 	require.NoError(t, err)
-	least := MinMemory(p)
-	for _, s := range []*Schedule{{Slots: slots, plan: p, size: 4096, beside: piecesBeside(p)}, NewSchedule(p, least), NewSchedule(p, 2*least+4321), NewSchedule(p, 400<<20)} {
-		require.NoError(t, tr.run(s, sizes))
+	for _, p.Invert = range []bool{true, false} {
+		least := MinMemory(p)
+		for _, s := range []*Schedule{{Slots: slots, plan: p, size: 4096, beside: piecesBeside(p)}, NewSchedule(p, least), NewSchedule(p, 2*least+4321), NewSchedule(p, 400<<20)} {
+			require.NoError(t, tr.run(s, sizes))
+		}
 	}
 	texts(t, p)
 }

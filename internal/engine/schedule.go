@@ -89,6 +89,7 @@ type Window struct {
 	// Completes lists the pieces whose last part the window has: once it is written, and those before it, they are. Pieces that fill the same lines come with the
 	// last of them.
 	Completes []int32
+	Inverted  []Reciprocals // to be made before anything is computed
 
 	in, out int // bytes of the slot that are used
 }
@@ -180,10 +181,14 @@ func MinMemory(p *plan.Plan) int64 {
 	return slots * (fixed + slotFor(p, minWindow))
 }
 
-// slotFor is what a slot takes for some bytes of codes: them, a quarter in scales, results, and less than a page before each long run of results.
+// slotFor is what a slot takes for some bytes of codes: them, a quarter in scales, their reciprocals, results, and less than a page before each long run of results.
 func slotFor(p *plan.Plan, codes int64) int64 {
 	out := growth(p) * codes
-	return codes + codes/4 + out + out*page/longRun
+	in := codes + codes/4
+	if p.Invert {
+		in += codes // reciprocals are in float32, and the narrowest scales are of one byte
+	}
+	return in + out + out*page/longRun
 }
 
 // growth is the output bytes for each input byte, at most. (A quarter of the input's bytes in scales comes on top of the input.)

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/plan"
 )
@@ -109,6 +110,14 @@ func (t *tracer) window(w *Window, in, out int, sizes []int64) error {
 			from[r.Buf+k] = byteAt{r.Shard + 1, r.Off + int64(k)}
 		}
 	}
+	for _, x := range w.Inverted { // each byte of a reciprocal comes from its scale's first
+		for k := range 4 * x.N {
+			if at := x.To + k; x.To%4 != 0 || at >= w.in || from[at].shard != 0 {
+				return fmt.Errorf("reciprocals %+v over something else, or behind %d", x, w.in)
+			}
+			from[x.To+k] = from[x.From+k/4*int(x.Type.Size())]
+		}
+	}
 	next := 0
 	for i := range w.Batches {
 		b := &w.Batches[i]
@@ -136,8 +145,13 @@ func blank(list *[]byteAt, n int) []byteAt {
 // job demands that a job reads its part of its piece, and notes where its results should go.
 func (t *tracer) job(p *kernel.Params, j *kernel.Job, part *Part, from, to []byteAt) error {
 	q := &t.plan.Pieces[part.Piece]
-	if *p != q.Params {
-		return fmt.Errorf("its piece wants %s", q.Params)
+	wanted := q.Params
+	inverted := t.plan.Invert && q.Params.Scaled()
+	if inverted {
+		wanted.ScaleType = dtype.F32
+	}
+	if *p != wanted {
+		return fmt.Errorf("its piece wants %s", wanted)
 	}
 	if part.Row < 0 || part.Col < 0 || part.Row+int64(j.Rows) > q.Rows || part.Col+int64(j.Cols) > q.Cols {
 		return fmt.Errorf("outside its piece of %dx%d", q.Rows, q.Cols)
@@ -155,10 +169,14 @@ func (t *tracer) job(p *kernel.Params, j *kernel.Job, part *Part, from, to []byt
 			}
 			if p.Scaled() {
 				size := p.ScaleType.Size()
-				want := byteAt{q.Scale.Shard + 1, q.Scales + ((q.Row+row)/int64(p.BlockRows)*q.ScaleCols+col/int64(p.BlockCols))*size}
+				want := byteAt{q.Scale.Shard + 1, q.Scales + ((q.Row+row)/int64(p.BlockRows)*q.ScaleCols+col/int64(p.BlockCols))*q.Params.ScaleType.Size()}
 				at := int64(j.Scale) + int64((j.RowPhase+r)/p.BlockRows*j.ScaleStride+(j.ColPhase+c)/p.BlockCols)*size
 				for b := range size {
-					if got := from[at+b]; got != (byteAt{want.shard, want.off + b}) {
+					step := b
+					if inverted {
+						step = 0
+					}
+					if got := from[at+b]; got != (byteAt{want.shard, want.off + step}) {
 						return fmt.Errorf("the scale of element (%d, %d) is read from %+v, want %+v", r, c, got, want)
 					}
 				}

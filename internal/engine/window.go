@@ -207,6 +207,9 @@ func (b *scheduler) flush() {
 	}
 	var scaleAt []int
 	scaleAt, w.in = b.readScales(&w)
+	if b.plan.Invert {
+		w.in = b.invertScales(&w, scaleAt, w.in)
+	}
 	w.out = b.layOut(&w, scaleAt)
 	b.parts, b.reads, b.codes, b.scales = b.parts[:0], nil, 0, 0
 	b.stopped = b.stopped || !b.yield(&w)
@@ -255,4 +258,21 @@ func (b *scheduler) readScales(w *Window) (at []int, used int) {
 		used += int(x.scaleSize)
 	}
 	return at, used
+}
+
+// invertScales gives every part's scales a place of their own behind what the slot is read into, for their reciprocals.
+func (b *scheduler) invertScales(w *Window, at []int, used int) int {
+	used = (used + 3) &^ 3
+	for i := range b.parts {
+		x := &b.parts[i]
+		if x.scaleSize == 0 {
+			continue
+		}
+		t := b.plan.Pieces[x.piece].Params.ScaleType
+		n := int(x.scaleSize / t.Size())
+		w.Inverted = append(w.Inverted, Reciprocals{t, at[i], used, n})
+		at[i] = used
+		used += 4 * n
+	}
+	return used
 }

@@ -205,14 +205,16 @@ func FuzzWindows(f *testing.F) {
 		slices.SortFunc(g.plan.Pieces, func(a, b plan.Piece) int {
 			return cmp.Or(cmp.Compare(a.Source.Shard, b.Source.Shard), cmp.Compare(a.Code, b.Code))
 		})
-		for _, window := range []int64{4096, 20480, minWindow} {
-			require.NoError(t, trace(g.plan, g.sizes, window))
-		}
-		tr, err := newTracer(g.plan)
-		require.NoError(t, err)
-		least := MinMemory(g.plan)
-		for _, memory := range []int64{least, 4*least + 12345} { // slots stay within the limit: NewSchedule panics where they do not
-			require.NoError(t, tr.run(NewSchedule(g.plan, memory), g.sizes))
+		for _, g.plan.Invert = range []bool{false, true} {
+			for _, window := range []int64{4096, 20480, minWindow} {
+				require.NoError(t, trace(g.plan, g.sizes, window))
+			}
+			tr, err := newTracer(g.plan)
+			require.NoError(t, err)
+			least := MinMemory(g.plan)
+			for _, memory := range []int64{least, 4*least + 12345} { // slots stay within the limit: NewSchedule panics where they do not
+				require.NoError(t, tr.run(NewSchedule(g.plan, memory), g.sizes))
+			}
 		}
 	})
 }

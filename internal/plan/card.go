@@ -175,6 +175,9 @@ func (p *Plan) note() {
 		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("mlx-lm does not know model_type %q; for mlx-lm set it to %q in a copy of config.json (mlx-vlm and transformers need it as it is)", t, p.Family.Name()))
 	}
 	p.Notes = append(p.Notes, p.SourceNotes...)
+	if p.Invert {
+		p.Notes = append(p.Notes, "scales are taken for reciprocals: each weight is its code times 1/scale")
+	}
 	if len(p.Source.LeftOut) > 0 {
 		p.Notes = append(p.Notes, "not copied: "+strings.Join(p.Source.LeftOut, ", "))
 	}

@@ -37,6 +37,7 @@ type Options struct {
 	Layout    family.Layout // "" is Auto
 	DType     dtype.DType   // F16, BF16 or F32: of everything that floats; Invalid: FP8 becomes BF16, the rest stays
 	Roles     family.Options
+	Invert    bool          // the source holds the reciprocals of scales
 	Quantize  *Quantization // nil: weights are not quantized; else the layout is MLX
 	ShardSize int64         // at most this many bytes of data in a shard; 0 is DefaultShardSize
 	Tool      string        // name and version, for the model card
@@ -54,6 +55,7 @@ type Plan struct {
 	Form        family.Form // of the source
 	Layout      family.Layout
 	DType       dtype.DType // what FP8 weights become
+	Invert      bool        // weights are codes times the reciprocals of their scales, in float32
 	Tensors     []Tensor    // by shard, then offset
 	Shards      []Shard
 	Pieces      []Piece // in the source's order: by shard, then offset
@@ -228,7 +230,7 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	if err := f.CheckLayers(v, groups); err != nil {
 		return nil, err
 	}
-	p := &Plan{Source: v, Family: f, Form: form, Layout: layout, DType: o.DType}
+	p := &Plan{Source: v, Family: f, Form: form, Layout: layout, DType: o.DType, Invert: o.Invert}
 	if p.DType == dtype.Invalid {
 		p.DType = unaskedType(sites, p.Form)
 	}

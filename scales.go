@@ -1,0 +1,87 @@
+package metalcast
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/plan"
+)
+
+// What Options.Scales may be.
+const (
+	TrustScales  = "trust"
+	InvertScales = "invert"
+)
+
+// surveyScales is checkScales for what has no source open.
+func surveyScales(ctx context.Context, p *plan.Plan, o Options) error {
+	source, err := p.Source.OpenSource()
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	return checkScales(ctx, p, source, o)
+}
+
+// checkScales refuses a source whose scales give weights that no model holds, before anything is written: they are reciprocals, or are read as such and are none.
+func checkScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source, o Options) error {
+	if o.Scales == TrustScales {
+		return nil
+	}
+	found, err := engine.Survey(ctx, p, source, p.Invert)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	first := &found[0]
+	q := &p.Pieces[first.Piece]
+	if math.IsInf(first.Scale, 0) {
+		return fault.Corrupt(q.Scale.String(), "holds a scale that has no reciprocal, for the weight's row %d, column %d", first.Row, first.Col)
+	}
+	other, err := engine.Survey(ctx, p, source, !p.Invert)
+	if err != nil {
+		return err
+	}
+	const hintOfBoth, hintOfTrust = "--scales invert divides by them; --scales trust converts as the file says", "--scales trust converts as the file says"
+	what := fmt.Sprintf("code %g times scale %.4g is %.4g, at row %d, column %d", first.Code, first.Scale, first.Weight(), first.Row, first.Col)
+	if p.Invert {
+		what = fmt.Sprintf("code %g times %.4g, the reciprocal of its scale, is %.4g, at row %d, column %d", first.Code, first.Scale, first.Weight(), first.Row, first.Col)
+	}
+	what += fmt.Sprintf("; no model has weights beyond %d, and %d of %s here have some", engine.MostWeight, sourcesOf(p, found), plural(scaledSources(p), "FP8 weight", "FP8 weights"))
+	switch {
+	case p.Invert && len(other) == 0:
+		return fault.Corrupt(q.Source.String(), "%s: %q holds no reciprocals", what, q.Scale.Name).WithHint("leave --scales out")
+	case p.Invert:
+		return fault.Corrupt(q.Source.String(), "%s: %q holds no reciprocals, as others do", what, q.Scale.Name).WithHint(hintOfTrust)
+	case len(other) == 0:
+		return fault.Corrupt(q.Source.String(), "%s: %q seems to hold reciprocals of scales", what, q.Scale.Name).WithHint(hintOfBoth)
+	}
+	return fault.Corrupt(q.Source.String(), "%s: %q seems to hold reciprocals of scales, and %q does not", what, q.Scale.Name, p.Pieces[other[0].Piece].Scale.Name).WithHint(hintOfTrust)
+}
+
+// sourcesOf counts the source tensors of suspects, which come in the source's order.
+func sourcesOf(p *plan.Plan, list []engine.Suspect) (n int) {
+	var last *checkpoint.Tensor
+	for i := range list {
+		if t := p.Pieces[list[i].Piece].Source; t != last {
+			n++
+			last = t
+		}
+	}
+	return n
+}
+
+// scaledSources counts the source tensors that have scales.
+func scaledSources(p *plan.Plan) (n int) {
+	var last *checkpoint.Tensor
+	for i := range p.Pieces {
+		if q := &p.Pieces[i]; q.Params.Scaled() && q.Source != last {
+			n++
+			last = q.Source
+		}
+	}
+	return n
+}
