@@ -22,6 +22,38 @@ demo() { # build, make the synthetic release, convert it, show what came out
 	ls -l "$dir/qwen-bf16"
 }
 
+parity() { # every Metal kernel, on this Mac's GPU or else emulated, beside the CPU's vector code and plain Go; and conversions with GPU and CPU, file by file
+	local dir code tags=
+	if [ "$(uname)" != Darwin ]; then
+		emulator/needs.sh || { required fakemetal && exit 1; echo "skipping parity"; return; }
+		emulator/fake/build.sh
+		export CGO_ENABLED=1 CC="$PWD/emulator/fake/cc"
+		tags=fakemetal,
+	fi
+	dir=$(mktemp -d)
+	trap 'rm -rf "$dir"' RETURN
+	for code in vector purego; do
+		go build -tags "$tags$code" -o "$dir/$code" ./cmd/metalcast
+		echo
+		"$dir/$code" parity
+	done
+	"$dir/vector" synth "$dir/release" --quiet
+	same "$dir" bf16
+	same "$dir" 4bit -q
+}
+
+same() { # same DIR NAME [FLAG...]: converts DIR/release with both backends, by vector code and plain Go, and compares all they wrote: metalcast.json names no device
+	local dir=$1 name=$2 code
+	shift 2
+	"$dir/vector" convert "$dir/release" "$dir/$name-metal" --device metal --quiet "$@"
+	for code in vector purego; do
+		"$dir/$code" convert "$dir/release" "$dir/$name-$code" --device cpu --quiet "$@"
+		diff -r "$dir/$name-metal" "$dir/$name-$code" >&2 || return 1
+	done
+	echo "$name: metal, the CPU's vector code and plain Go wrote the same $(find "$dir/$name-metal" -type f | wc -l | tr -d ' ') files, byte for byte"
+	rm -r "$dir/$name-"*
+}
+
 has_cc() { [ "$(go env CGO_ENABLED)" = 1 ] && command -v "$(go env CC)" >/dev/null; }
 
 test_() { # all Go tests, with the race detector where there is a C compiler; arguments go to go test
@@ -188,7 +220,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | venv | demo | simd | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | venv | demo | parity | simd | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
 esac

@@ -4,6 +4,7 @@ package metal
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -31,7 +32,7 @@ func Describe() (d Device, err error) {
 		d = Device{
 			Name: mtl.DeviceName(dev), Unified: mtl.HasUnifiedMemory(dev),
 			MaxBufferLength: uint64(mtl.MaxBufferLength(dev)), WorkingSet: uint64(mtl.RecommendedMaxWorkingSetSize(dev)),
-			Metallib: len(shaders.Metallib) > 0,
+			Metallib: len(shaders.Metallib) > 0, Emulated: runtime.GOOS != "darwin",
 		}
 	})
 	return d, nil

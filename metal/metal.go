@@ -41,10 +41,11 @@ type Options struct {
 // Device describes the Metal device.
 type Device struct {
 	Name            string `json:"name"`
-	Unified         bool   `json:"unified_memory"`    // CPU and GPU share their memory
-	MaxBufferLength uint64 `json:"max_buffer_bytes"`  // of one buffer
-	Metallib        bool   `json:"metallib"`          // the kernels are embedded compiled too
-	WorkingSet      uint64 `json:"working_set_bytes"` // recommended at most
+	Emulated        bool   `json:"emulated,omitempty"` // no device of a Mac's: the fake one, whose kernels run on the CPU
+	Unified         bool   `json:"unified_memory"`     // CPU and GPU share their memory
+	MaxBufferLength uint64 `json:"max_buffer_bytes"`   // of one buffer
+	Metallib        bool   `json:"metallib"`           // the kernels are embedded compiled too
+	WorkingSet      uint64 `json:"working_set_bytes"`  // recommended at most
 }
 
 var errNoDevice = fault.New(fault.ErrNoDevice, "", "no Metal device")

@@ -16,22 +16,29 @@ func newParity(u *ui) *cobra.Command {
 		Use:   "parity",
 		Short: "compare the GPU with the CPU, bit by bit",
 		Long: `parity computes the same on the Metal device and on the CPU and compares every byte: all 256 codes with all
-65,536 bfloat16 scales, edge and random float32 scales, ragged shapes, transposed results, all casts.
+65,536 bfloat16 scales, edge and random float32 scales, ragged shapes, transposed results, all casts, all quantized
+formats, and experts that are stacked with gate beside up, whose places are computed a second time by other means.
 
 Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			first := true
-			r, err := metalcast.Parity(cmd.Context(), quick, func(row metalcast.ParityRow) {
-				if u.json {
-					return
-				}
-				if first {
+			o := metalcast.ParityOptions{Quick: quick}
+			if !u.json {
+				o.Begin = func(device, cpu string, emulated bool) {
+					if emulated {
+						device += " (emulated)"
+					}
+					if cpu == "scalar" {
+						cpu = "plain Go"
+					}
+					u.linef("the Metal kernels on %s against the CPU's code, %s\n", device, cpu)
 					u.linef("%s", parityLine("kernel", "input", "elements", "differences", ""))
-					first = false
 				}
-				u.linef("%s", parityLine(row.Kernel, row.Input, humanize.Comma(row.Elements), humanize.Comma(row.Differences), row.First))
-			})
+				o.Each = func(row metalcast.ParityRow) {
+					u.linef("%s", parityLine(row.Kernel, row.Input, humanize.Comma(row.Elements), humanize.Comma(row.Differences), row.First))
+				}
+			}
+			r, err := metalcast.Parity(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

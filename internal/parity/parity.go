@@ -1,5 +1,6 @@
 // Package parity compares a backend with another on what a machine's GPU could get wrong: every E4M3 code by every scale of 8 and 16 bits and by float32
-// scales of every kind, ragged shapes, scales of blocks, rows and matrices, every cast, copy and sum with 1, every quantized format. It is the suite that a user runs; package kerneltest, which computes every element by other
+// scales of every kind, ragged shapes, scales of blocks, rows and matrices, every cast, copy and sum with 1, every quantized format, and experts stacked with
+// gate beside up, which are placed a second time by other means. It is the suite that a user runs; package kerneltest, which computes every element by other
 // means, is the one that tests run.
 package parity
 
@@ -7,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/metalcast/metalcast/internal/kernel"
@@ -47,10 +49,10 @@ func (s *Suite) Run(ctx context.Context) (rows []Row, err error) {
 		return nil, err
 	}
 	s.in = make([]byte, inSize)
-	for _, c := range s.cases() {
+	for _, c := range slices.Concat(s.stacks(), s.cases()) {
 		row := Row{Kernel: c.name(), Input: c.input}
 		for jobs := c.fill(s.in); len(jobs) > 0; jobs = c.fill(s.in) {
-			if err := s.compare(ctx, &c.params, jobs, &row); err != nil {
+			if err := s.compare(ctx, c, jobs, &row); err != nil {
 				return rows, fmt.Errorf("%s, %s: %w", row.Kernel, row.Input, err)
 			}
 		}
@@ -65,11 +67,17 @@ func (s *Suite) Run(ctx context.Context) (rows []Row, err error) {
 // compute is a case: windows of jobs of one kernel.
 type compute struct {
 	params kernel.Params
+	row    string // its name, where that is not the kernel's
 	input  string
 	fill   func(in []byte) []kernel.Job // gives no jobs when there is nothing left
+	// place, if not nil, makes what is expected of Out; else it is what the reference makes of the same jobs.
+	place func(ctx context.Context, s *Suite, jobs []kernel.Job, out []byte, tallies []kernel.Tally) error
 }
 
 func (c *compute) name() string {
+	if c.row != "" {
+		return c.row
+	}
 	if c.params.Op == kernel.Quantize {
 		return packedName(&c.params)
 	}
@@ -94,34 +102,39 @@ func extent(p *kernel.Params, jobs []kernel.Job) (in, out int) {
 }
 
 // compare runs one window on both and looks at all of Out, what no job covers included.
-func (s *Suite) compare(ctx context.Context, p *kernel.Params, jobs []kernel.Job, row *Row) error {
+func (s *Suite) compare(ctx context.Context, c *compute, jobs []kernel.Job, row *Row) error {
+	p := &c.params
 	for _, j := range jobs {
 		row.Elements += int64(j.Rows) * int64(j.Cols)
 	}
 	in, out := extent(p, jobs)
 	batch := []kernel.Batch{{Params: *p, Jobs: jobs}}
 	tallies := [2][]kernel.Tally{make([]kernel.Tally, len(jobs)), make([]kernel.Tally, len(jobs))}
-	for i, side := range []struct {
-		be   kernel.Backend
-		slot kernel.Slot
-	}{{s.Test, s.test}, {s.Reference, s.reference}} {
-		copy(side.slot.In(), s.in[:in])
-		for k := range side.slot.Out()[:out] {
-			side.slot.Out()[k] = canary
-		}
-		start := time.Now()
-		if err := side.be.Run(ctx, side.slot, batch, tallies[i]); err != nil {
-			return err
-		}
-		if i == 0 {
-			row.Seconds += time.Since(start).Seconds()
-		}
+	for _, slot := range []kernel.Slot{s.test, s.reference} {
+		copy(slot.In(), s.in[:in])
+		copy(slot.Out(), canaries(out))
+	}
+	start := time.Now()
+	if err := s.Test.Run(ctx, s.test, batch, tallies[0]); err != nil {
+		return err
+	}
+	row.Seconds += time.Since(start).Seconds()
+	want := s.reference.Out()[:out]
+	var err error
+	if c.place != nil {
+		want = canaries(out)
+		err = c.place(ctx, s, jobs, want, tallies[1])
+	} else {
+		err = s.Reference.Run(ctx, s.reference, batch, tallies[1])
+	}
+	if err != nil {
+		return err
 	}
 	size := int(p.To.Size())
 	if p.Op == kernel.Quantize {
 		size = 1
 	}
-	row.differ(s.test.Out()[:out], s.reference.Out()[:out], size)
+	row.differ(s.test.Out()[:out], want, size)
 	for i := range tallies[0] {
 		if tallies[0][i] != tallies[1][i] {
 			row.Differences++
@@ -130,6 +143,9 @@ func (s *Suite) compare(ctx context.Context, p *kernel.Params, jobs []kernel.Job
 	}
 	return nil
 }
+
+// canaries is n bytes as Out has them before a window.
+func canaries(n int) []byte { return bytes.Repeat([]byte{canary}, n) }
 
 func (r *Row) differ(got, want []byte, size int) {
 	if bytes.Equal(got, want) {

@@ -2,6 +2,7 @@ package parity_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,7 +46,7 @@ func TestSuite(t *testing.T) {
 			seen := map[string]bool{}
 			for _, r := range rows {
 				seen[r.Kernel] = true
-				if strings.HasPrefix(r.Kernel, "quantize") {
+				if strings.HasPrefix(r.Kernel, "quantize") || strings.HasPrefix(r.Kernel, "expert") {
 					assert.LessOrEqual(t, len(r.Kernel), 50, r.Kernel)
 					assert.LessOrEqual(t, len(r.Input), 38, r.Input)
 				}
@@ -59,10 +60,42 @@ func TestSuite(t *testing.T) {
 			}
 			for _, k := range []string{
 				"dequant F8_E4M3 128x128 F8_E8M0 -> F32, transposed", "dequant F8_E4M3 1x7168 F16 -> F16", "cast F32 -> BF16, transposed", "copy F16", "copy BF16, transposed", "add one BF16 -> F16",
+				"expert stacking", "expert stacking, transposed", "expert stacking, gate beside up", "expert stacking, gate beside up, transposed",
 				"quantize F8_E4M3 -> BF16, affine 3/128 as metal", "quantize F32 -> F32, nvfp4 4/16 as cpu",
 			} {
 				assert.True(t, seen[k], k)
 			}
 		})
 	}
+}
+
+// misplacing is a backend that puts the first two jobs of a window in each other's place.
+type misplacing struct{ kernel.Backend }
+
+func (m misplacing) Run(ctx context.Context, s kernel.Slot, batches []kernel.Batch, tallies []kernel.Tally) error {
+	jobs := slices.Clone(batches[0].Jobs)
+	if len(jobs) > 1 {
+		a, b := &jobs[0], &jobs[1]
+		a.Dst, b.Dst, a.DstScale, b.DstScale, a.DstBias, b.DstBias = b.Dst, a.Dst, b.DstScale, a.DstScale, b.DstBias, a.DstBias
+	}
+	return m.Backend.Run(ctx, s, []kernel.Batch{{Params: batches[0].Params, Jobs: jobs}}, tallies)
+}
+
+// Matrices in each other's place are found in every row of experts, though both backends agree on them: where they belong is computed apart.
+func TestMisplacedExpertsAreFound(t *testing.T) {
+	cpu := cpufallback.New(2)
+	t.Cleanup(func() { require.NoError(t, cpu.Close()) })
+	s := parity.Suite{Test: misplacing{cpu}, Reference: misplacing{cpu}, Quick: true}
+	rows, err := s.Run(t.Context())
+	require.NoError(t, err)
+	stacks := 0
+	for _, r := range rows {
+		if !strings.HasPrefix(r.Kernel, "expert stacking") {
+			assert.Zero(t, r.Differences, r)
+			continue
+		}
+		stacks++
+		assert.Positive(t, r.Differences, r)
+	}
+	assert.Equal(t, 34, stacks)
 }
