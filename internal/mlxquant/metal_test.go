@@ -1,6 +1,7 @@
 package mlxquant
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -19,9 +20,9 @@ import (
 func TestMetalKernels(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), python(t), "-c", "import mlx.core; print(mlx.__path__[0])").Output()
 	require.NoError(t, err)
-	gxx, err := exec.LookPath("g++")
-	if err != nil {
-		needtest.Skip(t, "consumers", "no g++")
+	cxx := strings.Fields(cmp.Or(os.Getenv("CXX"), "c++")) // GCC, or clang, with its own library on a Mac
+	if _, err := exec.LookPath(cxx[0]); err != nil {
+		needtest.Skip(t, "consumers", "no C++ compiler: %v; CXX names one", err)
 	}
 	dir := t.TempDir()
 	headers := filepath.Join(strings.TrimSpace(string(out)), "include/mlx/backend/metal/kernels")
@@ -44,7 +45,8 @@ func TestMetalKernels(t *testing.T) {
 	save("mlx_fp.h", plain(text("fp4.h")), plain(text("fp8.h")), cut(fp, `struct Quantize\b`), cut(fp, `struct Dequantize\b`),
 		cut(fp, `fp_quantize\(`), cut(fp, `fp_dequantize\(`))
 	program := filepath.Join(dir, "kernels")
-	b, err := exec.CommandContext(t.Context(), gxx, "-std=c++20", "-O1", "-w", "-ffp-contract=off", "-I", dir, "-o", program, "testdata/kernels.cpp").CombinedOutput()
+	args := append(cxx[1:], "-std=c++20", "-O1", "-w", "-ffp-contract=off", "-I", dir, "-o", program, "testdata/kernels.cpp")
+	b, err := exec.CommandContext(t.Context(), cxx[0], args...).CombinedOutput()
 	require.NoError(t, err, "%s", b)
 
 	r := rand.New(rand.NewPCG(3, 4))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -154,6 +155,10 @@ func compare(t *testing.T, dir, infix string, p Profile, j job, f Format) (group
 	q, err := New(f, p, j.dtype)
 	require.NoError(t, err)
 	codes, scales, values := read("codes"), read("scales"), read("values")
+	onX86 := p == Metal || runtime.GOARCH == "amd64"
+	if f.Mode == Affine && !onX86 {
+		values = nil // elsewhere MLX's compiler may fuse their multiplication with the addition
+	}
 	var biases []byte
 	if f.Mode == Affine {
 		biases = read("biases")
@@ -181,10 +186,13 @@ func compare(t *testing.T, dir, infix string, p Profile, j job, f Format) (group
 			require.True(t, math.IsInf(float64(widen(j.dtype, wantScale)), 0), "%sgroup %d: refused %v", name, i, w)
 			continue
 		}
+		if f.Mode == Affine && !onX86 && widen(j.dtype, wantScale) == 0 {
+			c = got // 0/0, of which a processor makes the integer it likes; times a scale of 0 it does not matter
+		}
 		if scale != wantScale || bias != wantBias || string(got) != string(c) {
 			t.Fatalf("%sgroup %d: %v:\nscale %#x, want %#x, bias %#x, want %#x\ncodes %x\nwant  %x", name, i, w, scale, wantScale, bias, wantBias, got, c)
 		}
-		if len(values) == 0 { // affine on Metal
+		if len(values) == 0 { // affine on Metal, or not on x86
 			continue
 		}
 		f.Dequantize(dequantized, c, s, b, j.dtype)

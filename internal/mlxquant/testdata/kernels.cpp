@@ -1,7 +1,7 @@
 // Runs MLX's Metal kernels affine_quantize, fp_quantize and fp_dequantize, the text of the installed mlx, as C++: for metal_test.go, which
 // cuts them out of MLX's headers into mlx_affine.h and mlx_fp.h.
 //
-//     g++ -std=c++20 -O1 -ffp-contract=off -I DIR-OF-CUTS -o kernels kernels.cpp
+//     c++ -std=c++20 -O1 -ffp-contract=off -I DIR-OF-CUTS -o kernels kernels.cpp
 //     echo "INPUT BF16 affine 4 64" | kernels DIR
 //
 // reads DIR/INPUT, little-endian elements, and writes DIR/INPUT.affine.4.64.metal.codes and so on, as quantize.py does.
@@ -109,14 +109,19 @@ inline uint8_t simd_shuffle_down(uint8_t v, int n) {
   }));
 }
 } // namespace metal
-using namespace metal;
 
 template <class T> struct Limits { static constexpr float max = std::numeric_limits<float>::infinity(); };
 
+namespace mlx {
+// Named one by one, they hide what C's headers declare outside: Apple's library has abs for float there, GCC's has not.
+using metal::abs, metal::isfinite, metal::isnan, metal::log2, metal::max, metal::min, metal::round, metal::signbit;
+using metal::conditional_t, metal::simd_max, metal::simd_min, metal::simd_shuffle_down;
 #include "mlx_fp.h"
 namespace affine {
 #include "mlx_affine.h"
 }
+} // namespace mlx
+using namespace mlx;
 
 using Bytes = std::vector<uint8_t>;
 struct Out { Bytes codes, scales, biases, values; };
