@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
@@ -213,6 +215,12 @@ func TestScalesAtTheirLimits(t *testing.T) {
 		{name: "reciprocals of zeros' scales, capped", list: perRow("a", []byte{0x70, 1, 0, 0x80}, 1e4, math.MaxFloat32), how: metalcast.InvertScales},
 		{name: "reciprocals, one of them of a zero", list: perRow("a", []byte{0x70, 1, 0, 0x80}, 1e4, float32(math.Inf(1))), hint: both,
 			want: `tensor "a.weight": code 128 times scale 1e+04 is 1.28e+06, at row 0, column 0; no model has weights beyond 4096, and 1 of 1 FP8 weight here have some: "a.weight_scale" seems to hold reciprocals of scales`},
+		{name: "zeros' large scale before another", list: perRow("a", []byte{0, 0x80, 0x70, 1}, math.MaxFloat32, 1e4), hint: both,
+			want: `tensor "a.weight": code 128 times scale 1e+04 is 1.28e+06, at row 1, column 0; no model has weights beyond 4096, and 1 of 1 FP8 weight here have some: "a.weight_scale" seems to hold reciprocals of scales`},
+		{name: "NaN at a large scale", list: perRow("a", []byte{0, 0, 0x7F, 0xFF}, 1e-3, 1e4), hint: "--nan-policy keep converts it all the same, NaN staying NaN",
+			want: `tensor "a.weight": holds NaN codes (0x7F or 0xFF), the first at row 1, column 0`},
+		{name: "an infinite scale of weights", list: perRow("a", sound, 1e-3, float32(math.Inf(1))), hint: "--nan-policy keep converts it all the same, NaN staying NaN",
+			want: `tensor "a.weight_scale": holds a scale that is NaN or infinite, at [1, 0], for the weight's row 1, column 0`},
 		{name: "trusted", list: perRow("a", big, 1e4, 1e4), how: metalcast.TrustScales},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -249,10 +257,58 @@ func TestScalesBeyondTheSurvey(t *testing.T) {
 	r, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{DType: "bfloat16", Device: "cpu", Scales: metalcast.TrustScales, Restart: true})
 	require.NoError(t, err)
 	assert.Equal(t, []metalcast.Finding{{Tensor: "a.weight", Large: 32, Largest: 8192}}, r.Findings)
-	for i := range s.Data {
-		s.Data[i] = 140
+	for _, i := range []int{0, 21_000, 42_000, 65_535} { // one in each part
+		one := s
+		one.Data = slices.Repeat([]byte{120}, 1024*64)
+		one.Data[i] = 140
+		_, err = metalcast.PlanConversion(t.Context(), plain([]Tensor{w, one}).Write(t), metalcast.Options{DType: "bfloat16"})
+		require.ErrorContains(t, err, fmt.Sprintf("code 1 times scale 8192 is 8192, at row %d, column %d;", i/64, i%64*32))
 	}
-	_, err = metalcast.PlanConversion(t.Context(), plain([]Tensor{w, s}).Write(t), metalcast.Options{DType: "bfloat16"})
+}
+
+// Heads of kv_b_proj are cut where no scale block ends; what is found in one has its place in the weight.
+func TestScalesOfCutRows(t *testing.T) {
+	src, _ := synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 1, BlockSize: 16, ScaleType: dtype.F32})
+	const name = "model.layers.0.self_attn.kv_b_proj.weight"
+	_, err := metalcast.PlanConversion(t.Context(), src, metalcast.Options{Layout: "mlx"})
+	require.NoError(t, err)
+	across := DecodeDir(t, src)[name+"_scale_inv"].Shape[1]
+	k := 0
+	rewriteScales(t, src, func(scale string, e int) int {
+		if scale != name+"_scale_inv" {
+			return e
+		}
+		if k++; k == 20*across+4 { // the fourth of row 20 of blocks
+			return 127 + 14
+		}
+		return e
+	})
+	for _, layout := range []string{"", "mlx"} {
+		_, err = metalcast.PlanConversion(t.Context(), src, metalcast.Options{Layout: layout})
+		require.Error(t, err)
+		m := regexp.MustCompile(`^tensor "` + regexp.QuoteMeta(name) + `": code \S+ times scale 1.638e\+04 is \S+, at row (\d+), column (\d+);`).FindStringSubmatch(err.Error())
+		require.NotNil(t, m, err.Error())
+		row, _ := strconv.Atoi(m[1])
+		col, _ := strconv.Atoi(m[2])
+		assert.Equal(t, [2]int{20, 3}, [2]int{row / 16, col / 16}, layout)
+	}
+}
+
+// The error of a checkpoint is that against what its scales mean.
+func TestScalesOfWhatIsMeasured(t *testing.T) {
+	sound, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 1, Seed: 9})
+	bad, dst := filepath.Join(t.TempDir(), "bad"), filepath.Join(t.TempDir(), "dst")
+	require.NoError(t, os.CopyFS(bad, os.DirFS(sound)))
+	rewriteScales(t, sound, func(_ string, e int) int { return e })
+	rewriteScales(t, bad, func(_ string, e int) int { return 254 - e })
+	_, err := metalcast.Convert(t.Context(), bad, dst, metalcast.Options{Quantize: &metalcast.Quantize{}, Scales: metalcast.InvertScales})
+	require.NoError(t, err)
+	want, err := metalcast.QuantizationError(t.Context(), sound, dst, metalcast.VerifyOptions{Convert: &metalcast.Options{}})
+	require.NoError(t, err)
+	got, err := metalcast.QuantizationError(t.Context(), bad, dst, metalcast.VerifyOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, want.Tensors, got.Tensors)
+	_, err = metalcast.QuantizationError(t.Context(), bad, dst, metalcast.VerifyOptions{Convert: &metalcast.Options{}})
 	require.ErrorContains(t, err, "seems to hold reciprocals of scales")
 }
 
@@ -292,7 +348,7 @@ func TestScalesAreRecordedAndCompared(t *testing.T) {
 var scaleName = regexp.MustCompile(`(weight_scale(_inv)?|proj_scale_inv|proj_weight_scale|[a-z0-9]\.scale)$`)
 
 // rewriteScales makes the scales of a checkpoint powers of two, whose biased exponents it gives from those that are there, and counts their tensors.
-func rewriteScales(t *testing.T, dir string, exponent func(e int) int) (n int) {
+func rewriteScales(t *testing.T, dir string, exponent func(name string, e int) int) (n int) {
 	t.Helper()
 	shards, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
 	require.NoError(t, err)
@@ -317,16 +373,16 @@ func rewriteScales(t *testing.T, dir string, exponent func(e int) int) (n int) {
 			case "BF16":
 				for k := 0; k < len(data); k += 2 {
 					e := int(binary.LittleEndian.Uint16(data[k:])) >> 7 & 255
-					binary.LittleEndian.PutUint16(data[k:], uint16(exponent(e)<<7))
+					binary.LittleEndian.PutUint16(data[k:], uint16(exponent(name, e)<<7))
 				}
 			case "F32":
 				for k := 0; k < len(data); k += 4 {
 					e := int(binary.LittleEndian.Uint32(data[k:])) >> 23 & 255
-					binary.LittleEndian.PutUint32(data[k:], uint32(exponent(e))<<23)
+					binary.LittleEndian.PutUint32(data[k:], uint32(exponent(name, e))<<23)
 				}
 			default:
 				for k := range data {
-					data[k] = byte(exponent(int(data[k])))
+					data[k] = byte(exponent(name, int(data[k])))
 				}
 			}
 		}
@@ -343,8 +399,8 @@ func TestInvertedScalesOfFamilies(t *testing.T) {
 		src, _ := synthetic(t, synth.Options{Family: family, Layers: 2, Seed: 5})
 		bad := filepath.Join(t.TempDir(), "bad")
 		require.NoError(t, os.CopyFS(bad, os.DirFS(src)))
-		require.Positive(t, rewriteScales(t, src, func(e int) int { return e }))
-		rewriteScales(t, bad, func(e int) int { return 254 - e })
+		require.Positive(t, rewriteScales(t, src, func(_ string, e int) int { return e }))
+		rewriteScales(t, bad, func(_ string, e int) int { return 254 - e })
 		for name, o := range forms {
 			t.Run(fmt.Sprintf("%s %s", family, name), func(t *testing.T) {
 				parent := t.TempDir()

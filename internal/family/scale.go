@@ -122,7 +122,7 @@ func (c *classifier) scalesOf(i int) (*Scales, error) {
 		return nil, fault.Unsupported(s.Tensor.String(), "is %s; scales are read in F32, BF16, F16, F8_E8M0 and U8 (as E8M0)", s.Type)
 	}
 	if doubt := c.Doubt; doubt != nil && hasSuffix(w.Name, doubt.Suffixes) && !c.opts.TrustScales {
-		return nil, fault.Unsupported(w.String(), "%s", doubt.Why).WithHint("--scales trust reads it as plain rows of blocks, as mlx-lm does")
+		return nil, fault.Unsupported(w.String(), "%s", doubt.Why).WithHint("--trust-scales reads it as plain rows of blocks, as mlx-lm does")
 	}
 	return s, c.grid(w, s)
 }
@@ -182,7 +182,7 @@ func (c *classifier) badGrid(w *checkpoint.Tensor, s *Scales, lead []int64, rows
 	shape := s.Tensor.Shape
 	err := fault.Corrupt(s.Tensor.String(), "scale grid is %v, want %v for a weight of %v in blocks of %dx%d", shape, want, w.Shape, b.Rows, b.Cols)
 	if len(lead) == 0 && len(shape) == 2 && shape[0] > want[0] && shape[1] == want[1] {
-		return err.WithHint("--scales trust reads the first %d rows of it and ignores the rest, as mlx-lm does for MiMo", want[0])
+		return err.WithHint("--trust-scales reads the first %d rows of it and ignores the rest, as mlx-lm does for MiMo", want[0])
 	}
 	return err
 }
