@@ -17,6 +17,7 @@ type Preview struct {
 	Repo          string          `json:"repo,omitempty"`
 	Revision      string          `json:"revision,omitempty"`
 	Family        string          `json:"family"`
+	Known         bool            `json:"family_known"` // it is one of metalcast's; others keep their names
 	Form          string          `json:"form"`
 	Layout        string          `json:"layout"`
 	DType         string          `json:"dtype"`
@@ -83,7 +84,7 @@ func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error
 func preview(p *plan.Plan, s *engine.Schedule, o Options) Preview {
 	v := Preview{
 		Source: p.Source.Dir, Repo: p.Source.Repo, Revision: p.Source.Revision,
-		Family: p.Family.Name(), Form: p.Form.String(), Layout: p.LayoutName(), MLXProblem: p.MLXProblem(), DType: p.DType.ConfigName(),
+		Family: p.Family.Name(), Known: p.Family.Known(), Form: p.Form.String(), Layout: p.LayoutName(), MLXProblem: p.MLXProblem(), DType: p.DType.ConfigName(),
 		SourceTensors: len(p.Source.Tensors), SourceBytes: p.Source.Bytes(),
 		DiskBytes: p.DiskBytes() + provenanceOf(p, o).size(p, o), MemoryBytes: s.Memory(), Notes: p.Notes,
 		Dropped: droppedGroups(p.Dropped),

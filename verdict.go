@@ -27,30 +27,13 @@ func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, fo
 	say := func(runtime, format string, args ...any) {
 		list = append(list, Verdict{runtime, fmt.Sprintf(format, args...)})
 	}
-	method, q := v.Config.Quantization().Get("quant_method").String(), v.Config.Quantization()
-	switch {
-	case !f.LoadsInMLX(v.Config):
-		say(mlxLM, "does not know model_type %q", v.Config.ModelType())
-	case form.MLX && form.FP8 == 0:
-		say(mlxLM, "loads it")
-	case form.FP8 > 0 && method == "compressed-tensors":
-		say(mlxLM, "refuses its quantization_config: unsupported compressed-tensors format %q", q.Get("format").String())
-	case form.FP8 > 0 && method == "modelopt":
-		say(mlxLM, "refuses its quantization_config: unsupported modelopt quant_algo %q", q.Get("quant_algo").String())
-	case form.FP8 > 0 && f.Raw.MLXLM != "" && inverse(sites) && exponents(sites):
-		say(mlxLM, "loads it without an error and WRONG: it multiplies by the exponents' bytes")
-	case form.FP8 > 0 && f.Raw.MLXLM != "" && inverse(sites):
-		say(mlxLM, "%s", f.Raw.MLXLM)
-	case r.MLXRejects > 0:
-		say(mlxLM, "rejects it: Received %d parameters not in model", r.MLXRejects)
-	default:
-		say(mlxLM, "loads it")
-	}
+	method := v.Config.Quantization().Get("quant_method").String()
+	say(mlxLM, "%s", mlxLMDoes(f, v, sites, form, r.MLXRejects))
 	if form.FP8 == 0 {
 		return list
 	}
-	if f.Raw.MLXVLM != "" {
-		say(mlxVLM, "%s", f.Raw.MLXVLM)
+	if does := mlxVLMDoes(f, v, sites); does != "" {
+		say(mlxVLM, "%s", does)
 	}
 	if method != "fp8" {
 		return list // others are read by libraries of their own
@@ -69,18 +52,6 @@ func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, fo
 	return list
 }
 
-// inverse tells that all scales are called _scale_inv, the only name that mlx-lm's loaders know.
-func inverse(sites []family.Site) bool {
-	return !slices.ContainsFunc(sites, func(s family.Site) bool {
-		return s.Scales != nil && !strings.HasSuffix(s.Scales.Tensor.Name, "_scale_inv")
-	})
-}
-
-// exponents tells scales that are powers of two stored as their exponents, which MLX loads as numbers.
-func exponents(sites []family.Site) bool {
-	return slices.ContainsFunc(sites, func(s family.Site) bool { return s.Scales != nil && s.Scales.Type == dtype.F8E8M0 })
-}
-
 // firstPartial finds a matrix whose last row of blocks is partial, which transformers divides evenly all the same, or, where it cannot, raises.
 func firstPartial(sites []family.Site, divides bool) *family.Site {
 	for i := range sites {
@@ -93,24 +64,6 @@ func firstPartial(sites []family.Site, divides bool) *family.Site {
 		}
 	}
 	return nil
-}
-
-// mlxRejects counts what mlx-lm has no place for: scales of every kind, and experts in a form that is not its own. It drops mtp and vision tensors itself.
-func mlxRejects(f *family.Family, v *checkpoint.Inventory, sites []family.Site) (n int) {
-	layers := family.Layers(v.Config)
-	for i := range sites {
-		s := &sites[i]
-		if f.IsMTP(s.Tensor.Name, layers) && f.MTP.Refused == "" || f.IsVision(s.Tensor.Name) {
-			continue
-		}
-		switch {
-		case s.Role == family.Scale, s.Role == family.Drop,
-			s.Role == family.Expert && f.Auto == family.Stacked && !f.TakesApart,
-			f.Experts != nil && f.Auto == family.PerExpert && f.Experts.GateUpName != "" && f.IsStack(s):
-			n++
-		}
-	}
-	return n
 }
 
 // skipListLies compares what the quantization says it left alone with what the tensors are.

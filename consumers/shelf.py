@@ -45,13 +45,12 @@ class Shelf:
         return self.once(("naive", case), lambda: convert_naively(case, source, self.directory()))
 
     def converted(self, case: Case) -> Path:
+        return self.conversion(case)[0]
+
+    def conversion(self, case: Case) -> tuple[Path, object]:
+        """The output, and the run that made it."""
         source, target = self.source(case.published), self.directory()
-
-        def convert() -> Path:
-            self.tool.run("convert", source, target, *case.options)
-            return target
-
-        return self.once(("converted", case), convert)
+        return self.once(("converted", case), lambda: (target, self.tool.run("convert", source, target, *case.options)))
 
     def output(self, case: Case) -> list[str]:
         """In what metalcast's output differs from what the case expects; so do the next two, of what a consumer has loaded."""

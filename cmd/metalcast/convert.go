@@ -176,9 +176,16 @@ func showReport(u *ui, r *metalcast.Report) {
 
 // nextSteps prints the commands that usually follow.
 func nextSteps(u *ui, r *metalcast.Report, src, dst, upload string) {
-	if r.MLXProblem == "" {
+	generate := command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello")
+	switch {
+	case !r.Known:
+		u.messagef("%s; to try it:", r.MLXProblem)
+		u.messagef("  %s", generate)
+	case r.MLXProblem != "":
+		u.messagef("mlx-lm does not load this: %s", r.MLXProblem)
+	default:
 		u.messagef("next:")
-		u.messagef("  %s", command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello"))
+		u.messagef("  %s", generate)
 		switch quantized := path(beside(dst, "-4bit")); {
 		case r.Quantization != nil:
 		case r.Quantizes:
@@ -186,8 +193,6 @@ func nextSteps(u *ui, r *metalcast.Report, src, dst, upload string) {
 		default:
 			u.messagef("  %s", command("mlx_lm.convert", "--hf-path", path(dst), "--mlx-path", quantized, "-q"))
 		}
-	} else {
-		u.messagef("mlx-lm does not load this: %s", r.MLXProblem)
 	}
 	if upload != "" {
 		u.messagef("  %s", command("hf", "upload-large-folder", upload, path(dst), "--repo-type", "model"))

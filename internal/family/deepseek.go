@@ -7,20 +7,24 @@ var mlaNative = &Native{
 	Switch: switchMLP, Names: gateUpDown, MLA: true, Arrays: []string{".mlp.gate.weight"}, Uncast: []string{"e_score_correction_bias"},
 }
 
-var rawDeepSeek = Raw{MLXLM: whileLoads, MLXVLM: "fails with KeyError kv_b_proj.biases"}
+// rawMLA is of mlx-lm's loaders for multi-head latent attention, with which mlx-vlm goes wrong: it makes MXFP8 of a matrix that they want to split.
+var rawMLA = Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, MLXVLM: SplitsMXFP8}
+
+// SplitsMXFP8 is what mlx-vlm does with multi-head latent attention in FP8.
+const SplitsMXFP8 = "fails with KeyError kv_b_proj.biases"
 
 var deepSeek = []*Family{
 	{
 		Types: []string{"deepseek_v3", "kimi_k2", "joyai_llm_flash"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		// mlx-lm and transformers drop the layer by its number in DeepSeek-V3.
 		MTP:     MTP{Layers: true, OnlyAt: 61, Refused: "mlx-lm and transformers drop it only as layer 61"},
-		KeepF32: routerBias, Native: mlaNative, Raw: rawDeepSeek,
+		KeepF32: routerBias, Native: mlaNative, Raw: Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, Ignores: []string{"weight_scale"}, MLXVLM: SplitsMXFP8},
 	},
-	{Types: []string{"deepseek_v32"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawDeepSeek},
+	{Types: []string{"deepseek_v32"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawMLA},
 	{
 		// LongCat has two attentions and two dense MLPs in a layer, beside the experts; transformers counts each half under
 		// num_hidden_layers when it saves.
 		Types: []string{"longcat_flash"}, LayersKey: "num_layers", Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
-		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: routerBias,
+		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: routerBias, Raw: Raw{MLXVLM: SplitsMXFP8},
 	},
 }

@@ -47,11 +47,24 @@ type MTP struct {
 	Refused  string // why --keep-mtp is no choice, where consumers reject the tensors
 }
 
-// Raw is what a runtime does with an FP8 checkpoint of the family that nobody converted, as a predicate: "dequantizes it while loading".
+// Raw is what runtimes do with an FP8 checkpoint of the family that nobody converted. consumers/test_verdicts.py holds what inspect says of it against them.
 type Raw struct {
-	MLXLM  string // mlx-lm 0.32.2; "": it rejects every scale
-	MLXVLM string // mlx-vlm 0.7.10; "": not known
+	MLXLM   string   // what mlx-lm 0.32.2 does with scales that it reads, "dequantizes it while loading"; "": it reads none
+	Reads   []Grid   // the scales that it reads, all called _scale_inv
+	Ignores []string // endings of the names of further tensors that its loader leaves out
+
+	MLXVLM string // what mlx-vlm 0.7.10 does with 128x128 blocks of quant_method fp8, where it gets as far as that; "": not known
+	Flat   bool   // mlx-vlm knows the text model's own types too, OtherTypes
 }
+
+// Grid is how a loader spreads scales over a weight.
+type Grid int
+
+// The grids.
+const (
+	Blocks     Grid = iota // a scale for each 128x128 block of a matrix
+	Broadcasts             // as numpy broadcasts one array over another: for the tensor, each row or each matrix
+)
 
 // Doubt is a reason not to trust the scales of some FP8 weights.
 type Doubt struct {
@@ -204,6 +217,11 @@ func Needless(c *checkpoint.Config, name string) bool {
 		return true
 	}
 	return c.TextSetting("tie_word_embeddings").Bool() && (name == "lm_head.weight" || strings.HasSuffix(name, ".lm_head.weight"))
+}
+
+// DropsMTP reports whether consumers leave the multi-token prediction head out themselves.
+func (f *Family) DropsMTP(layers int) bool {
+	return f.MTP.Refused == "" || f.MTP.OnlyAt != 0 && f.MTP.OnlyAt == layers
 }
 
 // IsVision tells tensors of the vision tower.

@@ -10,10 +10,16 @@ var mistral = []*Family{
 			Prefixes: []Rename{{"model.language_model.", "language_model.model."}, {"language_model.", "language_model."}, {"", "language_model."}},
 			Tower:    mistralTower, Switch: switchMLP, Names: gateUpDown, MLA: true,
 		},
-		Raw: Raw{MLXLM: "dequantizes it while loading, all in memory", MLXVLM: "dequantizes it while loading"},
+		Raw: Raw{
+			MLXLM: "dequantizes it while loading, all in memory", Reads: []Grid{Blocks, Broadcasts}, Ignores: []string{"weight_scale", "activation_scale"},
+			MLXVLM: roundsAgain,
+		},
 	},
 	{
 		Types: []string{"ministral3"}, Wrapper: "mistral3", Auto: PerExpert, MTP: noMTP, Vision: mistralTower,
-		Raw: Raw{MLXLM: "loads it without an error and WRONG: it multiplies the codes' bytes by the scale", MLXVLM: "dequantizes it while loading"},
+		Raw: Raw{
+			MLXLM: "loads it without an error and WRONG: it multiplies the codes' bytes by the scale", Reads: []Grid{Broadcasts}, Ignores: []string{"activation_scale"},
+			MLXVLM: roundsAgain,
+		},
 	},
 }

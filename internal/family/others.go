@@ -11,7 +11,7 @@ var others = []*Family{
 			Switch: ".block_sparse_moe.switch_mlp.", Names: gateUpDown,
 			Eight: []string{"block_sparse_moe.gate"}, Uncast: []string{"e_score_correction_bias"}, Loose: []string{".e_score_correction_bias"},
 		},
-		Raw: Raw{MLXLM: whileLoads, MLXVLM: "loads it"},
+		Raw: Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, MLXVLM: roundsAgain},
 	},
 	{
 		// A relu² MLP has no gate.
@@ -33,21 +33,22 @@ var others = []*Family{
 			Infix: ".feed_forward.experts.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", GateUpName: "gate_up_proj", DownName: "down_proj",
 			Transposed: true, CountKeys: []string{"num_local_experts"}, Dense: ".feed_forward.gate_proj.weight",
 		},
+		Raw: Raw{MLXVLM: roundsAgain},
 	},
 	{
 		Types: []string{"bailing_moe", "bailing_moe_linear", "bailing_hybrid", "bailing_moe_v3"}, Experts: expertsOf("num_experts"), Auto: PerExpert,
 		MTP: MTP{Layers: true, Refused: "mlx-lm's bailing_moe has no place for it"}, KeepF32: []string{".expert_bias"},
 	},
-	{Types: []string{"hunyuan"}, OtherTypes: []string{"hunyuan_v1_moe"}, Experts: expertsOf("num_experts"), Auto: PerExpert, MTP: noMTP},
+	{Types: []string{"hunyuan"}, OtherTypes: []string{"hunyuan_v1_moe"}, Experts: expertsOf("num_experts"), Auto: PerExpert, MTP: noMTP, Raw: Raw{MLXVLM: roundsAgain}},
 	{
 		Types: []string{"ernie4_5_moe"}, Experts: expertsOf("moe_num_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp_", "mtp_"}}, KeepF32: routerBias,
 	},
-	{Types: []string{"dots1"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: noMTP, KeepF32: routerBias},
+	{Types: []string{"dots1"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: noMTP, KeepF32: routerBias, Raw: Raw{MLXVLM: roundsAgain}},
 	{
 		Types: []string{"mimo_v2_flash"}, OtherTypes: []string{"mimo_v2"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: []string{".e_score_correction_bias", ".mlp.gate.weight"},
-		Raw: Raw{MLXLM: "loads it, reading the scales of K and V as plain rows of blocks"},
+		Raw: Raw{MLXLM: "loads it, reading the scales of K and V as plain rows of blocks", Reads: []Grid{Blocks}, MLXVLM: roundsAgain},
 		Doubt: &Doubt{
 			Suffixes: []string{"self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.qkv_proj.weight"},
 			Why:      "its scale blocks were cut on rows of K and V fused per head, and no published reader agrees on how",

@@ -38,18 +38,18 @@ var qwen = []*Family{
 	{
 		Types: []string{"qwen3_5_moe"}, OtherTypes: []string{"qwen3_5_moe_text"}, Experts: expertsOf("num_experts"), Auto: Stacked,
 		MTP: MTP{Prefixes: []string{"mtp."}}, Vision: []string{"model.visual."}, KeepF32: []string{".A_log", ".dt_bias"}, Native: qwen35Native,
-		Raw: Raw{MLXVLM: roundsAgain},
+		Raw: Raw{MLXVLM: roundsAgain, Flat: true},
 	},
 	{
 		Types: []string{"qwen3_5"}, OtherTypes: []string{"qwen3_5_text"}, Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"mtp."}}, Vision: []string{"model.visual."}, KeepF32: []string{".A_log", ".dt_bias"}, Native: qwen35Native,
-		Raw: Raw{MLXVLM: roundsAgain},
+		Raw: Raw{MLXVLM: roundsAgain, Flat: true},
 	},
 	{
 		Types: []string{"qwen3_moe"}, Experts: expertsOf("num_experts"), Auto: PerExpert, MTP: noMTP,
 		Native: &Native{Switch: switchMLP, Names: gateUpDown, Eight: []string{"mlp.gate"}}, Raw: Raw{MLXVLM: roundsAgain},
 	},
-	{Types: []string{"qwen3"}, Auto: PerExpert, MTP: noMTP, Native: &Native{}},
+	{Types: []string{"qwen3"}, Auto: PerExpert, MTP: noMTP, Native: &Native{}, Raw: Raw{MLXVLM: roundsAgain}},
 	{
 		Types: []string{"qwen3_next"}, Experts: expertsOf("num_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"mtp."}}, KeepF32: []string{".A_log", ".dt_bias"},
@@ -61,7 +61,7 @@ var qwen = []*Family{
 	{
 		// Transposed: transformers and both MLX runtimes want [E,H,2I] and [E,I,H], input dimension first.
 		Types: []string{"qwen3_vl_moe"}, OtherTypes: []string{"qwen3_vl_moe_text"}, Auto: Stacked, MTP: noMTP, Vision: []string{"model.visual."},
-		Experts: transposed(expertsOf("num_experts")), Raw: Raw{MLXVLM: "loads it where experts are apart; fails where they are stacked, whose scales it ignores"},
+		Experts: transposed(expertsOf("num_experts")), Raw: Raw{MLXVLM: roundsAgain},
 	},
 }
 

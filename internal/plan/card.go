@@ -199,12 +199,12 @@ func (p *Plan) LayoutName() string {
 	return string(p.Layout)
 }
 
-// MLXProblem tells why mlx-lm does not load the output, or "" where it does.
+// MLXProblem tells why mlx-lm does not load the output, or why that is not known, or "" where it does.
 func (p *Plan) MLXProblem() string {
 	f := p.Family
 	switch t := p.Source.Config.ModelType(); {
 	case !f.Known():
-		return fmt.Sprintf("model_type %q is not a family that metalcast knows; it may", t)
+		return fmt.Sprintf("model_type %q is not a family that metalcast knows; names are unchanged", t)
 	case p.Layout == family.MLX || p.Form.MLX:
 		return ""
 	case !f.LoadsInMLX(p.Source.Config):
