@@ -1,7 +1,6 @@
 package metalcast
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -10,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	strictjson "github.com/go-json-experiment/json"
 	"github.com/tidwall/gjson"
 
 	"github.com/metalcast/metalcast/internal/engine"
@@ -195,12 +195,10 @@ func shardSum(d reader, shard int, size int64) (string, error) {
 	return sumOf(io.NopCloser(io.NewSectionReader(shardReader{d, shard}, 0, size)), nil)
 }
 
-// parseProvenance reads a record, strictly.
+// parseProvenance reads a record, strictly: no key unknown, in other letters or twice, no invalid UTF-8, nothing behind it.
 func parseProvenance(text []byte) (*provenance, error) {
 	r := new(provenance)
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(r); err != nil {
+	if err := strictjson.Unmarshal(text, r, strictjson.RejectUnknownMembers(true)); err != nil {
 		return nil, fault.Corrupt("", "%v", err)
 	}
 	return r, nil

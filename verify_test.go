@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast"
+	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 )
 
 func TestVerifyFindsEveryFlippedBit(t *testing.T) {
@@ -129,4 +130,28 @@ func TestVerifyOfASample(t *testing.T) {
 	require.ErrorIs(t, err, metalcast.ErrUsage)
 	_, err = metalcast.Verify(t.Context(), src, src, metalcast.VerifyOptions{})
 	require.ErrorContains(t, err, "metalcast.json: there is none")
+}
+
+// A record that two readers could take for different ones is no record.
+func TestVerifyReadsTheRecordStrictly(t *testing.T) {
+	src, dst := Moe(2).Write(t), filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	name := filepath.Join(dst, "metalcast.json")
+	sound, err := os.ReadFile(name)
+	require.NoError(t, err)
+	for _, change := range [][2]string{
+		{`"options":`, `"metalcast": "0.1.0", "options":`}, {`"layout":`, `"layout": "mlx", "layout":`}, {`"options":`, `"Options":`}, {`"layout":`, `"unknown": 1, "layout":`},
+		{`"options":`, `"repo": NaN, "options":`}, {`"stacked"`, "\"stacked\xFF\""}, {"{", "\xEF\xBB\xBF{"},
+	} {
+		record := strings.Replace(string(sound), change[0], change[1], 1)
+		require.NotEqual(t, string(sound), record)
+		require.NoError(t, os.WriteFile(name, []byte(record), 0o644))
+		_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+		require.ErrorIs(t, err, metalcast.ErrCorrupt, change[1])
+		require.ErrorContains(t, err, "metalcast.json")
+	}
+	require.NoError(t, os.WriteFile(name, append(sound, '{', '}'), 0o644))
+	_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrCorrupt)
 }

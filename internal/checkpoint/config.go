@@ -1,9 +1,7 @@
 package checkpoint
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,33 +12,28 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// Config is config.json, kept as text so that nothing of it is lost.
-type Config struct{ Text []byte }
+// Config is config.json, kept as text so that nothing of it is lost but values that a later one of the same key replaces. The text may
+// have NaN and Infinity, which Standard puts aside for a strict parser.
+type Config struct {
+	Text  []byte
+	Notes []string // of keys that are there more than once, with values that differ
+}
 
-// ParseConfig checks that text is one JSON object, strictly.
+// ParseConfig checks that text is one JSON object, as Python reads it.
 func ParseConfig(text []byte) (*Config, error) {
-	if bytes.HasPrefix(text, []byte("\xEF\xBB\xBF")) {
-		return nil, fault.Corrupt("", "begins with a byte order mark").WithHint("save it as UTF-8 without one")
-	}
-	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, fault.Corrupt("", "empty, a JSON object was expected")
-	}
-	d := jsontext.NewDecoder(bytes.NewReader(text))
-	v, err := d.ReadValue()
+	once, notes, err := parsePython(text)
 	if err != nil {
-		return nil, notJSON("not valid JSON", err)
+		return nil, err
 	}
-	if v.Kind() != '{' {
-		return nil, fault.Corrupt("", "not a JSON object")
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, fault.Corrupt("", "text follows the JSON object at byte %d", d.InputOffset())
-	}
-	return &Config{text}, nil
+	return &Config{once, notes}, nil
 }
 
 // notJSON is a parser's error. Where it gives up at a depth it names the place by all the keys that lead there.
 func notJSON(what string, err error) error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return err
+	}
 	var wrong *jsontext.SyntacticError
 	if errors.As(err, &wrong) && wrong.Err != nil && wrong.Err.Error() == "exceeded max depth" {
 		return fault.Corrupt("", "%s: too deep at byte %d", what, wrong.ByteOffset)

@@ -23,6 +23,8 @@ const (
 	ConfigName = "config.json"
 	IndexName  = "model.safetensors.index.json"
 	CardName   = "README.md"
+	// GenerationName is what consumers read of sampling, and of the tokens that end a text.
+	GenerationName = "generation_config.json"
 	// LockName is metalcast's own: the mark of a directory in the making.
 	LockName = "metalcast.lock"
 	// ProvenanceName and JournalName are its own too: where a converted checkpoint comes from, and how far its making came.
@@ -61,17 +63,18 @@ type File struct {
 
 // Inventory is everything that later steps know of a checkpoint.
 type Inventory struct {
-	Dir      string
-	Repo     string // "org/name" where Dir is a snapshot in a hub cache, else ""
-	Revision string // its commit, else ""
-	Config   *Config
-	Shards   []Shard
-	Tensors  []Tensor // by shard, then offset
-	Format   string   // "format" of the first shard's __metadata__: pt, mlx, or ""
-	Files    []File   // to be copied: tokenizer, chat template, licence, code
-	LeftOut  []string // files that a converted checkpoint must not carry: other weights, stale quantization settings
-	Absent   []string // tensors that the index names, no shard holds, and nobody needs
-	Notes    []string // harmless oddities, such as an index that places a tensor elsewhere
+	Dir        string
+	Repo       string // "org/name" where Dir is a snapshot in a hub cache, else ""
+	Revision   string // its commit, else ""
+	Config     *Config
+	Generation *Config // generation_config.json; nil where there is none, or none that is JSON
+	Shards     []Shard
+	Tensors    []Tensor // by shard, then offset
+	Format     string   // "format" of the first shard's __metadata__: pt, mlx, or ""
+	Files      []File   // to be copied: tokenizer, chat template, licence, code
+	LeftOut    []string // files that a converted checkpoint must not carry: other weights, stale quantization settings
+	Absent     []string // tensors that the index names, no shard holds, and nobody needs
+	Notes      []string // harmless oddities, such as an index that places a tensor elsewhere
 
 	byName  map[string]int32 // index into Tensors
 	listing *listing         // through which all of its files are opened
@@ -139,6 +142,7 @@ func open(ctx context.Context, dir string, byID bool, needless func(c *Config, t
 	if v.Config, err = ParseConfig(text); err != nil {
 		return nil, fault.In(ConfigName, err)
 	}
+	v.noteConfig(ConfigName, v.Config)
 	index, err := listing.readIndex()
 	if err != nil {
 		return nil, err
@@ -162,7 +166,21 @@ func open(ctx context.Context, dir string, byID bool, needless func(c *Config, t
 	if err := v.compareIndex(index, spare); err != nil {
 		return nil, err
 	}
-	return v, v.sortFiles(listing)
+	if err := v.sortFiles(listing); err != nil {
+		return nil, err
+	}
+	if text, err := listing.read(GenerationName, maxConfig); err == nil {
+		if v.Generation, err = ParseConfig(text); err == nil { // consumers do without one that they cannot read, and so it is only copied
+			v.noteConfig(GenerationName, v.Generation)
+		}
+	}
+	return v, nil
+}
+
+func (v *Inventory) noteConfig(name string, c *Config) {
+	for _, note := range c.Notes {
+		v.Notes = append(v.Notes, name+" "+note)
+	}
 }
 
 // readHeaders fills Shards and Tensors, of which there are about as many as the index has.

@@ -21,7 +21,8 @@ var dtypeKeys = []string{"dtype", "torch_dtype", "text_config.dtype", "text_conf
 // convertedConfig is the source's config.json without its quantization and with the new type; modelType, where it is not empty, replaces the
 // model type. All else stays, in its order.
 func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]byte, error) {
-	text := bytes.Clone(c.Text)
+	text, restore := checkpoint.Standard(c.Text)
+	text = bytes.Clone(text)
 	var err error
 	if modelType != "" {
 		if text, err = sjson.SetBytes(text, "model_type", modelType); err != nil {
@@ -49,7 +50,7 @@ func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]
 			return nil, err
 		}
 	}
-	return indentAs(text, c.Text)
+	return indentAs(restore(text), c.Text)
 }
 
 // maxConfig bounds what a config becomes, in bytes.
@@ -83,19 +84,28 @@ func indents(text []byte, indent string) error {
 
 // indentAs lays text out as model is: on one line, or with its indentation; and ends it as model ends.
 func indentAs(text, model []byte) ([]byte, error) {
-	v := jsontext.Value(bytes.TrimSpace(text))
+	text = bytes.TrimSpace(text)
 	first, rest, lines := strings.Cut(strings.TrimSpace(string(model)), "\n")
 	if lines && strings.TrimSpace(first) == "{" {
 		indent := rest[:len(rest)-len(strings.TrimLeft(rest, " \t"))]
-		if err := indents(v, indent); err != nil {
+		err := indents(text, indent)
+		if err != nil {
 			return nil, err
 		}
-		if err := v.Indent(jsontext.WithIndent(indent)); err != nil {
+		if text, err = indented(text, indent); err != nil {
 			return nil, err
 		}
 	}
 	if bytes.HasSuffix(model, []byte("\n")) {
-		v = append(v, '\n')
+		text = append(text, '\n')
 	}
-	return v, nil
+	return text, nil
+}
+
+// indented lays text out over lines. Strings and numbers stay as they are spelt, Python's too.
+func indented(text []byte, indent string) ([]byte, error) {
+	standard, restore := checkpoint.Standard(text)
+	v := jsontext.Value(bytes.Clone(standard))
+	err := v.Indent(jsontext.WithIndent(indent))
+	return restore(v), err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tidwall/gjson"
@@ -16,22 +17,19 @@ const nativeIndent = "    "
 // nativeConfig is a config as mlx_lm saves it: keys sorted at top level, without vision_config, the generation config's eos_token_id, and what was quantized,
 // as "quantization" and as "quantization_config".
 func (p *Plan) nativeConfig(text []byte) ([]byte, error) {
-	type member struct {
-		key   string
-		value jsontext.Value
-	}
+	type member struct{ key, raw, value string }
 	var members []member
-	set := func(key string, value jsontext.Value) {
+	set := func(key, value string) {
 		members = slices.DeleteFunc(members, func(m member) bool { return m.key == key })
-		members = append(members, member{key, value})
+		members = append(members, member{key, `"` + key + `"`, value})
 	}
 	gjson.ParseBytes(text).ForEach(func(key, value gjson.Result) bool {
 		if k := key.String(); k != "_name_or_path" && k != "vision_config" {
-			members = append(members, member{k, jsontext.Value(value.Raw)})
+			members = append(members, member{k, key.Raw, value.Raw})
 		}
 		return true
 	})
-	if eos := p.generationEOS(); eos != nil {
+	if eos := p.generationEOS(); eos != "" {
 		set("eos_token_id", eos)
 	}
 	if p.Quantized != nil {
@@ -39,49 +37,30 @@ func (p *Plan) nativeConfig(text []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		set("quantization", q)
-		set("quantization_config", q)
+		set("quantization", string(q))
+		set("quantization_config", string(q))
 	}
 	if err := indents(text, nativeIndent); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.key, b.key) })
 	var b bytes.Buffer
-	e := jsontext.NewEncoder(&b, jsontext.WithIndent(nativeIndent))
-	if err := e.WriteToken(jsontext.BeginObject); err != nil {
-		return nil, err
-	}
 	for _, m := range members {
-		if err := e.WriteToken(jsontext.String(m.key)); err != nil {
-			return nil, err
-		}
-		if err := e.WriteValue(m.value); err != nil {
-			return nil, err
-		}
+		b.WriteString("," + m.raw + ":" + m.value)
 	}
-	if err := e.WriteToken(jsontext.EndObject); err != nil {
-		return nil, err
-	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
+	return indented([]byte("{"+strings.TrimPrefix(b.String(), ",")+"}"), nativeIndent)
 }
 
-// generationEOS is generation_config.json's eos_token_id, which mlx_lm prefers to the config's; nil where there is none.
-func (p *Plan) generationEOS() jsontext.Value {
-	const name = "generation_config.json"
-	for _, f := range p.Source.Files {
-		if f.Name != name {
-			continue
-		}
-		text, err := p.Source.ReadFile(name, maxCard)
-		if err != nil || !jsontext.Value(text).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) { // as json.load is; of bounded depth
-			return nil
-		}
-		switch r := gjson.GetBytes(text, "eos_token_id"); {
-		case r.Type == gjson.Number && r.Num != 0, r.IsArray() && len(r.Array()) > 0:
-			return jsontext.Value(r.Raw)
-		}
+// generationEOS is generation_config.json's eos_token_id, which mlx_lm prefers to the config's; "" where there is none.
+func (p *Plan) generationEOS() string {
+	if p.Source.Generation == nil {
+		return ""
 	}
-	return nil
+	switch r := p.Source.Generation.Get("eos_token_id"); {
+	case r.Type == gjson.Number && r.Num != 0, r.IsArray() && len(r.Array()) > 0:
+		return r.Raw
+	}
+	return ""
 }
 
 // config is the value of "quantization": the global format, then every module that departs from it.

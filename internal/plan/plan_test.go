@@ -275,6 +275,8 @@ func TestConfigKeepsEverythingElse(t *testing.T) {
 	c := Moe(1)
 	c.Files["config.json"] = `{
     "zeta": 1e-06,
+    "limits": [0.0, Infinity, -Infinity],
+    "\ud800": NaN,
     "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
     "torch_dtype": "float8_e4m3fn",
     "model_type": "qwen3_5_moe",
@@ -294,6 +296,12 @@ func TestConfigKeepsEverythingElse(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, `{
     "zeta": 1e-06,
+    "limits": [
+        0.0,
+        Infinity,
+        -Infinity
+    ],
+    "\ud800": NaN,
     "torch_dtype": "bfloat16",
     "model_type": "qwen3_5_moe",
     "big": 12345678901234567890,
@@ -306,6 +314,15 @@ func TestConfigKeepsEverythingElse(t *testing.T) {
     }
 }
 `, text(t, p, "config.json"))
+	p, err = planOf(t, c, plan.Options{Layout: "mlx"})
+	require.NoError(t, err)
+	assert.Contains(t, text(t, p, "config.json"), `    "limits": [
+        0.0,
+        Infinity,
+        -Infinity
+    ],
+    "model_type"`)
+	assert.Contains(t, text(t, p, "config.json"), `"\ud800": NaN`)
 }
 
 func TestConfigOnOneLineStaysOnOneLine(t *testing.T) {
