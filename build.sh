@@ -122,14 +122,23 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	esac
 }
 
+kernels() { # the text of each kernel library, as it is compiled: kernels DIR
+	local name
+	mkdir -p "$1"
+	for name in convert quantize; do cat shaders/arithmetic.metal "shaders/$name.metal" >"$1/$name.metal"; done
+}
+
 metallib() { # on a Mac with Apple's Metal toolchain: compile the kernels, and build bin/metalcast with them embedded
-	local dir
+	local dir name
 	dir=$(mktemp -d)
 	trap 'rm -rf "$dir"' RETURN
+	kernels "$dir"
 	# Only a compile tells whether the toolchain is there: it is a component of Xcode's since version 26.
-	xcrun -sdk macosx metal -std=macos-metal2.4 -mmacosx-version-min=12.0 -fno-fast-math -Werror -c shaders/metalcast.metal -o "$dir/metalcast.air" ||
-		{ echo "no Metal toolchain: xcodebuild -downloadComponent MetalToolchain; metalcast does not need it" >&2; exit 1; }
-	xcrun -sdk macosx metallib "$dir/metalcast.air" -o shaders/metalcast.metallib
+	for name in convert quantize; do
+		xcrun -sdk macosx metal -std=macos-metal2.4 -mmacosx-version-min=12.0 -fno-fast-math -c "$dir/$name.metal" -o "$dir/$name.air" ||
+			{ echo "no Metal toolchain: xcodebuild -downloadComponent MetalToolchain; metalcast does not need it" >&2; exit 1; }
+		xcrun -sdk macosx metallib "$dir/$name.air" -o "shaders/$name.metallib"
+	done
 	go build -trimpath -tags metallib -o bin/metalcast ./cmd/metalcast
 }
 
@@ -153,17 +162,20 @@ darwin() { # vet and link for macOS on arm64, on any system; installs zig into .
 }
 
 fake_metallib() {
-	# The embedded metallib, of the kind that the fake device loads.
-	{ printf MTLB && cat shaders/metalcast.metal; } >shaders/metalcast.metallib
+	# The embedded metallibs, of the kind that the fake device loads.
+	local name
+	kernels emulator/build/kernels
+	for name in convert quantize; do { printf MTLB && cat "emulator/build/kernels/$name.metal"; } >"shaders/$name.metallib"; done
 	go test -tags fakemetal,metallib -count=1 -run Metallib ./metal
-	rm shaders/metalcast.metallib
+	rm shaders/convert.metallib shaders/quantize.metallib
 }
 
 required() { case ",${METALCAST_REQUIRE:-}," in *",$1,"*) true ;; *) false ;; esac; }
 
 shaders() { # what MSL forbids and C++ allows, in the kernels' text
 	emulator/needs.sh || { required fakemetal && exit 1; echo "skipping shaders"; return; }
-	go run emulator/check/check.go emulator/check/planted.txt shaders/*.metal
+	kernels emulator/build/kernels
+	go run emulator/check/check.go emulator/check/planted.txt emulator/build/kernels/*.metal
 }
 
 mutants() { # one-line errors planted in shaders, metal, cgo and plan, one at a time: the tests under fakemetal must see each. mutants [name]
@@ -220,7 +232,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | venv | demo | parity | simd | lint | fakemetal | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | venv | demo | parity | simd | lint | fakemetal | kernels | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
 esac

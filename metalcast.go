@@ -80,6 +80,7 @@ type Finding struct {
 func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	start := time.Now()
 	defer limitMemory(o.memory())()
+	defer prepareBackend(o)()
 	p, err := newPlan(ctx, src, o)
 	if err != nil {
 		return nil, err

@@ -311,6 +311,14 @@ func openSource(ctx context.Context, src, revision string) (*checkpoint.Inventor
 	return checkpoint.Find(ctx, src, revision, family.Needless)
 }
 
+// prepareBackend begins, while headers are read, what openBackend takes longest for.
+func prepareBackend(o Options) (settle func()) {
+	if o.Device == "cpu" {
+		return func() {}
+	}
+	return metal.Prepare(o.Quantize != nil)
+}
+
 // openBackend opens what o.Device asks for. With auto, a GPU that cannot be used is a warning; that there is none is nothing to speak of.
 func openBackend(o Options) (kernel.Backend, error) {
 	cpu := cpufallback.New(0)
@@ -321,7 +329,7 @@ func openBackend(o Options) (kernel.Backend, error) {
 	if !strict && o.Device != "" && o.Device != "auto" {
 		return nil, fault.New(ErrUsage, "--device", "%q is none of auto, metal, cpu", o.Device)
 	}
-	gpu, err := metal.Open(metal.Options{CPU: cpu, Strict: strict, Warn: o.Warn})
+	gpu, err := metal.Open(metal.Options{CPU: cpu, Strict: strict, Quantize: o.Quantize != nil, Warn: o.Warn})
 	switch {
 	case err == nil:
 		return gpu, nil // cpu goes with the process: it holds no slot

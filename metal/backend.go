@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/progrium/darwinkit/macos/metal"
 	"github.com/progrium/darwinkit/objc"
 
 	"github.com/metalcast/metalcast/internal/kernel"
@@ -32,9 +33,9 @@ type Backend struct {
 	warned   atomic.Bool
 }
 
-// Open opens the default device, compiles the kernels and tries the commonest. Without a device the error is ErrNoDevice.
+// Open opens the default device, compiles the kernels, or waits for those that Prepare began, and tries the commonest. Without a device the error is ErrNoDevice.
 func Open(o Options) (kernel.Backend, error) {
-	g, err := openGPU()
+	g, err := openGPU(o.Quantize)
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +127,13 @@ func (b *Backend) dispatch(s *slot, batches []kernel.Batch) error {
 	if err := s.lay(); err != nil {
 		return err
 	}
-	seconds, err := b.g.submit(s.kernels(), s.encode)
-	if err != nil {
-		return err
+	for _, list := range commandBuffers(s.dispatches) {
+		seconds, err := b.g.submit(kernelsOf(list), func(e metal.ComputeCommandEncoderObject, pipes []pipeline) { s.encode(list, e, pipes) })
+		if err != nil {
+			return err
+		}
+		b.nanos.Add(int64(seconds * 1e9))
 	}
-	b.nanos.Add(int64(seconds * 1e9))
 	statuses, _ := s.statusOf()
 	for i := range s.dispatches {
 		d := &s.dispatches[i]

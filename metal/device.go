@@ -32,19 +32,19 @@ func Describe() (d Device, err error) {
 		d = Device{
 			Name: mtl.DeviceName(dev), Unified: mtl.HasUnifiedMemory(dev),
 			MaxBufferLength: uint64(mtl.MaxBufferLength(dev)), WorkingSet: uint64(mtl.RecommendedMaxWorkingSetSize(dev)),
-			Metallib: len(shaders.Metallib) > 0, Emulated: runtime.GOOS != "darwin",
+			Metallib: len(shaders.Convert.Metallib) > 0, Emulated: runtime.GOOS != "darwin",
 		}
 	})
 	return d, nil
 }
 
-// gpu is the device with its library, pipelines and queue.
+// gpu is the device with its libraries, pipelines and queue.
 type gpu struct {
 	name string
 	dev  metal.DeviceObject
-	lib  metal.LibraryObject
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex                     // guards what follows
+	libs      [libraries]metal.LibraryObject // nil until it is needed
 	queue     metal.CommandQueueObject
 	pipelines map[string]pipeline
 }
@@ -54,8 +54,8 @@ type pipeline struct {
 	threads uint // in a threadgroup
 }
 
-// openGPU compiles the library.
-func openGPU() (*gpu, error) {
+// openGPU compiles the kernels of every conversion, and those that quantize if they will be needed; else they are when they are.
+func openGPU(quantize bool) (*gpu, error) {
 	dev := theDevice()
 	if dev.IsNil() {
 		return nil, errNoDevice
@@ -64,11 +64,12 @@ func openGPU() (*gpu, error) {
 	var err error
 	objc.WithAutoreleasePool(func() {
 		g.name = mtl.DeviceName(dev)
-		if g.lib, err = newLibrary(dev); err != nil {
-			err = fault.New(nil, g.name, "the kernels do not compile: %v", err)
-			return
+		if _, err = g.library(converting); err == nil && quantize {
+			_, err = g.library(quantizing)
 		}
-		err = g.newQueue()
+		if err == nil {
+			err = g.newQueue()
+		}
 	})
 	if err != nil {
 		g.close()
@@ -77,14 +78,16 @@ func openGPU() (*gpu, error) {
 	return g, nil
 }
 
-// newLibrary loads the embedded metallib, if there is one and it loads here, and else compiles the text.
-func newLibrary(dev metal.DeviceObject) (metal.LibraryObject, error) {
-	if len(shaders.Metallib) > 0 {
-		if lib, err := mtl.NewLibraryWithData(dev, shaders.Metallib); err == nil {
-			return lib, nil
+// library gives a library, compiled once. The caller holds mu, or is alone, and has a pool.
+func (g *gpu) library(l library) (metal.LibraryObject, error) {
+	if g.libs[l].IsNil() {
+		lib, err := l.take(g.dev)
+		if err != nil {
+			return lib, fault.New(nil, g.name, "%s do not compile: %v", l, err)
 		}
+		g.libs[l] = lib
 	}
-	return mtl.NewLibrary(dev, shaders.Text)
+	return g.libs[l], nil
 }
 
 // newQueue replaces the queue. Errors of command buffers can make a process's queue refuse all that come after. It needs a pool around it.
@@ -116,8 +119,11 @@ func (g *gpu) pipeline(kernel string) (p pipeline, err error) {
 	if p, ok := g.pipelines[kernel]; ok {
 		return p, nil
 	}
-	p.state, err = mtl.NewPipeline(g.dev, g.lib, kernel)
+	lib, err := g.library(libraryOf(kernel))
 	if err != nil {
+		return p, err
+	}
+	if p.state, err = mtl.NewPipeline(g.dev, lib, kernel); err != nil {
 		return p, fault.New(nil, g.name, "kernel %s: %v", kernel, err)
 	}
 	p.threads = min(256, mtl.MaxThreads(p.state)&^31)
@@ -137,10 +143,12 @@ func (g *gpu) close() {
 	if !g.queue.IsNil() {
 		g.queue.Release()
 	}
-	if !g.lib.IsNil() {
-		g.lib.Release()
+	for _, lib := range g.libs {
+		if !lib.IsNil() {
+			lib.Release()
+		}
 	}
-	g.pipelines, g.queue, g.lib = nil, metal.CommandQueueObject{}, metal.LibraryObject{}
+	g.pipelines, g.queue, g.libs = nil, metal.CommandQueueObject{}, [libraries]metal.LibraryObject{}
 }
 
 // submit runs kernels in one compute pass and waits for it; encode gets the pipelines of the kernels in their order. It gives the GPU's seconds.
@@ -172,10 +180,18 @@ func (g *gpu) submit(kernels []string, encode func(e metal.ComputeCommandEncoder
 	return seconds, err
 }
 
-// encode dispatches a laid out window.
-func (s *slot) encode(e metal.ComputeCommandEncoderObject, pipes []pipeline) {
-	for i := range s.dispatches {
-		d := &s.dispatches[i]
+// kernelsOf is the kernel of each dispatch.
+func kernelsOf(list []dispatch) (names []string) {
+	for i := range list {
+		names = append(names, list[i].kernel)
+	}
+	return names
+}
+
+// encode makes dispatches of a laid out window.
+func (s *slot) encode(list []dispatch, e metal.ComputeCommandEncoderObject, pipes []pipeline) {
+	for i := range list {
+		d := &list[i]
 		mtl.SetPipeline(e, pipes[i].state)
 		mtl.SetBuffer(e, s.inBuffer, 0, 0)
 		mtl.SetBuffer(e, s.outBuffer, 0, 1)

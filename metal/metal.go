@@ -17,8 +17,19 @@
 // and status are small shared buffers that grow with the largest window. Everything a slot holds, and its mappings after its buffers, is released by Backend.Close;
 // command buffers and encoders live and die inside the autorelease pool of one Run.
 //
-// One Run is one command buffer and waits for it, so as many are in flight as goroutines call Run, each with a slot of its own. A window
-// of 16 MiB of codes takes well under 10 ms, far from any watchdog.
+// One Run waits for its command buffers one after the other, so as many are in flight as goroutines call Run, each with a slot of its own. Most have one: a
+// window of 16 MiB of codes takes well under 10 ms, far from any watchdog. Quantizing takes longer, and is cut, so that what draws the screen gets its turn.
+//
+// # Two libraries
+//
+// The kernels that quantize take most of the compiler's time, so they are a library of their own, which is compiled only where it is needed. Prepare begins to compile
+// while headers are still being read.
+//
+// # Where experts go
+//
+// A job is one matrix of one expert. Stacking the experts, laying gate beside up, and transposing them is nothing but the place that the plan gives a job: where its first
+// result goes (Dst) and how far it is to the next line (DstStride). Tiles inherit both (tile.go, pack.go), and the kernels add them up; shaders/convert.metal says what they
+// are for [E, 2I, H] and, transposed, [E, H, 2I].
 package metal
 
 import (
@@ -32,6 +43,8 @@ type Options struct {
 	CPU kernel.Backend
 	// Strict makes a window that fails twice an error; otherwise the CPU computes it.
 	Strict bool
+	// Quantize has Open compile the kernels that quantize too; else they are compiled when a window first needs them.
+	Quantize bool
 	// Unchecked leaves out the self-tests and the comparison of blocks, so that whoever compares everything sees the kernels' own results.
 	Unchecked bool
 	// Warn is told, once, that the GPU failed and what became of it. May be nil.

@@ -7,7 +7,7 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// quantizeTile is QuantizeTile in shaders/metalcast.metal: a rectangle of whole groups.
+// quantizeTile is QuantizeTile in shaders/quantize.metal: a rectangle of whole groups.
 type quantizeTile struct {
 	src, scale            uint32 // byte offsets in In
 	codes, scales, biases uint32 // and in Out

@@ -157,11 +157,3 @@ func (s *slot) statusOf() ([]status, []uint32) {
 	n := len(s.jobs)
 	return unsafe.Slice((*status)(unsafe.Pointer(unsafe.SliceData(s.statuses.mem))), n), unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(s.nans.mem))), n)
 }
-
-// kernels is the kernel of each dispatch.
-func (s *slot) kernels() (names []string) {
-	for i := range s.dispatches {
-		names = append(names, s.dispatches[i].kernel)
-	}
-	return names
-}

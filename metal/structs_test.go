@@ -17,7 +17,7 @@ import (
 // TestStructs holds the argument structs here and in the shader equal: the same fields in the same order, all of 32 bits.
 func TestStructs(t *testing.T) {
 	for name, ours := range map[string]any{"TableTile": tableTile{}, "ThinTile": thinTile{}, "PlainTile": plainTile{}, "QuantizeTile": quantizeTile{}, "Status": status{}} {
-		body := regexp.MustCompile(`(?s)struct ` + name + ` \{(.*?)\n\};`).FindStringSubmatch(shaders.Text)
+		body := regexp.MustCompile(`(?s)struct ` + name + ` \{(.*?)\n\};`).FindStringSubmatch(shaders.Convert.Text + shaders.Quantize.Text)
 		require.NotNil(t, body, name)
 		var theirs []string
 		for _, m := range regexp.MustCompile(`(?m)^\s*(\w+)\s+(\w+);`).FindAllStringSubmatch(body[1], -1) {
@@ -44,7 +44,7 @@ func TestConstants(t *testing.T) {
 		"constant uint kAffine = 0u;", "constant uint kMXFP4 = 1u;", "constant uint kMXFP8 = 2u;", "constant uint kNVFP4 = 3u;",
 		"constant uint kBF16 = 0u;", "constant uint kF16 = 1u;", "constant uint kF32 = 2u;",
 	} {
-		assert.Contains(t, shaders.Text, text)
+		assert.Contains(t, shaders.Convert.Text+shaders.Quantize.Text, text)
 	}
 	assert.EqualValues(t, 0x600D600D, kDone)
 	assert.Equal(t, []int{1, 2, 4, 8}, []int{kMetScale, kMetOverflow, kMetNaN, kMetGroup})

@@ -8,7 +8,7 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// The argument structs of shaders/metalcast.metal. TestStructs holds them equal.
+// The argument structs of shaders/convert.metal. TestStructs holds them equal.
 
 // tableTile is TableTile there: a rectangle of codes that shares one scale.
 type tableTile struct {
@@ -69,10 +69,42 @@ type dispatch struct {
 	first  int // index of its first tile's status; a multiple of align
 	count  int
 	offset int // of its first tile in the tile buffer, in bytes; a multiple of 256
+	size   int // of a tile in bytes, where the tiles quantize; else 0
 }
 
 // align is how many statuses the next dispatch begins after, so that all offsets are multiples of 256 bytes.
 const align = 64
+
+// mostQuantized is how many tiles that quantize go into one command buffer, a multiple of align: 2 Mi elements.
+const mostQuantized = 512
+
+// commandBuffers spreads a window's dispatches over command buffers, to be waited for one after the other. What quantizes is cut, for a GPU that also draws the screen
+// does so between command buffers; the others go into one.
+func commandBuffers(list []dispatch) (buffers [][]dispatch) {
+	var buffer []dispatch
+	room := mostQuantized
+	for _, d := range list {
+		if d.size == 0 {
+			buffer = append(buffer, d)
+			continue
+		}
+		for d.count > 0 {
+			part := d
+			part.count = min(d.count, room)
+			buffer = append(buffer, part)
+			d.first += part.count
+			d.offset += part.count * d.size
+			d.count -= part.count
+			if room -= (part.count + align - 1) / align * align; room == 0 {
+				buffers, buffer, room = append(buffers, buffer), nil, mostQuantized
+			}
+		}
+	}
+	if len(buffer) > 0 {
+		buffers = append(buffers, buffer)
+	}
+	return buffers
+}
 
 // layout is the tiles of one window, kept between windows.
 type layout struct {
@@ -143,6 +175,9 @@ func (l *layout) collect(batch int, b *kernel.Batch, job int32, takes func(*kern
 			continue
 		}
 		n, size := tiles(&b.Params, &b.Jobs[k])
+		if b.Params.Op == kernel.Quantize {
+			d.size = size
+		}
 		for range n {
 			l.jobs = append(l.jobs, job+int32(k))
 		}

@@ -2,5 +2,5 @@
 
 package shaders
 
-// Metallib is empty: the text is compiled at run time.
-var Metallib []byte
+// The texts are compiled at run time.
+var convertMetallib, quantizeMetallib []byte

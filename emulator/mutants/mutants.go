@@ -4,8 +4,8 @@
 //
 //	go run emulator/mutants/mutants.go LIST [part of a name]
 //
-// LIST holds blocks "name: ...", "file: ...", lines "- old" and "+ new", apart by blank lines. The old text occurs once. A mutant that does not
-// compile is an error of the list, not a success.
+// LIST holds blocks "name: ...", "file: ...", lines "- old" and "+ new", apart by blank lines. The old text occurs once. A line "with: NAME=VALUE" adds
+// to the tests' environment. A mutant that does not compile is an error of the list, not a success.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-type mutant struct{ name, file, old, new string }
+type mutant struct{ name, file, with, old, new string }
 
 func main() {
 	if len(os.Args) < 2 {
@@ -88,6 +88,8 @@ func read(list string) (mutants []mutant, err error) {
 				m.name = rest
 			case "file:":
 				m.file = rest
+			case "with:":
+				m.with = rest
 			case "-":
 				old = append(old, rest)
 			case "+":
@@ -106,7 +108,10 @@ func read(list string) (mutants []mutant, err error) {
 }
 
 // tree is a copy of the working tree.
-type tree struct{ dir string }
+type tree struct {
+	dir  string
+	with string // added to the environment
+}
 
 func newTree() (*tree, error) {
 	dir, err := os.MkdirTemp("", "mutants")
@@ -133,7 +138,7 @@ func newTree() (*tree, error) {
 			return nil, err
 		}
 	}
-	return &tree{dir}, nil
+	return &tree{dir: dir}, nil
 }
 
 // try plants a mutant, runs the tests and takes it out again. It tells which test saw it.
@@ -153,7 +158,9 @@ func (t *tree) try(m mutant) (seen string, err error) {
 	if err := t.compiles(file); err != nil {
 		return "", err
 	}
+	t.with = m.with
 	out, err := t.test()
+	t.with = ""
 	if err == nil {
 		return "", errors.New("all tests pass")
 	}
@@ -161,12 +168,18 @@ func (t *tree) try(m mutant) (seen string, err error) {
 }
 
 func (t *tree) compiles(file string) error {
-	what := []string{"go", "build", "-tags", "fakemetal", "./cgo/...", "./metal/...", "./internal/plan/..."}
+	commands := [][]string{{"go", "build", "-tags", "fakemetal", "./cgo/...", "./metal/...", "./internal/plan/..."}}
 	if filepath.Ext(file) == ".metal" {
-		what = []string{"emulator/msl/msl-compile", file, filepath.Join(t.dir, "modules")}
+		texts := filepath.Join(t.dir, "kernels")
+		commands = [][]string{{"./build.sh", "kernels", texts}}
+		for _, library := range []string{"convert.metal", "quantize.metal"} {
+			commands = append(commands, []string{"emulator/msl/msl-compile", filepath.Join(texts, library), filepath.Join(t.dir, "modules")})
+		}
 	}
-	if out, err := t.command(what...); err != nil {
-		return fmt.Errorf("it does not compile: %s", firstLine(out))
+	for _, c := range commands {
+		if out, err := t.command(c...); err != nil {
+			return fmt.Errorf("it does not compile: %s", firstLine(out))
+		}
 	}
 	return nil
 }
@@ -188,6 +201,9 @@ func (t *tree) command(name ...string) ([]byte, error) {
 	c.Dir = t.dir
 	// The fake itself is not mutated: this tree's is used.
 	c.Env = append(os.Environ(), "CGO_ENABLED=1", "CC="+filepath.Join(here, "emulator", "fake", "cc"), "FAKE_METAL_CACHE="+filepath.Join(t.dir, "modules"))
+	if t.with != "" {
+		c.Env = append(c.Env, t.with)
+	}
 	return c.CombinedOutput()
 }
 
