@@ -472,7 +472,7 @@ var hostiles = []hostile{
 	{name: "experts of bytes", change: only(flat("qwen3_vl_moe", ""),
 		Tensor{Name: experts + "0.gate_proj.weight", DType: "U8", Shape: []int{2, 4}}, Tensor{Name: experts + "0.up_proj.weight", DType: "U8", Shape: []int{2, 4}},
 		Tensor{Name: experts + "0.down_proj.weight", DType: "U8", Shape: []int{4, 2}}, Tensor{Name: "x.weight", DType: "F8_E4M3", Shape: []int{1, 1}}, Tensor{Name: "x.weight_scale", DType: "F32"}), exit: 4,
-		want: `tensor "model.language_model.layers.0.mlp.experts.0.gate_proj.weight": is U8 and its place in the output is another form of it; that takes F16, BF16 or F32`},
+		want: "SRC: 3 tensors in U8 without scales beside 1 in FP8: converting a part would leave neither form"},
 
 	// Values.
 	{name: "a NaN code", change: data(experts+"1.up_proj.weight", 0, 0, 0, 0, 0, 0x7F), exit: 3,
@@ -504,13 +504,13 @@ var hostiles = []hostile{
 
 	// What a sound checkpoint is refused for.
 	{name: "nothing to convert", change: only(flat("qwen3", ""), Tensor{Name: "model.layers.0.x.weight", DType: "BF16", Shape: []int{4, 4}}), exit: 8,
-		want: "SRC: no FP8: usable as it is, nothing to convert"},
-	{name: "NVFP4", change: only(flat("qwen3", ""), Tensor{Name: "model.layers.0.x.weight", DType: "U8", Shape: []int{4, 8}}, Tensor{Name: "model.layers.0.x.weight_scale", DType: "F8_E4M3", Shape: []int{4, 1}}), exit: 8,
-		want: "SRC: 1 tensor in NVFP4: a format that MLX has, nothing to convert"},
+		want: "SRC: no FP8: usable as it is by mlx-lm 0.32.2, nothing to convert"},
+	{name: "NVFP4", change: only(flat("qwen3", ""), Tensor{Name: "model.layers.0.x.weight", DType: "U8", Shape: []int{4, 8}}, Tensor{Name: "model.layers.0.x.weight_scale", DType: "F8_E4M3", Shape: []int{4, 1}}), exit: 4,
+		want: "SRC: 1 tensor in NVFP4 (ModelOpt): metalcast converts FP8 (F8_E4M3) and plain weights"},
 	{name: "NVFP4 beside FP8", change: with(Tensor{Name: layer0 + "x.weight", DType: "U8", Shape: []int{4, 8}}, Tensor{Name: layer0 + "x.weight_scale", DType: "F8_E4M3", Shape: []int{4, 1}}), exit: 4,
-		want: "SRC: 1 tensor in NVFP4 beside 6 in FP8: converting a part would leave neither form"},
+		want: "SRC: 1 tensor in NVFP4 (ModelOpt) beside 6 in FP8: converting a part would leave neither form"},
 	{name: "GPTQ", change: only(flat("qwen3", ""), Tensor{Name: "model.layers.0.x.qweight", DType: "I32", Shape: []int{4, 8}}), exit: 4,
-		want: "SRC: 1 tensor in GPTQ or AWQ: metalcast converts FP8 (F8_E4M3) and plain weights"},
+		want: "SRC: 1 tensor in GPTQ: metalcast converts FP8 (F8_E4M3) and plain weights"},
 	{name: "MLX's own quantization", change: only(flat("qwen3", `,"quantization":{"bits":4,"group_size":64}`), Tensor{Name: "model.layers.0.x.weight", DType: "U32", Shape: []int{4, 8}},
 		Tensor{Name: "model.layers.0.x.scales", DType: "BF16", Shape: []int{4, 1}}), option: metalcast.Options{DType: "float16"}, exit: 4,
 		want: "SRC: MLX-native, quantized: its weights cannot be converted without loss"},

@@ -112,18 +112,15 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 	if p != nil {
 		r.Notes = p.SourceNotes
 	}
+	if foreign := f.ForeignOf(v); len(foreign) > 0 {
+		r.Form, r.Runtimes = family.Form{FP8: family.ScaledFP8(v), Foreign: foreign}.String(), foreignVerdicts(foreign)
+		return r, nil
+	}
 	sites, err := f.Sites(v, family.Options{})
 	if err != nil { // the plan met it too, or stopped before it
-		for i, x := range family.ForeignOf(v) {
-			if i > 0 {
-				r.Form += ", "
-			}
-			r.Form += x.String()
-		}
 		return r, nil
 	}
 	form := f.FormOf(v, sites)
-	form.Foreign = family.ForeignOf(v)
 	r.Form = form.String()
 	r.Scales = dialects(sites)
 	if groups, err := f.Groups(v, sites); err == nil {

@@ -14,8 +14,8 @@ import (
 
 // The runtimes whose behaviour docs/families.md and docs/compatibility.md record.
 const (
-	mlxLM        = "mlx-lm 0.32.2"
-	mlxVLM       = "mlx-vlm 0.7.10"
+	mlxLM        = family.MLXLM
+	mlxVLM       = family.MLXVLM
 	transformers = "transformers 5.24 on a Mac"
 )
 
@@ -50,6 +50,14 @@ func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, fo
 		say(transformers, "dequantizes it while loading, all in memory")
 	}
 	return list
+}
+
+// foreignVerdicts names the runtime that loads weights in another format; of the others nothing has been tried.
+func foreignVerdicts(list []family.Foreign) []Verdict {
+	if len(list) == 1 && list[0].ReadBy != "" {
+		return []Verdict{{list[0].ReadBy, "loads it"}}
+	}
+	return nil
 }
 
 // firstPartial finds a matrix whose last row of blocks is partial, which transformers divides evenly all the same, or, where it cannot, raises.

@@ -12,11 +12,17 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
+// The runtimes that verdicts speak of. consumers runs these releases.
+const (
+	MLXLM  = "mlx-lm 0.32.2"
+	MLXVLM = "mlx-vlm 0.7.10"
+)
+
 // Foreign is a quantization of weights that metalcast does not take apart.
 type Foreign struct {
-	Format  string // "NVFP4"
+	Format  string // "NVFP4 (ModelOpt)"
 	Tensors int
-	InMLX   bool // MLX has the format, so that its runtimes can take such weights as they are
+	ReadBy  string // the runtime that loads such weights of this family as they are, with their values; "" where none was seen to
 }
 
 func (f Foreign) String() string {
@@ -28,36 +34,60 @@ func (f Foreign) String() string {
 
 // The formats by name.
 const (
-	MXFP8 = "MXFP8"
-
-	mxfp4 = "MXFP4"
-	nvfp4 = "NVFP4"
-	int4  = "int4 (pack-quantized)"
-	fp4   = "FP4 packed in I8"
-	gptq  = "GPTQ or AWQ"
-	bnb   = "bitsandbytes"
+	awq        = "AWQ"
+	gptq       = "GPTQ"
+	autoRound  = "AutoRound's packing"
+	bnb4       = "bitsandbytes (4 bits)"
+	bnb8       = "bitsandbytes (8 bits)"
+	hqq        = "HQQ"
+	quanto     = "quanto"
+	eetq       = "EETQ"
+	torchao    = "torchao"
+	comfy      = "Comfy's (comfy_quant, scale_weight)"
+	aqlm       = "AQLM"
+	exl2       = "EXL2"
+	exl3       = "EXL3"
+	bitNet     = "BitNet"
+	mxfp4      = "MXFP4 (_blocks and _scales)"
+	mxfp4CT    = "MXFP4 (compressed-tensors)"
+	mxfp4Plain = "MXFP4"
+	nvfp4CT    = "NVFP4 (compressed-tensors)"
+	nvfp4      = "NVFP4 (ModelOpt)"
+	fp4        = "FP4 packed in I8"
+	int4CT     = "int4 (compressed-tensors pack-quantized)"
+	int8CT     = "int8 (compressed-tensors pack-quantized)"
+	packedCT   = "packed integers (compressed-tensors pack-quantized)"
+	int8Scaled = "int8 with scales (w8a8)"
+	fp8Bytes   = "FP8 whose bytes were saved as U8"
+	sparse     = "compressed-tensors' sparse form"
 )
 
-// ForeignOf lists the formats of a checkpoint's weights that are neither plain nor FP8 with scales, most tensors first. They are told by names and types.
-func ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
+// readers is which runtime loads which format as it is, strictly and with the stored values. Every row has been run
+// (consumers/test_foreign.py); dense families alone, for experts come under other names in each format.
+var readers = []struct {
+	format, runtime string
+	families        []string
+}{
+	{awq, MLXLM, []string{"qwen3"}},
+	{bitNet, MLXLM, []string{"qwen3"}},
+	{int4CT, MLXVLM, []string{"qwen3"}},
+	{int8CT, MLXVLM, []string{"qwen3"}},
+	{nvfp4CT, MLXVLM, []string{"qwen3"}},
+	{nvfp4, MLXVLM, []string{"qwen3"}},
+}
+
+// ForeignOf lists the formats of a checkpoint's weights that are neither plain nor FP8 with scales, most tensors first.
+// They are recognised by names, types and shapes; the config settles what those leave open.
+func (f *Family) ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
+	d := detector{v, v.Config.Quantization().Get("quant_method").String()}
 	counts := map[string]int{}
-	mayBeMX := false
 	for i := range v.Tensors {
-		t := &v.Tensors[i]
-		mayBeMX = mayBeMX || t.DType == dtype.U8 || t.DType == dtype.F8E8M0
-		if format := foreign(v, t); format != "" {
+		if format := d.format(&v.Tensors[i]); format != "" {
 			counts[format]++
 		}
 	}
-	if mayBeMX {
-		for i, x := range findAllScales(v) {
-			if t := &v.Tensors[i]; x.n == 1 && t.DType == dtype.F8E4M3 && isMX(t.Shape, x.scale) && foreign(v, t) == "" {
-				counts[MXFP8]++
-			}
-		}
-	}
 	for format, n := range counts {
-		list = append(list, Foreign{format, n, slices.Contains([]string{MXFP8, mxfp4, nvfp4, int4}, format)})
+		list = append(list, Foreign{format, n, f.readerOf(v, format)})
 	}
 	slices.SortFunc(list, func(a, b Foreign) int {
 		return cmp.Or(cmp.Compare(b.Tensors, a.Tensors), cmp.Compare(a.Format, b.Format))
@@ -65,33 +95,155 @@ func ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
 	return list
 }
 
-// foreign is the format of a tensor that its own name and type give away, "" where they do not.
-func foreign(v *checkpoint.Inventory, t *checkpoint.Tensor) string {
-	is := func(name string, types ...dtype.DType) bool {
-		s := v.Lookup(name)
-		return s != nil && slices.Contains(types, s.DType)
+// ScaledFP8 is how many of a checkpoint's tensors are FP8 with scales, which a conversion takes apart.
+func ScaledFP8(v *checkpoint.Inventory) (n int) {
+	for i, x := range findAllScales(v) {
+		if x.n > 0 && v.Tensors[i].DType == dtype.F8E4M3 {
+			n++
+		}
 	}
-	stem, isWeight := strings.CutSuffix(t.Name, ".weight")
-	switch {
-	case strings.HasSuffix(t.Name, ".qweight"):
-		return gptq
-	case strings.HasSuffix(t.Name, ".absmax"):
-		return bnb
-	case strings.HasSuffix(t.Name, ".weight_packed") && t.DType == dtype.U8:
-		return nvfp4
-	case strings.HasSuffix(t.Name, ".weight_packed"):
-		return int4
-	case isWeight && t.DType == dtype.U8 && is(t.Name+"_scale", dtype.F8E4M3):
-		return nvfp4
-	case isWeight && t.DType == dtype.I8 && is(stem+".scale", dtype.F8E8M0, dtype.U8):
-		return fp4
-	case t.DType == dtype.U8 && strings.HasSuffix(t.Name, "_blocks") && is(strings.TrimSuffix(t.Name, "_blocks")+"_scales", dtype.U8, dtype.F8E8M0):
-		return mxfp4
+	return n
+}
+
+// readerOf is the runtime that loads the family's weights in a format. What the runtimes go by is the quantization_config.
+func (f *Family) readerOf(v *checkpoint.Inventory, format string) string {
+	q := v.Config.Quantization()
+	method, form := q.Get("quant_method").String(), q.Get("format").String()
+	says := map[string]bool{
+		awq:    method == "awq" && q.Get("bits").Int() == 4,
+		bitNet: method == "bitnet",
+		int4CT: form == "pack-quantized", int8CT: form == "pack-quantized",
+		nvfp4CT: form == "nvfp4-pack-quantized",
+		nvfp4:   method == "modelopt" && q.Get("quant_algo").String() == "NVFP4",
+	}
+	for _, r := range readers {
+		if r.format == format && says[format] && slices.Contains(r.families, f.Name()) && f.LoadsInMLX(v.Config) {
+			return r.runtime
+		}
 	}
 	return ""
 }
 
-// isMX tells one power of two for each 32 elements of a row (OCP Microscaling Formats specification v1.0).
+// detector recognises formats.
+type detector struct {
+	inv    *checkpoint.Inventory
+	method string // the config's quant_method
+}
+
+// endings give a format away by themselves: no other tool writes tensors of these names.
+var endings = []struct{ ending, format string }{
+	{".W_q", hqq}, {".weight._data", quanto}, {"_weight_qdata", torchao}, {".weight:qdata", torchao}, {".comfy_quant", comfy}, {".scale_weight", comfy},
+	{".codebooks", aqlm}, {".q_weight", exl2}, {".trellis", exl3}, {".SCB", bnb8}, {".absmax", bnb4}, {".weight_scales", eetq}, {".bitmask", sparse},
+}
+
+// format is that of a tensor, "" for one that is plain, FP8, or a companion.
+func (d *detector) format(t *checkpoint.Tensor) string {
+	for _, x := range endings {
+		if strings.HasSuffix(t.Name, x.ending) {
+			return x.format
+		}
+	}
+	stem, isWeight := strings.CutSuffix(t.Name, ".weight")
+	switch {
+	case strings.HasSuffix(t.Name, ".qweight"):
+		return d.qweight(t)
+	case strings.HasSuffix(t.Name, ".weight_packed"):
+		return d.packed(t)
+	case isInteger(t.DType) && strings.HasSuffix(t.Name, "_blocks") && d.find(strings.TrimSuffix(t.Name, "_blocks")+"_scales") != nil:
+		return mxfp4
+	case !isInteger(t.DType) || len(t.Shape) < 2 || !isWeight && !isStackName(t.Name):
+		return ""
+	case d.find(stem+".SCB") != nil || d.find(stem+".weight_scales") != nil || d.find(t.Name+".absmax") != nil:
+		return "" // counted at its companion
+	case t.DType == dtype.U32 && d.find(stem+".scales") != nil:
+		return "" // MLX's own
+	}
+	return d.integers(t, stem)
+}
+
+// isStackName reports whether a tensor without ".weight" is a stack of experts' matrices: experts.gate_up_proj.
+func isStackName(name string) bool { return strings.HasSuffix(name, "_proj") }
+
+func isInteger(t dtype.DType) bool {
+	switch t {
+	case dtype.I8, dtype.U8, dtype.I16, dtype.U16, dtype.I32, dtype.U32, dtype.I64, dtype.U64:
+		return true
+	}
+	return false
+}
+
+func (d *detector) find(name string) *checkpoint.Tensor { return d.inv.Lookup(name) }
+
+// qweight tells the tools that call packed weights so: AutoAWQ packs along outputs, [in, out/8], AutoGPTQ along inputs.
+func (d *detector) qweight(t *checkpoint.Tensor) string {
+	switch {
+	case strings.Contains(d.method, "auto-round") || strings.Contains(d.method, "auto_round"):
+		return autoRound
+	case d.method == "awq" || d.method == "gptq":
+		return map[string]string{"awq": awq, "gptq": gptq}[d.method]
+	}
+	stem := strings.TrimSuffix(t.Name, ".qweight")
+	scales := d.find(stem + ".scales")
+	if scales != nil && len(t.Shape) == 2 && len(scales.Shape) == 2 && scales.Shape[1] == 8*t.Shape[1] {
+		return awq
+	}
+	return gptq
+}
+
+// packed tells compressed-tensors' packed formats.
+func (d *detector) packed(t *checkpoint.Tensor) string {
+	stem := strings.TrimSuffix(t.Name, "_packed")
+	scale := d.find(stem + "_scale")
+	switch {
+	case t.DType == dtype.U8 && scale != nil && (scale.DType == dtype.U8 || scale.DType == dtype.F8E8M0):
+		return mxfp4CT
+	case t.DType == dtype.U8:
+		return nvfp4CT
+	}
+	bits := d.inv.Config.Quantization().Get("config_groups.@values.0.weights.num_bits").Int()
+	switch bits {
+	case 4:
+		return int4CT
+	case 8:
+		return int8CT
+	}
+	return packedCT
+}
+
+// integers tells matrices of integers by their scales.
+func (d *detector) integers(t *checkpoint.Tensor, stem string) string {
+	var scale *checkpoint.Tensor
+	for _, name := range []string{t.Name + "_scale", t.Name + "_scale_inv", stem + ".scale", t.Name + "_weight_scale"} {
+		if scale = d.find(name); scale != nil {
+			break
+		}
+	}
+	switch {
+	case scale == nil:
+		return fmt.Sprintf("%s without scales", t.DType)
+	case t.DType == dtype.U8 && scale.DType == dtype.F8E4M3:
+		return nvfp4
+	case t.DType == dtype.U8 && (scale.DType == dtype.U8 || scale.DType == dtype.F8E8M0):
+		if isMX(t.Shape, scale) {
+			return "MXFP8 whose bytes were saved as U8"
+		}
+		if d.method == "quark" {
+			return mxfp4Plain + " (Quark)"
+		}
+		return mxfp4Plain
+	case t.DType == dtype.I8 && (scale.DType == dtype.F8E8M0 || scale.DType == dtype.U8):
+		return fp4
+	case t.DType == dtype.U8 && d.method == "bitnet":
+		return bitNet
+	case t.DType == dtype.U8:
+		return fp8Bytes
+	case t.DType == dtype.I8:
+		return int8Scaled
+	}
+	return fmt.Sprintf("%s with scales", t.DType)
+}
+
+// isMX reports one power of two for each 32 elements of a row (OCP Microscaling Formats specification v1.0).
 func isMX(weight []int64, s *checkpoint.Tensor) bool {
 	n := len(weight)
 	return n >= 2 && (s.DType == dtype.U8 || s.DType == dtype.F8E8M0) && len(s.Shape) == n && weight[n-1] > 32 &&

@@ -21,7 +21,7 @@ type Form struct {
 	Foreign   []Foreign // as ForeignOf gives it
 }
 
-// FormOf looks at every tensor that is not dropped, and leaves Foreign to its caller, who had to know it before there were sites.
+// FormOf looks at every tensor that is not dropped. A checkpoint that has sites has nothing Foreign.
 func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 	form := Form{Quantized: v.Config.Get("quantization").IsObject()}
 	form.MLX = form.Quantized
@@ -101,17 +101,26 @@ func (f Form) String() string {
 		return "MLX-native"
 	}
 	s := "no FP8"
+	if len(f.Foreign) > 0 {
+		s = f.Foreign[0].String()
+		for _, x := range f.Foreign[1:] {
+			s += ", " + x.String()
+		}
+		if f.FP8 == 0 {
+			return s
+		}
+		s += ", "
+	} else if f.FP8 > 0 {
+		s = ""
+	}
 	if f.FP8 > 0 {
-		s = humanize.Comma(int64(f.FP8)) + " FP8 tensors"
+		s += humanize.Comma(int64(f.FP8)) + " FP8 tensors"
 	}
 	switch {
 	case f.PerExpert:
 		s += ", one tensor per expert"
 	case f.Stacked:
 		s += ", experts stacked"
-	}
-	for _, x := range f.Foreign {
-		s += ", " + x.String()
 	}
 	return s
 }

@@ -150,29 +150,3 @@ func TestCompanionsAreDropped(t *testing.T) {
 		assert.Equal(t, want == family.Drop, s.Reason != "", s.Tensor.Name)
 	}
 }
-
-func TestForeignFormats(t *testing.T) {
-	for name, test := range map[string]struct {
-		list []Tensor
-		want string
-	}{
-		"MXFP4":           {[]Tensor{{Name: "experts.gate_up_proj_blocks", DType: "U8", Shape: []int{2, 4, 2, 16}}, {Name: "experts.gate_up_proj_scales", DType: "U8", Shape: []int{2, 4, 2}}}, "1 tensor in MXFP4"},
-		"NVFP4":           {[]Tensor{{Name: "a.weight_packed", DType: "U8", Shape: []int{4, 8}}, {Name: "a.weight_scale", DType: "F8_E4M3", Shape: []int{4, 1}}}, "1 tensor in NVFP4"},
-		"NVFP4, ModelOpt": {[]Tensor{{Name: "a.weight", DType: "U8", Shape: []int{4, 8}}, {Name: "a.weight_scale", DType: "F8_E4M3", Shape: []int{4, 1}}}, "1 tensor in NVFP4"},
-		"int4":            {[]Tensor{{Name: "a.weight_packed", DType: "I32", Shape: []int{4, 8}}, {Name: "a.weight_scale", DType: "BF16", Shape: []int{4, 2}}}, "1 tensor in int4 (pack-quantized)"},
-		"MXFP8":           {[]Tensor{{Name: "a.weight", DType: "F8_E4M3", Shape: []int{4, 96}}, {Name: "a.weight_scale_inv", DType: "U8", Shape: []int{4, 3}}}, "1 tensor in MXFP8"},
-		"FP4 in I8":       {[]Tensor{{Name: "a.weight", DType: "I8", Shape: []int{4, 16}}, {Name: "a.scale", DType: "F8_E8M0", Shape: []int{4, 1}}}, "1 tensor in FP4 packed in I8"},
-		"GPTQ":            {[]Tensor{{Name: "a.qweight", DType: "I32", Shape: []int{4, 16}}}, "1 tensor in GPTQ or AWQ"},
-		"plain":           {[]Tensor{{Name: "a.weight", DType: "BF16", Shape: []int{4, 16}}}, ""},
-		"FP8 in blocks":   {[]Tensor{{Name: "a.weight", DType: "F8_E4M3", Shape: []int{4, 96}}, {Name: "a.weight_scale_inv", DType: "U8", Shape: []int{1, 1}}}, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			v := open(t, &Checkpoint{Files: map[string]string{"config.json": fp8Config}, Shards: map[string][]Tensor{"model.safetensors": test.list}})
-			got := ""
-			for _, f := range family.ForeignOf(v) {
-				got += f.String()
-			}
-			assert.Equal(t, test.want, got)
-		})
-	}
-}

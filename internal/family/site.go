@@ -3,6 +3,7 @@ package family
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/tidwall/gjson"
 
@@ -32,22 +33,13 @@ type Site struct {
 	Group  string  // of an Expert: everything before the expert's index, "model.layers.3.mlp.experts."
 	Index  int     // of an Expert
 	Reason string  // of a Drop
+	Stray  bool    // of a Move: a scale that no table knows, for which runtimes have no place
 }
 
 // Options are the choices that roles depend on.
 type Options struct {
 	KeepMTP     bool // keeps the multi-token prediction head
 	TrustScales bool // reads scales whose meaning is in doubt as plain rows of blocks
-}
-
-// companions are small tensors beside FP8 weights that the output has no use for.
-var companions = []struct {
-	suffixes []string
-	reason   string
-}{
-	{[]string{".activation_scale", "_activation_scale", ".input_scale", "_input_scale", ".act_scale", ".input_global_scale", ".output_scale"},
-		"activation scale; activations of the output are not quantized"},
-	{[]string{".k_scale", ".v_scale", ".q_scale", ".prob_output_scale"}, "scale of an FP8 key/value cache; runtimes choose the cache's type themselves"},
 }
 
 // Sites gives every tensor its role, in the inventory's order.
@@ -57,6 +49,9 @@ func (f *Family) Sites(v *checkpoint.Inventory, o Options) ([]Site, error) {
 		return nil, err
 	}
 	if err := f.checkSettings(v.Config); err != nil {
+		return nil, err
+	}
+	if err := checkQuantization(v.Config); err != nil {
 		return nil, err
 	}
 	c := classifier{Family: f, inv: v, opts: o, layers: Layers(v.Config), scales: findAllScales(v)}
@@ -69,6 +64,7 @@ func (f *Family) Sites(v *checkpoint.Inventory, o Options) ([]Site, error) {
 	for _, b := range c.blocks {
 		c.forms = append(c.forms, fmt.Sprintf("blocks of %dx%d", b.Rows, b.Cols))
 	}
+	c.fp8 = slices.ContainsFunc(v.Tensors, func(t checkpoint.Tensor) bool { return t.DType == dtype.F8E4M3 })
 	if o.KeepMTP && f.MTP.Refused != "" && (f.MTP.OnlyAt == 0 || f.MTP.OnlyAt != c.layers) {
 		return nil, fault.Unsupported("--keep-mtp", "%s", f.MTP.Refused)
 	}
@@ -104,6 +100,7 @@ type classifier struct {
 	blocks []Block  // sizes that the config names, or 128x128
 	forms  []string // what they are called
 	named  bool     // the config names them
+	fp8    bool     // there are FP8 weights
 }
 
 func (c *classifier) site(i int) (Site, error) {
@@ -119,10 +116,8 @@ func (c *classifier) site(i int) (Site, error) {
 		}
 		return drop("multi-token prediction head; --keep-mtp keeps it")
 	}
-	for _, x := range companions {
-		if hasSuffix(t.Name, x.suffixes) {
-			return drop(x.reason)
-		}
+	if reason := companion(t.Name); reason != "" {
+		return drop(reason)
 	}
 	if weight, sure := scaledBy(t.Name); weight != "" {
 		w := c.inv.Lookup(weight)
@@ -146,9 +141,13 @@ func (c *classifier) site(i int) (Site, error) {
 	case otherFP8(t.DType):
 		err = fault.Unsupported(t.String(), "is %s, of the FP8 types only F8_E4M3 is converted", t.DType)
 	}
+	if err == nil && c.fp8 && s.Role == Move {
+		err = c.checkStray(t)
+	}
 	if err != nil {
 		return s, err
 	}
+	s.Stray = s.Role == Move && c.isStrayScale(t)
 	return s, c.expert(&s)
 }
 

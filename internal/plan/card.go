@@ -170,9 +170,12 @@ func (p *Plan) note() {
 	c := p.Source.Config
 	p.SourceNotes = append(p.SourceNotes, p.Source.Notes...)
 	if !p.Family.Known() {
-		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("model_type %q is not a family that metalcast knows: FP8 weights are dequantized in place under their own names; check that your runtime loads the result", c.ModelType()))
+		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("model_type %q is not a family that metalcast knows: FP8 weights are dequantized in place and names are unchanged; whether a runtime loads the result is not known", c.ModelType()))
 	} else if t := c.ModelType(); !p.Family.LoadsInMLX(c) && p.Layout != family.MLX {
 		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("mlx-lm does not know model_type %q; for mlx-lm set it to %q in a copy of config.json (mlx-vlm and transformers need it as it is)", t, p.Family.Name()))
+	}
+	if n := len(p.stray); n > 0 {
+		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("%d tensors beside attention's projections are nothing that metalcast knows and are copied as they are; the first is %s", n, p.stray[0]))
 	}
 	p.Notes = append(p.Notes, p.SourceNotes...)
 	if p.Invert {
@@ -205,6 +208,8 @@ func (p *Plan) MLXProblem() string {
 	switch t := p.Source.Config.ModelType(); {
 	case !f.Known():
 		return fmt.Sprintf("model_type %q is not a family that metalcast knows; names are unchanged", t)
+	case len(p.stray) > 0:
+		return fmt.Sprintf("it has no place for %s", p.stray[0])
 	case p.Layout == family.MLX || p.Form.MLX:
 		return ""
 	case !f.LoadsInMLX(p.Source.Config):

@@ -3,6 +3,8 @@
 package plan
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -66,7 +68,8 @@ type Plan struct {
 	SourceNotes []string          // those that hold for the source as it is
 	Quantized   *Quantized        // what -q did; nil without it
 
-	scaleBytes int64 // data of the scales that are used up
+	stray      []string // tensors of the output that no runtime has a place for
+	scaleBytes int64    // data of the scales that are used up
 }
 
 // Tensor is a tensor of the output.
@@ -210,8 +213,7 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 			return nil, fault.Incomplete(checkpoint.IndexName, "names %q of the multi-token prediction head, which is in no shard", v.Absent[lost]).WithHint("leave --keep-mtp out, or download the rest")
 		}
 	}
-	foreign := family.ForeignOf(v)
-	if err := checkForeign(v, foreign, o); err != nil {
+	if err := checkForeign(v, f.ForeignOf(v), o); err != nil {
 		return nil, err
 	}
 	sites, err := f.Sites(v, o.Roles)
@@ -219,7 +221,6 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		return nil, err
 	}
 	form := f.FormOf(v, sites)
-	form.Foreign = foreign
 	if form.MLX && form.FP8 > 0 {
 		return nil, fault.Unsupported(v.Dir, "MLX-native names and %s FP8 tensors: neither form is whole", humanize.Comma(int64(form.FP8)))
 	}
@@ -257,6 +258,9 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	for i := range sites {
 		if err := b.add(&sites[i]); err != nil {
 			return nil, err
+		}
+		if sites[i].Stray {
+			p.stray = append(p.stray, sites[i].Tensor.Name)
 		}
 	}
 	if err := b.complete(); err != nil {
@@ -328,39 +332,45 @@ func (p *Plan) checkNames() error {
 // folded is equal for names that match without regard to case, canonically (Unicode 3.13, definition D145).
 func folded(name string) string { return norm.NFD.String(cases.Fold().String(norm.NFD.String(name))) }
 
-// checkForeign stops at weights in formats that metalcast does not take apart.
+// usable says who loads a source of which nothing is to be converted.
+func (p *Plan) usable() string {
+	switch problem := p.MLXProblem(); {
+	case !p.Family.Known():
+		return problem
+	case problem != "":
+		return "as its runtimes want it, but for mlx-lm (" + problem + ")"
+	}
+	return "usable as it is by " + family.MLXLM
+}
+
+const takeAnother = "convert the checkpoint that it was quantized from, or one that its publisher has in FP8 or bfloat16"
+
+// checkForeign stops at weights in formats that metalcast does not take apart. Where a runtime loads them as they are,
+// and nothing else is asked for, there is nothing to do.
 func checkForeign(v *checkpoint.Inventory, foreign []family.Foreign, o Options) error {
 	if len(foreign) == 0 {
 		return nil
 	}
 	var list []string
-	inMLX := true
 	for _, f := range foreign {
 		list = append(list, f.String())
-		inMLX = inMLX && f.InMLX
 	}
 	what := strings.Join(list, ", ")
-	others := 0 // weights that would be converted
-	for i := range v.Tensors {
-		t := &v.Tensors[i]
-		if t.DType == dtype.F8E4M3 && !strings.HasSuffix(t.Name, "_scale") {
-			others++
-		}
+	fp8 := family.ScaledFP8(v)
+	q := v.Config.Quantization()
+	method := q.Get("quant_method").String()
+	if format := cmp.Or(q.Get("format").String(), q.Get("quant_algo").String()); format != "" {
+		method += " " + format
 	}
-	mx := len(foreign) == 1 && foreign[0].Format == family.MXFP8
 	switch {
-	case mx && (o.asked() || others > foreign[0].Tensors):
-		return nil // E8M0 scales over 32 columns are a block size like any other
-	case others > 0 && !mx:
-		return fault.Unsupported(v.Dir, "%s beside %d in FP8: converting a part would leave neither form", what, others)
-	case inMLX && !o.asked():
-		hint := "--dtype bfloat16 dequantizes it all the same"
-		if !mx {
-			hint = "metalcast leaves it alone; mlx-lm or mlx-vlm load it where they know the model"
-		}
-		return fault.New(fault.ErrNothingToDo, v.Dir, "%s: a format that MLX has, nothing to convert", what).WithHint("%s", hint)
+	case fp8 > 0:
+		return fault.Unsupported(v.Dir, "%s beside %s in FP8: converting a part would leave neither form", what, humanize.Comma(int64(fp8))).WithHint("%s", takeAnother)
+	case len(foreign) == 1 && foreign[0].ReadBy != "" && !o.asked():
+		return fault.New(fault.ErrNothingToDo, v.Dir, "%s: %s loads it as it is, nothing to convert", what, foreign[0].ReadBy)
+	case method != "":
+		what += fmt.Sprintf(" (quantized by %s)", method)
 	}
-	return fault.Unsupported(v.Dir, "%s: metalcast converts FP8 (F8_E4M3) and plain weights", what)
+	return fault.Unsupported(v.Dir, "%s: metalcast converts FP8 (F8_E4M3) and plain weights", what).WithHint("%s", takeAnother)
 }
 
 // checkForm stops where there is nothing to do, and where what is asked cannot be made of this source.
@@ -376,7 +386,7 @@ func (p *Plan) checkForm(o Options) error {
 	case !form.MLX && method != "" && method != "fp8" && method != "modelopt" && method != "compressed-tensors":
 		return fault.Unsupported(p.Source.Dir, "quantized by %s, which this version does not read", method)
 	case !o.asked(), form.MLX && o.Layout == family.MLX && o.DType == dtype.Invalid:
-		err := fault.New(fault.ErrNothingToDo, p.Source.Dir, "%s: usable as it is, nothing to convert", form)
+		err := fault.New(fault.ErrNothingToDo, p.Source.Dir, "%s: %s, nothing to convert", form, p.usable())
 		if form.Quantized {
 			return err
 		}

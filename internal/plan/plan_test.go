@@ -195,12 +195,12 @@ func TestNothingToConvert(t *testing.T) {
 		"MLX-native, asked for MLX":      {mlx(false), plan.Options{Layout: family.MLX}, fault.ErrNothingToDo, "MLX-native: usable as it is"},
 		"stacked in a per-expert family": {as(stacked(), "qwen3_moe"), plan.Options{}, nil, ""},
 		"apart in a per-expert family":   {as(plain(), "qwen3_moe"), plan.Options{}, fault.ErrNothingToDo, "no FP8, one tensor per expert: usable as it is"},
-		"int4":                           {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}), plan.Options{}, fault.ErrNothingToDo, "1 tensor in int4 (pack-quantized): a format that MLX has, nothing to convert"},
-		"int4, another type":             {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}), plan.Options{DType: dtype.F16}, fault.ErrUnsupported, "1 tensor in int4 (pack-quantized): metalcast converts FP8"},
-		"MXFP8":                          {with(mx...), plan.Options{}, fault.ErrNothingToDo, "1 tensor in MXFP8: a format that MLX has, nothing to convert"},
+		"packed integers":                {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}), plan.Options{}, fault.ErrUnsupported, "1 tensor in packed integers (compressed-tensors pack-quantized): metalcast converts FP8"},
+		"int4, another type":             {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}), plan.Options{DType: dtype.F16}, fault.ErrUnsupported, "1 tensor in packed integers (compressed-tensors pack-quantized): metalcast converts FP8"},
+		"MXFP8, which no runtime loads":  {with(mx...), plan.Options{}, nil, ""},
 		"MXFP8, asked for bf16":          {with(mx...), plan.Options{DType: dtype.BF16}, nil, ""},
 		"FP8 and int4": {with(Tensor{Name: "a.weight_packed", DType: "I32", Shape: []int{1}}, Tensor{Name: "b.weight", DType: "F8_E4M3", Shape: []int{1, 1}},
-			Tensor{Name: "b.weight_scale", DType: "F32", Shape: []int{}}), plan.Options{}, fault.ErrUnsupported, "1 tensor in int4 (pack-quantized) beside 1 in FP8"},
+			Tensor{Name: "b.weight_scale", DType: "F32", Shape: []int{}}), plan.Options{}, fault.ErrUnsupported, "1 tensor in packed integers (compressed-tensors pack-quantized) beside 1 in FP8"},
 		"MLX-native, another type":   {mlx(false), plan.Options{DType: dtype.F16}, nil, ""},
 		"MLX-native, another layout": {mlx(false), plan.Options{Layout: family.Stacked}, fault.ErrUnsupported, "cannot be brought into the stacked layout"},
 		"quantized, another type":    {mlx(true), plan.Options{DType: dtype.F16}, fault.ErrUnsupported, "cannot be converted without loss"},
@@ -247,7 +247,7 @@ func TestRefuses(t *testing.T) {
 		"another quantization": {func(c *Checkpoint) {
 			c.Files["config.json"] = `{"model_type":"x","quantization_config":{"quant_method":"gptq"}}`
 			c.Shards["model.safetensors"] = []Tensor{{Name: "a.qweight", DType: "U32", Shape: []int{4}}}
-		}, fault.ErrUnsupported, "1 tensor in GPTQ or AWQ: metalcast converts FP8"},
+		}, fault.ErrUnsupported, "1 tensor in GPTQ (quantized by gptq): metalcast converts FP8"},
 		"FP8 under MLX-native names": {func(c *Checkpoint) {
 			c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
 				Tensor{Name: "language_model.model.layers.0.mlp.switch_mlp.up_proj.weight", DType: "BF16", Shape: []int{2, 2, 4}})
