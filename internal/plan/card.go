@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
@@ -56,12 +57,7 @@ func (p *Plan) writeTexts(o Options) error {
 
 // card puts a note about the conversion on top of the model card, and the source's hub id into its front matter as base_model.
 func (p *Plan) card(text, tool string) []byte {
-	front, body := "", text
-	if rest, ok := strings.CutPrefix(text, "---\n"); ok {
-		if head, tail, ok := strings.Cut(rest, "\n---\n"); ok {
-			front, body = head+"\n", tail
-		}
-	}
+	front, body := cutCard(text)
 	if tame(front) {
 		front = withBaseModel(front, p.Source.Repo)
 		if p.Layout == family.MLX {
@@ -79,7 +75,7 @@ func (p *Plan) card(text, tool string) []byte {
 		}
 	}
 	below := ""
-	if body = strings.TrimLeft(body, "\n"); body != "" {
+	if body != "" {
 		below = " The text below is the source's."
 	}
 	var b bytes.Buffer
@@ -95,6 +91,31 @@ func (p *Plan) card(text, tool string) []byte {
 		b.WriteString("\n" + body)
 	}
 	return b.Bytes()
+}
+
+var (
+	// frontMatter is huggingface_hub's REGEX_YAML_BLOCK (repocard.py), with what Python takes for a space.
+	frontMatter = regexp.MustCompile(`^[\t-\r\x1c-\x1f\x{85}\p{Z}]*---(?:\r\n|\r|\n)([\S\s]*?)(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$)`)
+	lineEnds    = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+	// earlierNote is what card has put on top of a checkpoint that is converted once more.
+	earlierNote = regexp.MustCompile("^> Converted from (?:an FP8 checkpoint|a checkpoint|`[^`\r\n]*`(?: \\(revision [^)\r\n]*\\))?) to [^\r\n]*, [a-z-]+ layout, by metalcast[^\r\n]*(?:[\r\n]+|$)")
+)
+
+// cutCard cuts a model card into its front matter, "" where it has none, and the text below, where huggingface_hub's ModelCard
+// cuts it. Notes of earlier conversions go.
+func cutCard(text string) (front, body string) {
+	body = strings.TrimPrefix(text, "\uFEFF") // as Python's utf-8-sig
+	if m := frontMatter.FindStringSubmatchIndex(body); m != nil {
+		front, body = lineEnds.Replace(body[m[2]:m[3]])+"\n", body[m[1]:]
+	}
+	for {
+		body = strings.TrimLeft(body, "\r\n")
+		note := earlierNote.FindString(body)
+		if note == "" {
+			return front, body
+		}
+		body = body[len(note):]
+	}
 }
 
 // alias is what makes a few lines of YAML stand for gigabytes: a node that is named, or one that repeats another.
@@ -141,7 +162,7 @@ func withLibrary(front string) string {
 	return front
 }
 
-// setYAML sets a key of YAML front matter and leaves every other line as it is.
+// setYAML sets a key of YAML front matter and leaves every other line as it is. What is no mapping is not touched.
 func setYAML(front, key, value string) string {
 	space := " "
 	if strings.HasPrefix(value, "\n") {
@@ -151,6 +172,11 @@ func setYAML(front, key, value string) string {
 	file, err := parser.ParseBytes([]byte(front), parser.ParseComments)
 	if err != nil {
 		return front
+	}
+	if len(file.Docs) > 0 && file.Docs[0].Body != nil {
+		if _, ok := file.Docs[0].Body.(ast.MapNode); !ok {
+			return front
+		}
 	}
 	path, err := yaml.PathString("$." + key)
 	if err != nil {
