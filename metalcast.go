@@ -37,6 +37,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
@@ -154,11 +155,19 @@ func findings(r engine.Result) (list []Finding) {
 
 // newPlan finds the source and plans its conversion.
 func newPlan(ctx context.Context, src string, o Options) (*plan.Plan, error) {
-	po, err := o.planOptions()
+	if _, err := o.planOptions(); err != nil {
+		return nil, err // before anything is read
+	}
+	v, err := openSource(ctx, src, o.Revision)
 	if err != nil {
 		return nil, err
 	}
-	v, err := openSource(ctx, src, o.Revision)
+	return planOf(ctx, v, o)
+}
+
+// planOf plans the conversion of a source.
+func planOf(ctx context.Context, v *checkpoint.Inventory, o Options) (*plan.Plan, error) {
+	po, err := o.planOptions()
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	strictjson "github.com/go-json-experiment/json"
 	"github.com/tidwall/gjson"
 
+	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/plan"
@@ -59,10 +60,7 @@ func provenanceOf(p *plan.Plan, o Options) provenance {
 	if r.Options.MaxShardSize == 0 {
 		r.Options.MaxShardSize = plan.DefaultShardSize
 	}
-	for i := range p.Source.Shards {
-		s := &p.Source.Shards[i]
-		r.Source.Shards = append(r.Source.Shards, shardRecord{s.Name, s.Size, hex.EncodeToString(s.HeaderSum[:])})
-	}
+	r.Source.Shards = shardRecords(p.Source)
 	if q := p.Quantized; q != nil { // what was left to defaults too
 		r.Options.Quantize = &Quantize{
 			Mode: q.Format.Mode.String(), Bits: q.Format.Bits, GroupSize: q.Format.GroupSize,
@@ -71,6 +69,33 @@ func provenanceOf(p *plan.Plan, o Options) provenance {
 	}
 	r.Dropped = droppedGroups(p.Dropped)
 	return r
+}
+
+func shardRecords(v *checkpoint.Inventory) (list []shardRecord) {
+	for i := range v.Shards {
+		s := &v.Shards[i]
+		list = append(list, shardRecord{s.Name, s.Size, hex.EncodeToString(s.HeaderSum[:])})
+	}
+	return list
+}
+
+// otherSource says how a source differs from the one of a record, "" where it does not.
+func otherSource(r *provenance, v *checkpoint.Inventory) string {
+	had, have := r.Source.Shards, shardRecords(v)
+	if len(had) != len(have) {
+		return fmt.Sprintf("of %s, %s has %d", plural(len(had), "shard", "shards"), v.Dir, len(have))
+	}
+	for i, x := range had {
+		switch y := have[i]; {
+		case x.Name != y.Name:
+			return fmt.Sprintf("with a shard %q, %s has %q in its place", x.Name, v.Dir, y.Name)
+		case x.Bytes != y.Bytes:
+			return fmt.Sprintf("its %s was %d bytes long, that of %s is %d", x.Name, x.Bytes, v.Dir, y.Bytes)
+		case x.Header != y.Header:
+			return fmt.Sprintf("its %s had another header than that of %s", x.Name, v.Dir)
+		}
+	}
+	return ""
 }
 
 // options are those that the record asks for again.

@@ -268,12 +268,12 @@ func TestScalesBeyondTheSurvey(t *testing.T) {
 
 // Heads of kv_b_proj are cut where no scale block ends; what is found in one has its place in the weight.
 func TestScalesOfCutRows(t *testing.T) {
-	src, _ := synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 1, BlockSize: 16, ScaleType: dtype.F32})
+	src, _ := synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 1, BlockSize: 24, ScaleType: dtype.F32})
 	const name = "model.layers.0.self_attn.kv_b_proj.weight"
 	_, err := metalcast.PlanConversion(t.Context(), src, metalcast.Options{Layout: "mlx"})
 	require.NoError(t, err)
 	across := DecodeDir(t, src)[name+"_scale_inv"].Shape[1]
-	k := 0
+	w, k := DecodeDir(t, src)[name], 0
 	rewriteScales(t, src, func(scale string, e int) int {
 		if scale != name+"_scale_inv" {
 			return e
@@ -286,11 +286,12 @@ func TestScalesOfCutRows(t *testing.T) {
 	for _, layout := range []string{"", "mlx"} {
 		_, err = metalcast.PlanConversion(t.Context(), src, metalcast.Options{Layout: layout})
 		require.Error(t, err)
-		m := regexp.MustCompile(`^tensor "` + regexp.QuoteMeta(name) + `": code \S+ times scale 1.638e\+04 is \S+, at row (\d+), column (\d+);`).FindStringSubmatch(err.Error())
+		m := regexp.MustCompile(`^tensor "` + regexp.QuoteMeta(name) + `": code (\S+) times scale 1.638e\+04 is \S+, at row (\d+), column (\d+);`).FindStringSubmatch(err.Error())
 		require.NotNil(t, m, err.Error())
-		row, _ := strconv.Atoi(m[1])
-		col, _ := strconv.Atoi(m[2])
-		assert.Equal(t, [2]int{20, 3}, [2]int{row / 16, col / 16}, layout)
+		row, _ := strconv.Atoi(m[2])
+		col, _ := strconv.Atoi(m[3])
+		assert.Equal(t, [2]int{20 * 24, 3}, [2]int{row, col / 24}, layout) // its first row has large codes
+		assert.Equal(t, m[1], fmt.Sprintf("%g", math.Abs(e4m3(w.Data[row*w.Shape[1]+col]))), layout)
 	}
 }
 
@@ -347,6 +348,20 @@ func TestScalesAreRecordedAndCompared(t *testing.T) {
 
 var scaleName = regexp.MustCompile(`(weight_scale(_inv)?|proj_scale_inv|proj_weight_scale|[a-z0-9]\.scale)$`)
 
+type headerEntry struct {
+	DType   string `json:"dtype"`
+	Offsets [2]int `json:"data_offsets"`
+}
+
+// headerOf reads a shard's header naively.
+func headerOf(t *testing.T, shard []byte) map[string]headerEntry {
+	t.Helper()
+	header := map[string]headerEntry{}
+	require.NoError(t, json.Unmarshal(shard[8:8+binary.LittleEndian.Uint64(shard)], &header))
+	delete(header, "__metadata__")
+	return header
+}
+
 // rewriteScales makes the scales of a checkpoint powers of two, whose biased exponents it gives from those that are there, and counts their tensors.
 func rewriteScales(t *testing.T, dir string, exponent func(name string, e int) int) (n int) {
 	t.Helper()
@@ -356,14 +371,7 @@ func rewriteScales(t *testing.T, dir string, exponent func(name string, e int) i
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)
 		length := binary.LittleEndian.Uint64(b)
-		var header map[string]json.RawMessage
-		require.NoError(t, json.Unmarshal(b[8:8+length], &header))
-		for name, raw := range header {
-			var x struct {
-				DType   string `json:"dtype"`
-				Offsets [2]int `json:"data_offsets"`
-			}
-			require.NoError(t, json.Unmarshal(raw, &x))
+		for name, x := range headerOf(t, b) {
 			if !scaleName.MatchString(name) {
 				continue
 			}

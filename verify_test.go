@@ -1,6 +1,8 @@
 package metalcast_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/synth"
 )
 
 func TestVerifyFindsEveryFlippedBit(t *testing.T) {
@@ -110,6 +113,68 @@ func TestVerifyLocatesWhatDiffers(t *testing.T) {
 	r, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{Convert: &metalcast.Options{Layout: "per-expert"}})
 	require.ErrorIs(t, err, metalcast.ErrMismatch)
 	assert.NotEmpty(t, r.Problems)
+}
+
+// A shard that ends too early is one problem with a count, and what it still holds is compared.
+func TestVerifyOfAShardThatIsCut(t *testing.T) {
+	src, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
+	dst := filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{Hashes: true})
+	require.NoError(t, err)
+	path := filepath.Join(dst, "model.safetensors")
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	header := 8 + int(binary.LittleEndian.Uint64(b))
+	ends := []int{}
+	for _, x := range headerOf(t, b) {
+		ends = append(ends, header+x.Offsets[1])
+	}
+	for _, size := range []int{int(st.Size()) - 1, int(st.Size()) / 2, header, header - 1, 3, 0} {
+		require.NoError(t, os.WriteFile(path, b[:size], 0o644))
+		behind := 0
+		for _, end := range ends {
+			if end > size {
+				behind++
+			}
+		}
+		r, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+		require.ErrorIs(t, err, metalcast.ErrMismatch)
+		assert.Equal(t, []string{fmt.Sprintf("model.safetensors: is %d bytes long, %d were written", size, st.Size())}, r.Problems)
+		assert.Empty(t, r.Differences)
+		assert.Equal(t, []metalcast.CutShard{{Name: "model.safetensors", Tensors: behind}}, r.CutOff)
+	}
+	spoilt := bytes.Clone(b[:st.Size()/2])
+	spoilt[header] ^= 1
+	require.NoError(t, os.WriteFile(path, spoilt, 0o644))
+	r, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrMismatch)
+	assert.Len(t, r.Differences, 1)
+}
+
+// The record knows its source: another one is said to be that, and nothing else.
+func TestVerifyWithAnotherSource(t *testing.T) {
+	src, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
+	dst := filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	longer, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 3})
+	dense, _ := synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 1, Shards: 1})
+	for other, want := range map[string]string{
+		longer:             "its model-00001-of-0000\\d.safetensors was \\d+ bytes long, that of .* is \\d+",
+		dense:              "of \\d+ shards, .* has 1",
+		Moe(2).Write(t):    "of \\d+ shards, .* has 1",
+		filepath.Join(dst): "of \\d+ shards, .* has 1",
+	} {
+		r, err := metalcast.Verify(t.Context(), other, dst, metalcast.VerifyOptions{})
+		require.ErrorIs(t, err, metalcast.ErrMismatch)
+		require.Len(t, r.Problems, 1)
+		assert.Regexp(t, "^metalcast.json: says that this was made from another source: "+want+"$", r.Problems[0])
+		assert.Empty(t, r.Differences)
+	}
+	_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+	require.NoError(t, err)
 }
 
 func TestVerifyOfASample(t *testing.T) {

@@ -170,8 +170,11 @@ func showReport(u *ui, r *metalcast.Report) {
 		u.messagef("an interrupted run had done a part, which was kept")
 	}
 	u.messagef("%s: %s in %s, %s%s", r.Destination, count(len(r.Tensors), "tensor"), count(len(r.Shards), "shard"), bytesText(r.DiskBytes), verified)
-	u.messagef("%.1f s, %s/s read and written, peak memory %s, computed by %s", r.Seconds,
-		bytesText(int64(float64(r.BytesRead+r.BytesWritten)/max(r.Seconds, 1e-3))), bytesText(r.PeakMemory), r.Device)
+	rate := ""
+	if n := r.BytesRead + r.BytesWritten; n > 0 { // nothing, where an earlier run had done it all
+		rate = fmt.Sprintf("%s/s read and written, ", bytesText(int64(float64(n)/max(r.Seconds, 1e-3))))
+	}
+	u.messagef("%.1f s, %speak memory %s, computed by %s", r.Seconds, rate, bytesText(r.PeakMemory), r.Device)
 }
 
 // nextSteps prints the commands that usually follow.

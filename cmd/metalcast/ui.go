@@ -29,9 +29,10 @@ type ui struct {
 	quiet bool
 	json  bool
 
-	bar   *progressbar.ProgressBar
-	phase string
-	last  time.Time // of the last line of progress, where there is no bar
+	bar    *progressbar.ProgressBar
+	phase  string
+	before int64     // of the phase's bytes, that an earlier run has done
+	last   time.Time // of the last line of progress, where there is no bar
 }
 
 func newUI(stdout, stderr io.Writer) *ui { return &ui{out: &output{w: stdout}, err: stderr} }
@@ -225,11 +226,24 @@ func (u *ui) progress(phase string, done, total int64) {
 	if u.bar == nil || u.phase != phase {
 		u.endProgress()
 		u.phase = phase
-		u.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(phase),
-			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionSetWidth(24), progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true), progressbar.OptionEnableColorCodes(false))
+		if u.before = 0; phase == "converting" { // the only one that goes on with an earlier run's
+			u.before = done
+		}
+		u.bar = newBar(u.err, phase, u.before, total)
 	}
-	_ = u.bar.Set64(done)
+	_ = u.bar.Set64(done - u.before)
+}
+
+// newBar is a bar of what is left to do: rate and time are of this run's bytes, not of those that were done before.
+func newBar(w io.Writer, phase string, done, total int64) *progressbar.ProgressBar {
+	if done > 0 {
+		phase = fmt.Sprintf("%s the last %d %%", phase, (100*(total-done)+total-1)/max(total, 1))
+	}
+	bar := progressbar.NewOptions64(max(total-done, 1), progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(phase),
+		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionSetWidth(24), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true), progressbar.OptionEnableColorCodes(false))
+	bar.StartWithoutRender() // or the clock would begin with the first bytes that are done
+	return bar
 }
 
 func (u *ui) endProgress() {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/metalcast/metalcast"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/needtest"
@@ -152,4 +153,36 @@ func TestOutputKeepsItsFirstError(t *testing.T) {
 	o.w = io.Discard
 	_, err = o.Write([]byte("x"))
 	require.ErrorIs(t, err, syscall.EPIPE)
+}
+
+// A run that goes on shows its own rate: what an earlier one did is no work of its first moment.
+func TestBarOfWhatIsLeft(t *testing.T) {
+	bar := newBar(io.Discard, "converting", 700, 1000)
+	assert.EqualValues(t, 300, bar.GetMax64())
+	assert.Equal(t, "converting the last 30 %", bar.State().Description)
+	assert.Zero(t, bar.State().CurrentBytes)
+	assert.True(t, bar.IsStarted(), "the clock runs before the first bytes are done")
+	assert.Equal(t, "verifying", newBar(io.Discard, "verifying", 0, 1000).State().Description)
+
+	var text bytes.Buffer
+	u := newUI(io.Discard, &text)
+	showReport(u, &metalcast.Report{Resumed: true, Seconds: 2, Device: "cpu"})
+	assert.Contains(t, text.String(), "2.0 s, peak memory ")
+	showReport(u, &metalcast.Report{Seconds: 2, BytesRead: 2 << 20, BytesWritten: 2 << 20})
+	assert.Contains(t, text.String(), "2.0 s, 2.0 MiB/s read and written, peak memory ")
+}
+
+// What differs is named shard by shard, of each the first few.
+func TestVerificationDoesNotFlood(t *testing.T) {
+	r := &metalcast.Verification{Sample: 1, Problems: []string{"b: is 3 bytes long, 4 were written"}, CutOff: []metalcast.CutShard{{Name: "b", Tensors: 70}}}
+	for i := range 60 {
+		r.Differences = append(r.Differences, metalcast.TensorProblem{Shard: string("ac"[i%2]), Tensor: strings.Repeat("x", i), Bytes: 1})
+	}
+	var text bytes.Buffer
+	showVerification(newUI(io.Discard, &text), r)
+	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+	require.Len(t, lines, 2+2*(10+1))
+	assert.Equal(t, "metalcast: problem: b: 70 tensors of it lie behind its end, in whole or in part", lines[1])
+	assert.Equal(t, "metalcast: problem: a: and 20 tensors more", lines[12])
+	assert.Equal(t, "metalcast: problem: c: and 20 tensors more", lines[23])
 }

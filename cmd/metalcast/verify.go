@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,6 +117,50 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	w := u.table()
 	w.fact("source", "%s", r.Source)
 	w.fact("checkpoint", "%s", r.Destination)
+	if r.Family != "" { // it was compared
+		showCompared(w, r)
+	}
+	w.flush()
+	for _, p := range r.Problems {
+		u.errorf("problem: %s", p)
+	}
+	for _, c := range r.CutOff {
+		u.errorf("problem: %s: %s of it lie behind its end, in whole or in part", c.Name, count(c.Tensors, "tensor"))
+	}
+	showDifferences(u, r.Differences)
+	switch {
+	case len(r.Problems)+len(r.Differences) > 0:
+	case r.Sample < 1:
+		u.messagef("%s is what its source gives, as far as the sample tells (%.1f s)", r.Destination, r.Seconds)
+	default:
+		u.messagef("%s is what its source gives (%.1f s)", r.Destination, r.Seconds)
+	}
+}
+
+// mostOfShard is how many tensors of a shard are named that differ.
+const mostOfShard = 10
+
+// showDifferences names tensors that differ, of each shard the first ones.
+func showDifferences(u *ui, list []metalcast.TensorProblem) {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b metalcast.TensorProblem) int { return cmp.Compare(a.Shard, b.Shard) })
+	for len(list) > 0 {
+		n := slices.IndexFunc(list, func(d metalcast.TensorProblem) bool { return d.Shard != list[0].Shard })
+		if n < 0 {
+			n = len(list)
+		}
+		for _, d := range list[:min(n, mostOfShard)] {
+			u.errorf("problem: %s: tensor %q: other than computed again, %s in all, the first at %s (byte %d)", d.Shard, d.Tensor, count(int(d.Bytes), "byte"), d.Where, d.Byte)
+		}
+		if n > mostOfShard {
+			u.errorf("problem: %s: and %s more", list[0].Shard, count(n-mostOfShard, "tensor"))
+		}
+		list = list[n:]
+	}
+}
+
+// showCompared says what was compared with what.
+func showCompared(w table, r *metalcast.Verification) {
 	w.fact("family", "%s, layout %s", r.Family, r.Layout)
 	w.fact("tensors", "%s, %s compared with a second computation by %s", count(r.Tensors, "tensor"), bytesText(r.Bytes), r.Device)
 	if r.Sample < 1 {
@@ -126,19 +172,5 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	}
 	for i, s := range r.Sums {
 		w.fact(first(i, "sha256"), "%s  %s", s.SHA256, s.Name)
-	}
-	w.flush()
-	for _, p := range r.Problems {
-		u.errorf("problem: %s", p)
-	}
-	for _, d := range r.Differences {
-		u.errorf("problem: %s: tensor %q: other than computed again, %s in all, the first at %s (byte %d)", d.Shard, d.Tensor, count(int(d.Bytes), "byte"), d.Where, d.Byte)
-	}
-	switch {
-	case len(r.Problems)+len(r.Differences) > 0:
-	case r.Sample < 1:
-		u.messagef("%s is what its source gives, as far as the sample tells (%.1f s)", r.Destination, r.Seconds)
-	default:
-		u.messagef("%s is what its source gives (%.1f s)", r.Destination, r.Seconds)
 	}
 }
