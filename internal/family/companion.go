@@ -9,12 +9,12 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// companions are small tensors of quantized activations and caches, which the output has no use for, by the last part of
+// companions are small tensors, of quantized activations and caches for the most part, which the output has no use for, by the last part of
 // their names or the last but one. The spellings are those of vLLM's maybe_remap_kv_scale_name, text-generation-inference,
 // compressed-tensors, ModelOpt, Quark, fbgemm (transformers) and Mistral.
 var companions = []struct {
 	names, modules []string
-	endings        []string // of the last part
+	endings        []string // of the whole name
 	reason         string
 }{
 	{
@@ -37,14 +37,15 @@ var companions = []struct {
 		},
 		reason: "scale of an FP8 key/value cache; runtimes choose the cache's type themselves",
 	},
+	{endings: []string{"rotary_emb.inv_freq"}, reason: "rotary frequencies; runtimes compute them from config.json"},
 }
 
-// companion is the reason to drop a tensor that serves quantized activations or a quantized cache, "" for others.
+// companion is the reason to drop a companion, "" for other tensors.
 func companion(name string) string {
 	module, last := splitLast(name)
 	_, parent := splitLast(module)
 	for _, x := range companions {
-		if slices.Contains(x.names, last) || slices.Contains(x.modules, parent) || hasSuffix(last, x.endings) {
+		if slices.Contains(x.names, last) || slices.Contains(x.modules, parent) || hasSuffix(name, x.endings) {
 			return x.reason
 		}
 	}

@@ -133,12 +133,12 @@ func TestCompanionsOfActivationsAndCachesAreDropped(t *testing.T) {
 	names := []string{
 		"self_attn.kv_scale", "self_attn.attn.kv_scale", "self_attn.attn.k_scale", "self_attn.k_proj.kv_cache_scale", "self_attn.qkv_proj.k_scale", "self_attn.prob_scale", "self_attn.attn._k_scale",
 		"self_attn.k_cache.scale", "self_attn.k_proj.k_zero_point", "self_attn.k_fake_quantizer.qscale_act", "self_attn.k_bmm_quantizer._amax",
-		"mlp.up_proj.input_scale_ub", "mlp.up_proj.input_zero_point", "mlp.up_proj.input_quantizer._amax", "mlp.up_proj.act_quant.scale", "mlp.up_proj.input_scale_inv",
+		"mlp.up_proj.input_scale_ub", "mlp.up_proj.input_zero_point", "mlp.up_proj.input_quantizer._amax", "mlp.up_proj.act_quant.scale", "mlp.up_proj.input_scale_inv", "self_attn.rotary_emb.inv_freq",
 	}
 	v := open(t, fp8(`{"model_type":"x"}`, names...))
 	sites, err := family.Of(v.Config).Sites(v, family.Options{})
 	require.NoError(t, err)
-	for _, s := range sites[4:] {
+	for _, s := range sites[4:] { // after the weights and their scales
 		assert.Equal(t, family.Drop, s.Role, s.Tensor.Name)
 		assert.NotEmpty(t, s.Reason, s.Tensor.Name)
 	}
@@ -191,8 +191,9 @@ func TestSettingsThatMayChangeWhatWeightsMean(t *testing.T) {
 		`"quant_method":"quark","algo_config":{"name":"rotation"}`:                                                                                             "quantization_config.algo_config is",
 		`"quant_method":"fp8","config_groups":{"a":{"weights":{"symmetric":false}}}`:                                                                           "quantization_config.config_groups.a.weights.symmetric is false",
 		`"quant_method":"fp8","config_groups":{"a":{"weights":{"actorder":"group"}}}`:                                                                          "quantization_config.config_groups.a.weights.actorder is",
-		`"quant_method":"fp8","config_groups":{"a":{"pre_scale":2}}`:                                                                                           "quantization_config.config_groups.a.pre_scale is 2",
-		`"quant_method":"modelopt","quantization":{"quant_algo":"FP8","pre_quant_scale":true}`:                                                                 "quantization_config.quantization.pre_quant_scale is true",
+		`"quant_method":"fp8","config_groups":{"a":{"pre_scale":{
+			"x": 2}}}`: "quantization_config.config_groups.a.pre_scale is {\"x\":2}",
+		`"quant_method":"modelopt","quantization":{"quant_algo":"FP8","pre_quant_scale":true}`: "quantization_config.quantization.pre_quant_scale is true",
 	} {
 		v := open(t, fp8(`{"model_type":"x","quantization_config":{`+members+`}}`))
 		_, err := family.Of(v.Config).Sites(v, family.Options{})

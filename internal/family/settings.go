@@ -61,7 +61,7 @@ func checkKeys(where string, q gjson.Result) (err error) {
 				return err == nil
 			})
 		default:
-			err = meaning(place, "is "+v.Raw+", a setting that metalcast does not know: it may change what the weights mean")
+			err = meaning(place, "is "+compact(v)+", a setting that metalcast does not know: it may change what the weights mean")
 		}
 		return err == nil
 	})
@@ -75,7 +75,7 @@ func weightSettings(where string, w gjson.Result) (err error) {
 	}
 	w.ForEach(func(k, v gjson.Result) bool {
 		if !off(v) && !slices.Contains(ofWeights, k.String()) {
-			err = meaning(where+"."+k.String(), "is "+v.Raw+", a setting that metalcast does not know: it may change what the weights mean")
+			err = meaning(where+"."+k.String(), "is "+compact(v)+", a setting that metalcast does not know: it may change what the weights mean")
 		}
 		return err == nil
 	})
@@ -94,6 +94,9 @@ func off(v gjson.Result) bool {
 	}
 	return false
 }
+
+// compact is a setting's text on one line.
+func compact(v gjson.Result) string { return v.Get("@ugly").Raw }
 
 func meaning(key, what string) error {
 	return fault.Unsupported(checkpoint.ConfigName, "%s %s", key, what).WithHint(

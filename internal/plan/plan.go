@@ -201,13 +201,6 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		o.ShardSize = DefaultShardSize
 	}
 	f := family.Of(v.Config)
-	layout, err := f.Resolve(o.Layout)
-	if o.Quantize != nil {
-		layout, err = f.ResolveQuantized(o.Layout)
-	}
-	if err != nil {
-		return nil, err
-	}
 	if o.Roles.KeepMTP {
 		if lost := slices.IndexFunc(v.Absent, func(name string) bool { return f.IsMTP(name, family.Layers(v.Config)) }); lost >= 0 {
 			return nil, fault.Incomplete(checkpoint.IndexName, "names %q of the multi-token prediction head, which is in no shard", v.Absent[lost]).WithHint("leave --keep-mtp out, or download the rest")
@@ -229,6 +222,15 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		return nil, err
 	}
 	if err := f.CheckLayers(v, groups); err != nil {
+		return nil, err
+	}
+	// What is wrong with the source comes before what this form cannot be made of: the hint then is two commands, of
+	// which the first would meet it.
+	layout, err := f.Resolve(o.Layout)
+	if o.Quantize != nil {
+		layout, err = f.ResolveQuantized(o.Layout)
+	}
+	if err != nil {
 		return nil, err
 	}
 	p := &Plan{Source: v, Family: f, Form: form, Layout: layout, DType: o.DType, Invert: o.Invert}
