@@ -117,12 +117,13 @@ func holdsWeights(f *os.File, size int64) bool {
 // does not have, or of an adapter whose weights stay behind.
 func staysBehind(name string) bool {
 	switch {
-	case slices.Contains([]string{"hf_quant_config.json", LockName, ProvenanceName, JournalName, adapterName, "pytorch_model.bin.index.json"}, name),
+	case slices.Contains([]string{"hf_quant_config.json", LockName, ProvenanceName, JournalName, adapterName}, name),
+		strings.HasPrefix(name, "openvino_"), strings.HasSuffix(name, ".index.json"), // their weights stay behind
 		strings.Contains(name, ".safetensors"), strings.Contains(name, ".onnx"), strings.Contains(name, ".data-0"):
 		return true
 	}
 	return slices.Contains([]string{
 		".pt", ".pth", ".pt2", ".ckpt", ".bin", ".bak", ".pkl", ".pickle", ".gguf", ".ggml", ".llamafile", ".h5", ".hdf5", ".msgpack", ".npz", ".npy", ".tflite", ".pb", ".pdparams",
-		".distcp", ".nemo", ".mlmodel", ".engine",
+		".distcp", ".nemo", ".mlmodel", ".engine", ".ot", ".params", ".mnn", ".keras",
 	}, strings.ToLower(filepath.Ext(name)))
 }

@@ -46,7 +46,7 @@ func TestOpenLeavesOutWeightsUnderAnyName(t *testing.T) {
 	files := map[string]string{
 		// By their names,
 		"model.safetensors.bak": "x", "model.safetensors.old": "x", "a.ckpt": "x", "a.onnx_data": "x", "a.pkl": "x", "optimizer.pt": "x", "training_args.bin": "x", "a.tflite": "x",
-		"a.Q4.GGUF": "x", "tf_model.h5": "x",
+		"a.Q4.GGUF": "x", "tf_model.h5": "x", "flax_model.msgpack.index.json": "{}", "pytorch_model.bin.index.json": "{}", "openvino_model.xml": "<x/>", "openvino_model.bin": "x", "rust_model.ot": "x",
 		// and by what they hold.
 		"weights": shard, "weights.zip": "PK\x03\x04" + strings.Repeat("x", 64), "state.dat": "\x80\x04" + strings.Repeat("x", 64), "llama": "GGUF\x03\x00\x00\x00\x00\x00",
 	}

@@ -1,6 +1,7 @@
 package checkpoint_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
@@ -135,7 +137,7 @@ func FuzzConfig(f *testing.F) {
 	for _, text := range []string{
 		MoeConfig(2), `{}`, `{"quantization_config":{"weight_block_size":[128,128]}}`, `{"quantization_config":{"weight_block_size":"128x64"}}`, `{"quantization_config":{"weight_block_size":[1e9,1]}}`,
 		`{"text_config":{"quantization_config":{"config_groups":{"a":{"weights":{"block_structure":[1,32]}}}}}}`, `{"quantization_config":[],"text_config":"x"}`, `{"model_type":1}`,
-		`{"a":1}{}`, `[]`, "\xEF\xBB\xBF{}", `{"a":"\ud800"}`, `{"a":1,"\u0061":2}`, strings.Repeat("[", 20000), strings.Repeat(`{"a":`, 9999) + "1" + strings.Repeat("}", 9999),
+		`{"a":1}{}`, `[]`, "\xEF\xBB\xBF{}", `{"a":"\ud800"}`, `{"a":1,"\u0061":2}`, `{"num_experts":NaN,"num_hidden_layers":[Infinity,-Infinity]}`, `{"a":{"b":1,"b":2},"a":{"b":3}}`, `{"model_type":NaN,"model_type":"x"}`, strings.Repeat("[", 20000), strings.Repeat(`{"a":`, 9999) + "1" + strings.Repeat("}", 9999),
 		`{"quantization_config":{"weight_block_size":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}}`,
 	} {
 		f.Add([]byte(text))
@@ -147,6 +149,13 @@ func FuzzConfig(f *testing.F) {
 			return
 		}
 		require.True(t, c.Get("@this").IsObject())
+		standard, restore := checkpoint.Standard(c.Text)
+		require.True(t, jsontext.Value(standard).IsValid(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(bytes.Contains(c.Text, []byte(`\u`)))), "%q", standard)
+		require.Equal(t, c.Text, restore(standard))
+		again, err := checkpoint.ParseConfig(c.Text)
+		require.NoError(t, err)
+		require.Equal(t, c.Text, again.Text)
+		require.Empty(t, again.Notes)
 		_, _ = c.ModelType(), c.Quantization()
 		for _, key := range []string{"num_experts", "num_hidden_layers", "tie_word_embeddings"} {
 			_, _ = c.TextSetting(key).Int(), c.TextSetting(key).Bool()

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"path/filepath"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/plan"
 )
@@ -58,7 +60,7 @@ func readJournal(f FS, dir string) (state []byte, last Progress, end int64, err 
 	}
 	for first := true; ; first = false {
 		line, rest, whole := bytes.Cut(text, []byte("\n"))
-		if !whole || !json.Valid(line) {
+		if !whole || !jsontext.Value(line).IsValid() {
 			return state, last, end, nil
 		}
 		if first {

@@ -20,7 +20,7 @@ func FuzzJournal(f *testing.F) {
 	for _, text := range []string{
 		"", "{", state, state + "\n", state + "\n{\"done\":[[0,3],[5,7]]}\n", state + "\n{\"done\":[[0,3]]}\n{\"done\":[[0,4]]}\n", state + "\n{\"done\":[[0,3]]}\n{\"done\":[[0,",
 		state + "\n{\"done\":[[0,70]]}\n", state + "\n{\"done\":[[0,71]]}\n", state + "\n{\"done\":[[3,1]]}\n", state + "\n{\"done\":[[0,9],[0,9]]}\n", state + "\n{\"done\":[[-1,1]]}\n",
-		state + "\n{\"done\":[[0,2147483648]]}\n", state + "\n{\"done\":null}\n", state + "\nnull\n", "{}\n{\"done\":[[0,1]]}\n", state + "\n{\"done\":[[1]],\"findings\":[{\"tensor\":\"x\"}],\"nvfp4\":{\"All\":-1}}\n",
+		state + "\n{\"done\":[[0,2147483648]]}\n", state + "\n{\"done\":null}\n", state + "\nnull\n", state + "\n{\"done\":[[0,3]]}\n{\"done\":[[0,5]],\"done\":[[0,9]]}\n", "{}\n{\"done\":[[0,1]]}\n", state + "\n{\"done\":[[1]],\"findings\":[{\"tensor\":\"x\"}],\"nvfp4\":{\"All\":-1}}\n",
 	} {
 		f.Add([]byte(text))
 	}
@@ -58,6 +58,24 @@ func FuzzJournal(f *testing.F) {
 		had[more] = true
 		require.Equal(t, had, members(t, d, pieces))
 	})
+}
+
+// A line with a key twice, which two readers take for different ones, counts for nothing, and neither does what follows.
+func TestJournalIsReadStrictly(t *testing.T) {
+	p := &plan.Plan{Pieces: make([]plan.Piece, 70), Shards: []plan.Shard{{Name: "model.safetensors", Header: bytes.Repeat([]byte{'h'}, 16), Size: 20}}}
+	for _, line := range []string{`{"done":[[0,5]],"done":[[0,9]]}`, `{"done":[[0,9]],"x":NaN}`, "{\"done\":[[0,9]],\"x\":\"\xFF\"}"} {
+		m := newMemFS()
+		m.names["/out/dst.partial"] = &node{dir: true}
+		for name, text := range map[string]string{
+			"metalcast.lock": "a conversion by metalcast is in progress here, or was interrupted\n", "model.safetensors": "hhhhhhhhhhhhhhhhdata",
+			"metalcast.journal": "{\"a\":1}\n{\"done\":[[0,3]]}\n" + line + "\n{\"done\":[[0,20]]}\n",
+		} {
+			m.names["/out/dst.partial/"+name] = &node{data: []byte(text), synced: []byte(text)}
+		}
+		d, err := engine.CreateDir("/out/dst", p, engine.DirOptions{FS: m, State: []byte(`{"a":1}`)})
+		require.NoError(t, err)
+		require.Equal(t, map[int32]bool{0: true, 1: true, 2: true}, members(t, d, 70), line)
+	}
 }
 
 // members are the pieces that a run need not do again.

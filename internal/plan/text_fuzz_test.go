@@ -50,7 +50,7 @@ func FuzzConvertedConfig(f *testing.F) {
 	for _, text := range []string{
 		`{}`, `{"model_type":"x","dtype":"float8","quantization_config":{}}`, "{\n  \"a\": 1,\n  \"text_config\": {\"torch_dtype\": null, \"quantization_config\": {\"a\": [1]}}\n}\n",
 		`{"quantization_config":1,"compression_config":[],"text_config":[]}`, `{"text_config":{"dtype":{"a":1}}}`, `{"a.b":1,"text_config.dtype":2,"dtype ":3,"":4}`, `{"\u0064type":"x"}`,
-		`{"quantization_config" : {"a":"}"} , "b":1}`, `{"a":"\"","dtype":"x"}`, `{"@this":1,"*":2,"#":3,"a|b":4,"..0":5}`, `{"vision_config":{},"_name_or_path":"x","eos_token_id":[1,2]}`, `{"text_config":{"text_config":{"dtype":1}}}`,
+		`{"quantization_config" : {"a":"}"} , "b":1}`, `{"a":"\"","dtype":"x"}`, `{"@this":1,"*":2,"#":3,"a|b":4,"..0":5}`, `{"vision_config":{},"_name_or_path":"x","eos_token_id":[1,2]}`, `{"text_config":{"text_config":{"dtype":1}}}`, `{"a":[NaN,-Infinity],"dtype":Infinity}`, `{"a":1,"a":2,"text_config":{"dtype":1,"dtype":NaN}}`, `{"\ud800":1,"\ud801":"\udc00"}`,
 		`{"a":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}`, "{\n\t\"dtype\": 1e400}", `{"0":1e700}`, "{\"a\":1.0,\"b\":-0,\"c\":1E5,\"d\":12345678901234567890}",
 	} {
 		f.Add([]byte(text), "")
