@@ -15,16 +15,16 @@ const SplitsMXFP8 = "fails with KeyError kv_b_proj.biases"
 
 var deepSeek = []*Family{
 	{
-		Types: []string{"deepseek_v3", "kimi_k2", "joyai_llm_flash"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
+		Types: []string{"deepseek_v3", "kimi_k2", "joyai_llm_flash"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		// mlx-lm and transformers drop the layer by its number in DeepSeek-V3.
 		MTP:     MTP{Layers: true, OnlyAt: 61, Refused: "mlx-lm and transformers drop it only as layer 61"},
 		KeepF32: routerBias, Native: mlaNative, Raw: Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, Ignores: []string{"weight_scale"}, MLXVLM: SplitsMXFP8},
 	},
-	{Types: []string{"deepseek_v32"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawMLA},
+	{Types: []string{"deepseek_v32"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawMLA},
 	{
 		// LongCat has two attentions and two dense MLPs in a layer, beside the experts; transformers counts each half under
 		// num_hidden_layers when it saves.
-		Types: []string{"longcat_flash"}, LayersKey: "num_layers", Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
+		Types: []string{"longcat_flash"}, Head: headAlways, LayersKey: "num_layers", Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: routerBias, Raw: Raw{MLXVLM: SplitsMXFP8},
 	},
 }

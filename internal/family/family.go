@@ -30,6 +30,8 @@ type Family struct {
 	Experts    *Experts // nil for a dense family
 	LayersKey  string   // the config's key for the number of layers, where it is not num_hidden_layers
 	Auto       Layout   // what Auto means; PerExpert also says "unchanged" for experts that are stacked in the source
+	Head       Head     // whether there is an output head
+	TiedUnsaid bool     // it is tied where the config says nothing
 	TakesApart bool     // mlx-lm also loads experts that are apart, where Auto is Stacked
 	MTP        MTP
 	Vision     []string // prefixes of the vision tower
@@ -216,7 +218,7 @@ func Needless(c *checkpoint.Config, name string) bool {
 	case Of(c).IsMTP(name, Layers(c)), hasPrefix(name, []string{"mtp.", "model.mtp."}), strings.HasSuffix(name, ".rotary_emb.inv_freq"):
 		return true
 	}
-	return c.TextSetting("tie_word_embeddings").Bool() && (name == "lm_head.weight" || strings.HasSuffix(name, ".lm_head.weight"))
+	return c.TextSetting("tie_word_embeddings").Bool() && isHead(name)
 }
 
 // DropsMTP reports whether consumers leave the multi-token prediction head out themselves.

@@ -2,11 +2,11 @@ package family
 
 var glm = []*Family{
 	{
-		Types: []string{"glm4_moe"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias,
+		Types: []string{"glm4_moe"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias,
 		Native: &Native{Switch: switchMLP, Names: gateUpDown, Arrays: []string{".mlp.gate.weight"}, Uncast: []string{"e_score_correction_bias"}},
 		Raw:    Raw{MLXVLM: roundsAgain},
 	},
-	{Types: []string{"glm4_moe_lite"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: Raw{MLXVLM: SplitsMXFP8}},
-	{Types: []string{"glm_moe_dsa"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawMLA},
-	{Types: []string{"solar_open"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: Raw{MLXVLM: roundsAgain}},
+	{Types: []string{"glm4_moe_lite"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: Raw{MLXVLM: SplitsMXFP8}},
+	{Types: []string{"glm_moe_dsa"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawMLA},
+	{Types: []string{"solar_open"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: Raw{MLXVLM: roundsAgain}},
 }

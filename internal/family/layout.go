@@ -31,12 +31,14 @@ type Placer struct {
 	experts map[string]int64 // experts of a group, by the group's name
 	tied    bool
 
+	headless bool // the output has no head in any layout
+
 	heads, nope, value int64 // of multi-head latent attention, where the layout takes it apart
 }
 
 // Placer prepares the places of a layout that Resolve gave.
 func (f *Family) Placer(c *checkpoint.Config, layout Layout, form Form, groups []*Group, o Options) (*Placer, error) {
-	p := &Placer{family: f, layout: layout, experts: map[string]int64{}, tied: c.TextSetting("tie_word_embeddings").Bool()}
+	p := &Placer{family: f, layout: layout, experts: map[string]int64{}, tied: f.Tied(c), headless: f.redundantHead(c)}
 	for _, g := range groups {
 		p.experts[g.Name] = int64(len(g.Sites[f.Experts.Up]))
 	}
@@ -87,6 +89,9 @@ func (p *Placer) Places(s *Site) (places []Place, reason string, err error) {
 		if reason := p.noPlace(s.Tensor.Name); reason != "" {
 			return nil, reason, nil
 		}
+	}
+	if p.headless && isHead(s.Tensor.Name) {
+		return nil, "output head; tied to the embeddings, and mlx-lm refuses it beside them", nil
 	}
 	if s.Role == Expert {
 		return p.expert(s), "", nil

@@ -5,7 +5,7 @@ var mistralTower = []string{"vision_tower.", "multi_modal_projector.", "model.vi
 
 var mistral = []*Family{
 	{
-		Types: []string{"mistral4"}, Wrapper: "mistral3", Experts: expertsOf("n_routed_experts"), Auto: Stacked, TakesApart: true, MTP: noMTP, Vision: mistralTower,
+		Types: []string{"mistral4"}, Head: headRefuses, Wrapper: "mistral3", Experts: expertsOf("n_routed_experts"), Auto: Stacked, TakesApart: true, MTP: noMTP, Vision: mistralTower,
 		Native: &Native{
 			Prefixes: []Rename{{"model.language_model.", "language_model.model."}, {"language_model.", "language_model."}, {"", "language_model."}},
 			Tower:    mistralTower, Switch: switchMLP, Names: gateUpDown, MLA: true,

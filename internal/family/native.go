@@ -13,7 +13,7 @@ func (p *Placer) noPlace(name string) string {
 		return "vision tower; mlx-lm's form of the family has none (--layout auto keeps it)"
 	case strings.HasSuffix(name, "rotary_emb.inv_freq"):
 		return "rotary frequencies; MLX computes them"
-	case p.tied && (name == "lm_head.weight" || strings.HasSuffix(name, ".lm_head.weight")):
+	case p.tied && isHead(name):
 		return "output head; tied to the embeddings"
 	}
 	return ""

@@ -2,7 +2,7 @@ package family
 
 var others = []*Family{
 	{
-		Types: []string{"minimax", "minimax_m2"}, Auto: PerExpert, MTP: MTP{Layers: true, Refused: "mlx-lm has no place for it"}, KeepF32: routerBias,
+		Types: []string{"minimax", "minimax_m2"}, Head: headRefuses, Auto: PerExpert, MTP: MTP{Layers: true, Refused: "mlx-lm has no place for it"}, KeepF32: routerBias,
 		Experts: &Experts{
 			Infix: ".block_sparse_moe.experts.", Gate: "w1", Up: "w3", Down: "w2", CountKeys: []string{"num_local_experts"},
 			Dense: ".mlp.gate_proj.weight",
@@ -15,19 +15,19 @@ var others = []*Family{
 	},
 	{
 		// A relu² MLP has no gate.
-		Types: []string{"nemotron_h"}, Auto: PerExpert, MTP: MTP{Prefixes: []string{"mtp."}},
+		Types: []string{"nemotron_h"}, Head: headAlways, Auto: PerExpert, MTP: MTP{Prefixes: []string{"mtp."}},
 		KeepF32: []string{".A_log", ".D", ".dt_bias", ".e_score_correction_bias"},
 		Experts: &Experts{Infix: ".mixer.experts.", Up: "up_proj", Down: "down_proj", CountKeys: []string{"n_routed_experts"}},
 	},
 	{
 		// Published stacked under names of its own, which every consumer wants as they are.
-		Types: []string{"step3p5"}, Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: []string{".router_bias"},
+		Types: []string{"step3p5"}, Head: headAlways, Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: []string{".router_bias"},
 		Experts: &Experts{
 			Infix: ".moe.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", CountKeys: []string{"moe_num_experts"}, Dense: ".mlp.gate_proj.weight",
 		},
 	},
 	{
-		Types: []string{"llama4"}, OtherTypes: []string{"llama4_text"}, Auto: Stacked, MTP: noMTP,
+		Types: []string{"llama4"}, Head: headAlways, OtherTypes: []string{"llama4_text"}, Auto: Stacked, MTP: noMTP,
 		Vision: []string{"vision_model.", "multi_modal_projector."},
 		Experts: &Experts{
 			Infix: ".feed_forward.experts.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", GateUpName: "gate_up_proj", DownName: "down_proj",
@@ -39,14 +39,14 @@ var others = []*Family{
 		Types: []string{"bailing_moe", "bailing_moe_linear", "bailing_hybrid", "bailing_moe_v3"}, Experts: expertsOf("num_experts"), Auto: PerExpert,
 		MTP: MTP{Layers: true, Refused: "mlx-lm's bailing_moe has no place for it"}, KeepF32: []string{".expert_bias"},
 	},
-	{Types: []string{"hunyuan"}, OtherTypes: []string{"hunyuan_v1_moe"}, Experts: expertsOf("num_experts"), Auto: PerExpert, MTP: noMTP, Raw: Raw{MLXVLM: roundsAgain}},
+	{Types: []string{"hunyuan"}, Head: headNever, OtherTypes: []string{"hunyuan_v1_moe"}, Experts: expertsOf("num_experts"), Auto: PerExpert, MTP: noMTP, Raw: Raw{MLXVLM: roundsAgain}},
 	{
-		Types: []string{"ernie4_5_moe"}, Experts: expertsOf("moe_num_experts"), Auto: PerExpert,
+		Types: []string{"ernie4_5_moe"}, Head: headRefuses, Experts: expertsOf("moe_num_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp_", "mtp_"}}, KeepF32: routerBias,
 	},
 	{Types: []string{"dots1"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: noMTP, KeepF32: routerBias, Raw: Raw{MLXVLM: roundsAgain}},
 	{
-		Types: []string{"mimo_v2_flash"}, OtherTypes: []string{"mimo_v2"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
+		Types: []string{"mimo_v2_flash"}, Head: headAlways, OtherTypes: []string{"mimo_v2"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: []string{".e_score_correction_bias", ".mlp.gate.weight"},
 		Raw: Raw{MLXLM: "loads it, reading the scales of K and V as plain rows of blocks", Reads: []Grid{Blocks}, MLXVLM: roundsAgain},
 		Doubt: &Doubt{

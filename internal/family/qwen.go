@@ -36,12 +36,12 @@ const (
 
 var qwen = []*Family{
 	{
-		Types: []string{"qwen3_5_moe"}, OtherTypes: []string{"qwen3_5_moe_text"}, Experts: expertsOf("num_experts"), Auto: Stacked,
+		Types: []string{"qwen3_5_moe"}, Head: headRefuses, OtherTypes: []string{"qwen3_5_moe_text"}, Experts: expertsOf("num_experts"), Auto: Stacked,
 		MTP: MTP{Prefixes: []string{"mtp."}}, Vision: []string{"model.visual."}, KeepF32: []string{".A_log", ".dt_bias"}, Native: qwen35Native,
 		Raw: Raw{MLXVLM: roundsAgain, Flat: true},
 	},
 	{
-		Types: []string{"qwen3_5"}, OtherTypes: []string{"qwen3_5_text"}, Auto: PerExpert,
+		Types: []string{"qwen3_5"}, Head: headRefuses, OtherTypes: []string{"qwen3_5_text"}, Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"mtp."}}, Vision: []string{"model.visual."}, KeepF32: []string{".A_log", ".dt_bias"}, Native: qwen35Native,
 		Raw: Raw{MLXVLM: roundsAgain, Flat: true},
 	},
@@ -60,7 +60,7 @@ var qwen = []*Family{
 	},
 	{
 		// Transposed: transformers and both MLX runtimes want [E,H,2I] and [E,I,H], input dimension first.
-		Types: []string{"qwen3_vl_moe"}, OtherTypes: []string{"qwen3_vl_moe_text"}, Auto: Stacked, MTP: noMTP, Vision: []string{"model.visual."},
+		Types: []string{"qwen3_vl_moe"}, Head: headUntied, OtherTypes: []string{"qwen3_vl_moe_text"}, Auto: Stacked, MTP: noMTP, Vision: []string{"model.visual."},
 		Experts: transposed(expertsOf("num_experts")), Raw: Raw{MLXVLM: roundsAgain},
 	},
 }

@@ -203,6 +203,10 @@ func (p *Plan) note() {
 	if n := len(p.stray); n > 0 {
 		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("%d tensors beside attention's projections are nothing that metalcast knows and are copied as they are; the first is %s", n, p.stray[0]))
 	}
+	p.SourceNotes = append(p.SourceNotes, p.gaps...)
+	if problem := p.headProblem(); problem != "" {
+		p.SourceNotes = append(p.SourceNotes, problem)
+	}
 	p.Notes = append(p.Notes, p.SourceNotes...)
 	if p.Invert {
 		p.Notes = append(p.Notes, "scales are taken for reciprocals: each weight is its code times 1/scale")
@@ -236,6 +240,8 @@ func (p *Plan) MLXProblem() string {
 		return fmt.Sprintf("model_type %q is not a family that metalcast knows; names are unchanged", t)
 	case len(p.stray) > 0:
 		return fmt.Sprintf("it has no place for %s", p.stray[0])
+	case p.headProblem() != "":
+		return p.headProblem()
 	case p.Layout == family.MLX || p.Form.MLX:
 		return ""
 	case !f.LoadsInMLX(p.Source.Config):
@@ -246,6 +252,17 @@ func (p *Plan) MLXProblem() string {
 		return "it wants this family's experts one tensor each; convert without --layout"
 	}
 	return ""
+}
+
+// headProblem is why mlx-lm's model of the family does not fit the output head, or its absence.
+func (p *Plan) headProblem() string {
+	return p.Family.HeadProblem(p.Source.Config, func(yield func(string) bool) {
+		for i := range p.Tensors {
+			if !yield(p.Tensors[i].Name) {
+				return
+			}
+		}
+	})
 }
 
 func (p *Plan) keepsMTP() bool {

@@ -70,6 +70,7 @@ type Plan struct {
 
 	stray      []string // tensors of the output that no runtime has a place for
 	scaleBytes int64    // data of the scales that are used up
+	gaps       []string // what the model lacks, where that is no error
 }
 
 // Tensor is a tensor of the output.
@@ -234,6 +235,9 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{Source: v, Family: f, Form: form, Layout: layout, DType: o.DType, Invert: o.Invert}
+	if p.gaps, err = f.CheckWhole(v, sites); err != nil {
+		return nil, err
+	}
 	if p.DType == dtype.Invalid {
 		p.DType = unaskedType(sites, p.Form)
 	}

@@ -449,7 +449,7 @@ func TestStacksAreTakenApart(t *testing.T) {
 
 func TestNativeForm(t *testing.T) {
 	c := Moe(2)
-	c.Files["config.json"] = strings.Replace(c.Files["config.json"], "{", `{"tie_word_embeddings":true,`, 1)
+	c.Files["config.json"] = strings.Replace(c.Files["config.json"], `"dtype"`, `"tie_word_embeddings":true,"dtype"`, 1)
 	c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"],
 		Tensor{Name: "lm_head.weight", DType: "BF16", Shape: []int{3, 4}},
 		Tensor{Name: "model.visual.x.weight", DType: "BF16", Shape: []int{2}},

@@ -1,0 +1,109 @@
+package family
+
+import (
+	"strings"
+
+	"github.com/metalcast/metalcast/internal/checkpoint"
+)
+
+// Head is what mlx-lm 0.32.2's model of a family does about the output head, as consumers/test_whole.py runs it.
+type Head uint8
+
+// The ways of models with their head.
+const (
+	headDrops   Head = iota // tied or not, as the config says; one that is redundant is dropped
+	headRefuses             // tied or not; a redundant one is "not in model"
+	headAlways              // there must be one, whatever the config says
+	headUntied              // as headAlways, and the config may not say that it is tied
+	headNever               // none is allowed, whatever the config says
+)
+
+// Tied reports whether mlx-lm takes the head for tied to the embeddings: it reads text_config alone where a config has one, and a family's default where that says nothing.
+func (f *Family) Tied(c *checkpoint.Config) bool {
+	switch {
+	case f.Head == headAlways, f.Head == headUntied:
+		return false
+	case f.Head == headNever:
+		return true
+	case !f.Known():
+		return c.TextSetting("tie_word_embeddings").Bool()
+	}
+	key := "tie_word_embeddings"
+	if c.Get("text_config").IsObject() {
+		key = "text_config." + key
+	}
+	if r := c.Get(key); r.Exists() {
+		return r.Bool()
+	}
+	return f.TiedUnsaid
+}
+
+// isHead reports whether a tensor is the output head.
+func isHead(name string) bool {
+	return name == "lm_head.weight" || strings.HasSuffix(name, ".lm_head.weight")
+}
+
+// redundantHead reports whether the head is of no use to anyone, and in mlx-lm's way: all readers of the config find it tied.
+func (f *Family) redundantHead(c *checkpoint.Config) bool {
+	if f.Head != headRefuses && f.Head != headNever || !f.Tied(c) {
+		return false
+	}
+	outer := c.Get("tie_word_embeddings")
+	return f.Head == headRefuses && (!outer.Exists() || outer.Bool()) || outer.Bool()
+}
+
+// HeadProblem is what is wrong with the head of a model that has these tensors, as mlx-lm sees it; "" where nothing is known to be. Where there are no embeddings the
+// question does not arise.
+func (f *Family) HeadProblem(c *checkpoint.Config, names func(yield func(string) bool)) string {
+	head, embeddings := false, false
+	for name := range names {
+		head = head || isHead(name) || !f.Known() && otherHead(name)
+		embeddings = embeddings || isEmbedding(name)
+	}
+	const text, outer = "text_config.tie_word_embeddings", "tie_word_embeddings"
+	said := outer
+	if c.Get("text_config").IsObject() {
+		said = text
+	}
+	r := c.Get(said)
+	switch {
+	case !embeddings:
+		return ""
+	case !f.Known():
+		if r = c.TextSetting(outer); head || !r.Exists() || r.Bool() || !generates(c) {
+			return ""
+		}
+		return "tie_word_embeddings is false and there is no lm_head.weight: mlx-lm will not load it"
+	case head && f.Tied(c) && f.Head == headNever:
+		return "mlx-lm's " + f.Name() + " has no output head beside its embeddings: mlx-lm will not load it with lm_head.weight"
+	case head && f.Tied(c) && f.Head == headRefuses:
+		return said + " is true and there is an lm_head.weight all the same: mlx-lm will not load it"
+	case f.Head == headUntied && r.Bool():
+		return said + " is true, and mlx-lm's " + f.Name() + " has an output head of its own: mlx-lm will not load it, with lm_head.weight or without"
+	case head || f.Tied(c):
+		return ""
+	case f.Head == headAlways, f.Head == headUntied:
+		return "mlx-lm's " + f.Name() + " has an output head, tied or not, and there is no lm_head.weight: mlx-lm will not load it"
+	case r.Exists():
+		return said + " is false and there is no lm_head.weight: mlx-lm will not load it"
+	case said == text && c.Get(outer).Bool():
+		return "tie_word_embeddings is true outside text_config, where mlx-lm does not look, and there is no lm_head.weight: mlx-lm will not load it"
+	}
+	return said + " is not in config.json, which mlx-lm reads as false, and there is no lm_head.weight: mlx-lm will not load it"
+}
+
+// generates reports whether the config's class has an output head; backbones and classifiers have none.
+func generates(c *checkpoint.Config) bool {
+	class := c.Get("architectures.0").String()
+	return strings.HasSuffix(class, "ForCausalLM") || strings.HasSuffix(class, "ForConditionalGeneration")
+}
+
+// otherHead reports names of the head in models that are not listed.
+func otherHead(name string) bool {
+	return hasSuffix(name, []string{"head.weight", "head.linear.weight", "embed_out.weight", "output.weight", "output_layer.weight"})
+}
+
+// embeddings are what models call their first module.
+var embeddings = []string{"embed_tokens.weight", "word_embeddings.weight", "embeddings.weight", "wte.weight", "tok_embeddings.weight", "embed_in.weight"}
+
+func isEmbedding(name string) bool { return hasSuffix(name, embeddings) }
