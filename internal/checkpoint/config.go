@@ -55,17 +55,12 @@ func (c *Config) TextSetting(key string) gjson.Result {
 	return c.Get(key)
 }
 
-// Quantization is the quantization_config, at top level or under text_config.
-func (c *Config) Quantization() gjson.Result {
-	if r := c.Get("quantization_config"); r.IsObject() {
-		return r
-	}
-	return c.Get("text_config.quantization_config")
-}
-
 // BlockSizes lists the scale blocks that the quantization names, in rows and columns: weight_block_size (quant_method fp8) and each
 // config_groups.*.weights.block_structure (compressed-tensors). Empty where it names none.
 func (c *Config) BlockSizes() (list [][2]int64, err error) {
+	if err := c.oneQuantization(); err != nil {
+		return nil, err
+	}
 	q := c.Quantization()
 	add := func(key string, r gjson.Result) {
 		if !r.Exists() || r.Type == gjson.Null || err != nil {

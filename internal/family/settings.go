@@ -34,7 +34,12 @@ func checkQuantization(c *checkpoint.Config) error {
 	if c.Get("quantization").IsObject() {
 		return nil // MLX's own, whose keys are modules
 	}
-	return checkKeys("quantization_config", c.Quantization())
+	for _, path := range c.QuantizationPaths() {
+		if err := checkKeys(path, c.Get(path)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkKeys(where string, q gjson.Result) (err error) {

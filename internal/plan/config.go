@@ -12,9 +12,6 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// staleKeys describe a quantization that the output does not have. Consumers act on them: mlx-lm refuses some, transformers builds FP8 modules.
-var staleKeys = []string{"quantization_config", "text_config.quantization_config", "compression_config", "text_config.compression_config"}
-
 // dtypeKeys are where a config may say its weights' type.
 var dtypeKeys = []string{"dtype", "torch_dtype", "text_config.dtype", "text_config.torch_dtype"}
 
@@ -29,11 +26,9 @@ func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]
 			return nil, err
 		}
 	}
-	for _, key := range staleKeys {
-		if c.Get(key).Exists() {
-			if text, err = sjson.DeleteBytes(text, key); err != nil {
-				return nil, err
-			}
+	for _, path := range c.QuantizationPaths() { // which the output does not have: mlx-lm refuses some, transformers builds FP8 modules
+		if text, err = sjson.DeleteBytes(text, path); err != nil {
+			return nil, err
 		}
 	}
 	said := false
