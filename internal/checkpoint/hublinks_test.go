@@ -100,6 +100,24 @@ func TestFindFollowsAPool(t *testing.T) {
 	assert.NoError(t, err)
 }
 
+// The files of directories that go along are links too, one level further down.
+func TestFindFollowsSharedBlobsOfDirectories(t *testing.T) {
+	cache, snapshot := sharedCache(t)
+	require.NoError(t, os.Mkdir(filepath.Join(snapshot, "1_Pooling"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(snapshot, "modules.json"), []byte(`[{"path":"1_Pooling"}]`), 0o644))
+	other := strings.Repeat("b6", 32)
+	require.NoError(t, os.Mkdir(filepath.Join(cache, "blobs", "b6"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(cache, "blobs", "b6", other), []byte("{}"), 0o644))
+	link(t, "../../blobs/b6/"+other, filepath.Join(cache, "models--org--name", "blobs", "pooling"))
+	link(t, "../../../blobs/pooling", filepath.Join(snapshot, "1_Pooling", "config.json"))
+	v, err := checkpoint.Find(t.Context(), "org/name", "", nil)
+	require.NoError(t, err)
+	assert.Contains(t, v.Files, checkpoint.File{Name: "1_Pooling/config.json", Size: 2})
+	f, err := v.OpenFile("1_Pooling/config.json")
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
 // Whatever else a blob's link leads to is outside, for an id too.
 func TestFindRefusesLinksOutOfTheCache(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, cache, blob string){
@@ -182,6 +200,12 @@ func TestFindRefusesLinksOutOfTheCache(t *testing.T) {
 			pool := filepath.Join(cache, "model.safetensors")
 			require.NoError(t, os.Rename(filepath.Join(cache, "blobs", xet[:2], xet), pool))
 			link(t, pool, filepath.Join(cache, "models--org--name", "snapshots", "abc123", "model.safetensors"))
+		},
+		"a snapshot's link to a link elsewhere": func(t *testing.T, cache, _ string) {
+			require.NoError(t, os.Mkdir(filepath.Join(cache, "pool"), 0o755))
+			require.NoError(t, os.Rename(filepath.Join(cache, "blobs", xet[:2], xet), filepath.Join(cache, "pool", etag)))
+			link(t, filepath.Join(cache, "pool", etag), filepath.Join(cache, etag))
+			link(t, filepath.Join(cache, etag), filepath.Join(cache, "models--org--name", "snapshots", "abc123", "model.safetensors"))
 		},
 		"another repository's blob": func(t *testing.T, cache, blob string) {
 			other := filepath.Join(cache, "models--org--other", "blobs")

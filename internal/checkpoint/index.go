@@ -198,12 +198,15 @@ func (l *listing) shardNames(x *index, spare func(tensor string) bool) ([]string
 		quantity(len(all), "shard"), all[0], all[1], IndexName).WithHint("keep the model's shards alone, or write %s, whose weight_map names each tensor's shard", IndexName)
 }
 
+// otherShard is a safetensors file that is no part of a checkpoint in Hugging Face's form: Mistral's own, an adapter's, vLLM's.
+var otherShard = regexp.MustCompile(`^(consolidated|adapter|model-rank-\d+-part-)`)
+
 // shardSets lists the directory's shards: numbered ones by what their names begin with, and those of other names
-// but for adapters' and Mistral's own form.
+// but for what belongs to another form.
 func (l *listing) shardSets() (sets map[string][]string, single []string) {
 	sets = map[string][]string{}
 	for _, name := range l.names {
-		if strings.HasPrefix(name, ".") || filepath.Ext(name) != ".safetensors" || strings.HasPrefix(name, "consolidated") || strings.HasPrefix(name, "adapter") {
+		if strings.HasPrefix(name, ".") || filepath.Ext(name) != ".safetensors" || otherShard.MatchString(name) {
 			continue
 		}
 		if m := numbered.FindStringSubmatch(name); m != nil {

@@ -31,6 +31,7 @@ var otherForms = []otherForm{
 	{"Mistral's own format (params.json and consolidated weights)", []string{"params.json", "consolidated*"}, takeHub},
 	{"Mistral's own names (consolidated weights)", []string{"consolidated*.safetensors"}, takeHub},
 	{"Meta's own format (pickles: consolidated.*.pth)", []string{"consolidated*.pth"}, takeHub},
+	{"vLLM's sharded state (model-rank-*-part-*)", []string{"model-rank-*-part-*.safetensors"}, takeSource},
 	{"GGUF, which is llama.cpp's", []string{"*.gguf"}, takeSource},
 	{"GGML, which is llama.cpp's older one", []string{"ggml-*.bin"}, takeSource},
 	{"MLC's (ndarray-cache.json)", []string{"ndarray-cache.json"}, takeSource},

@@ -34,6 +34,7 @@ func TestOpenNamesWhatIsThere(t *testing.T) {
 		"pickle":          {[]string{"pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"}, "PK", fault.ErrUnsupported, "pickles (pytorch_model.bin)", "save it as safetensors first", true},
 		"bare pickle":     {[]string{"model.pt"}, "PK", fault.ErrUnsupported, "pickles (.pt)", "save it as safetensors first", true},
 		"ckpt":            {[]string{"last.ckpt"}, "PK", fault.ErrUnsupported, "pickles (.ckpt)", "save it as safetensors first", true},
+		"vLLM":            {[]string{"model-rank-0-part-0.safetensors", "model-rank-1-part-0.safetensors"}, "", fault.ErrUnsupported, "vLLM's sharded state", "made from", true},
 		"Flax":            {[]string{"flax_model.msgpack"}, "", fault.ErrUnsupported, "Flax", "save it as safetensors first", true},
 		"MLX npz":         {[]string{"weights.npz"}, "", fault.ErrUnsupported, "MLX's older one", "made from", true},
 		"diffusers":       {[]string{"model_index.json"}, "{}", fault.ErrUnsupported, "a diffusers pipeline", "text_encoder", false},
