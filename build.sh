@@ -22,7 +22,7 @@ demo() { # build, make the synthetic release, convert it, show what came out
 	ls -l "$dir/qwen-bf16"
 }
 
-parity() { # every Metal kernel, on this Mac's GPU or else emulated, beside the CPU's vector code and plain Go; and conversions with GPU and CPU, file by file
+parity() { # every Metal kernel, on this Mac's GPU or else emulated, beside the CPU's vector code and plain Go; and conversions with GPU and CPU, file by file; --quick takes samples
 	local dir code tags=
 	if [ "$(uname)" != Darwin ]; then
 		emulator/needs.sh || { required fakemetal && exit 1; echo "skipping parity"; return; }
@@ -35,7 +35,7 @@ parity() { # every Metal kernel, on this Mac's GPU or else emulated, beside the 
 	for code in vector purego; do
 		go build -tags "$tags$code" -o "$dir/$code" ./cmd/metalcast
 		echo
-		"$dir/$code" parity
+		"$dir/$code" parity "$@"
 	done
 	"$dir/vector" synth "$dir/release" --quiet
 	same "$dir" bf16
@@ -219,6 +219,7 @@ bench() { # beside memcpy, copies and other converters: bench [quick|full|SECTIO
 }
 
 nightly() { # what is too long for every change
+	parity
 	mutants
 	METALCAST_NIGHTLY=1 go test -timeout 3h ./...
 	fuzz "${1:-10m}"

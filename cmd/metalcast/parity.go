@@ -31,7 +31,8 @@ Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`
 					if cpu == "scalar" {
 						cpu = "plain Go"
 					}
-					u.linef("the Metal kernels on %s against the CPU's code, %s\n", device, cpu)
+					u.linef("the Metal kernels on %s against the CPU's code, %s", device, cpu)
+					u.linef("")
 					u.linef("%s", parityLine("kernel", "input", "elements", "differences", ""))
 				}
 				o.Each = func(row metalcast.ParityRow) {
