@@ -56,8 +56,9 @@ same() { # same DIR NAME [FLAG...]: converts DIR/release with both backends, by 
 
 has_cc() { [ "$(go env CGO_ENABLED)" = 1 ] && command -v "$(go env CC)" >/dev/null; }
 
-test_() { # all Go tests, with the race detector where there is a C compiler; arguments go to go test
+test_() { # all Go tests, with the race detector where there is a C compiler: test [long] [go test's arguments]. "long" runs every round and size
 	local race=-race
+	[ "${1:-}" = long ] && { export METALCAST_LONG=1; shift; }
 	has_cc || { race=; echo "no C compiler: testing without the race detector"; }
 	go vet ./...
 	go test $race "$@" ./...
@@ -65,13 +66,13 @@ test_() { # all Go tests, with the race detector where there is a C compiler; ar
 
 simd() { # the vector code of arm64 under qemu, and the code without any: what "test" does not run on amd64
 	local pkg dir require=${METALCAST_REQUIRE-}
-	METALCAST_REQUIRE=${require//simd/} go test -tags purego -short ./cpufallback ./internal/mlxquant # without vector code by intent
+	METALCAST_REQUIRE=${require//simd/} go test -tags purego ./cpufallback ./internal/mlxquant # without vector code by intent
 	command -v qemu-aarch64 >/dev/null || { required qemu && exit 1; echo "skipping arm64: no qemu-aarch64"; return; }
 	dir=$(mktemp -d)
 	trap 'rm -rf "$dir"' RETURN
 	for pkg in cpufallback internal/mlxquant; do
 		CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go test -c -o "$dir/test" "./$pkg"
-		(cd "$pkg" && qemu-aarch64 "$dir/test" -test.short -test.run 'SIMD|Golden|Fuzz|Allocation' "$@")
+		(cd "$pkg" && qemu-aarch64 "$dir/test" -test.run 'SIMD|Golden|Fuzz|Allocation' "$@")
 	done
 }
 
@@ -221,7 +222,7 @@ bench() { # beside memcpy, copies and other converters: bench [quick|full|SECTIO
 nightly() { # what is too long for every change
 	parity
 	mutants
-	METALCAST_NIGHTLY=1 go test -timeout 3h ./...
+	METALCAST_LONG=1 METALCAST_NIGHTLY=1 go test -timeout 3h ./...
 	fuzz "${1:-10m}"
 	bench
 }

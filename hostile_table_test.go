@@ -89,7 +89,7 @@ var hostiles = []hostile{
 	{name: "a name that speaks to the terminal", change: header(`{"\u001b]0;x\u0007\n":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}}`, 1), exit: 3,
 		want: `model.safetensors: tensor "\x1b]0;x\a\n": shape [2] x U8 is 2 bytes, data_offsets [0, 1] span 1`},
 
-	{name: "a header of more than a million tensors", change: func(c *Checkpoint) {
+	{name: "a header of more than a million tensors", long: true, change: func(c *Checkpoint) {
 		var b strings.Builder
 		for i := range 1<<20 + 1 {
 			fmt.Fprintf(&b, `,"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`, i)
@@ -97,7 +97,7 @@ var hostiles = []hostile{
 		header("{"+b.String()[1:]+"}", 0)(c)
 	}, exit: 4,
 		want: "model.safetensors: header of more than 1048576 tensors"},
-	{name: "an index of more than a million tensors", change: func(c *Checkpoint) {
+	{name: "an index of more than a million tensors", long: true, change: func(c *Checkpoint) {
 		var b strings.Builder
 		for i := range 1<<20 + 1 {
 			fmt.Fprintf(&b, `,"%d":"m"`, i)
@@ -399,7 +399,7 @@ var hostiles = []hostile{
 		want: `tensor "a.weight": FP8 of shape [2147483648 1], a matrix of less than 2^31 rows and columns was expected`},
 	{name: "FP8 in a billion matrices", change: all(raw(""), config(flat("unheard_of", ""))), spoil: holes("F8_E4M3", "[1073741824,1,1]", 1<<30, `,"a.weight_scale":{"dtype":"F32","shape":[],"data_offsets":[1073741824,1073741828]}`), exit: 4,
 		want: `tensor "a.weight": shape is [1073741824 1 1]: with it there are more than 1048576 matrices to convert`},
-	{name: "a million matrices in a megabyte", change: all(raw(""), config(flat("unheard_of", ""))), spoil: holes("F8_E4M3", "[1048576,1,1]", 1<<20, `,"a.weight_scale":{"dtype":"F32","shape":[],"data_offsets":[1048576,1048580]}`), exit: 5,
+	{name: "a million matrices in a megabyte", long: true, change: all(raw(""), config(flat("unheard_of", ""))), spoil: holes("F8_E4M3", "[1048576,1,1]", 1<<20, `,"a.weight_scale":{"dtype":"F32","shape":[],"data_offsets":[1048576,1048580]}`), exit: 5,
 		want: "512 MiB of memory are too little for this checkpoint, at least 1.0 GiB are needed"},
 	{name: "E5M2 with scales", change: tensor(experts+"0.up_proj.weight", "F8_E5M2", 2, 4), exit: 4,
 		want: `tensor "` + experts + `0.up_proj.weight": is F8_E5M2, of the FP8 types only F8_E4M3 is converted`},

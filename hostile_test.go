@@ -32,6 +32,7 @@ type hostile struct {
 	spoil  func(t *testing.T, dir string) // and after
 	option metalcast.Options
 	exit   int    // what the command ends with
+	long   bool   // takes seconds
 	want   string // the whole error; SRC stands for the source's directory
 }
 
@@ -205,6 +206,9 @@ func refuseAll(t *testing.T, device string) {
 		require.False(t, names[row.name], "%s is there twice", row.name)
 		names[row.name] = true
 		t.Run(row.name, func(t *testing.T) {
+			if row.long && !needtest.Long() {
+				t.Skip("takes long (METALCAST_LONG=1 runs it)")
+			}
 			c := Moe(2)
 			if row.change != nil {
 				row.change(c)

@@ -26,7 +26,7 @@ var imports = map[string][]string{
 	"cgo":                                {},
 	"internal/safetensors":               {"internal/dtype"},
 	"internal/kernel":                    {"internal/mlxquant", "internal/dtype"},
-	"internal/kernel/kerneltest":         {"internal/kernel", "internal/mlxquant", "internal/dtype"},
+	"internal/kernel/kerneltest":         {"internal/needtest", "internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/checkpoint":                {"internal/safetensors", "internal/dtype"},
 	"internal/checkpoint/checkpointtest": {"internal/needtest", "internal/temptest"},
 	"internal/family":                    {"internal/checkpoint", "internal/dtype"},

@@ -18,6 +18,7 @@ import (
 	"github.com/metalcast/metalcast/emulator/probe"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/plan"
 	"github.com/metalcast/metalcast/internal/synth"
 )
@@ -273,7 +274,7 @@ func TestFakeMetalTimeline(t *testing.T) {
 		{"a source on a slow disk: the reader never waits", [stages]time.Duration{reading: 3 * write, writing: write}, 1},
 		{"a GPU that takes 20 ms: two command buffers are always with it", [stages]time.Duration{reading: read, writing: write}, 20},
 	}
-	if testing.Short() {
+	if !needtest.Long() {
 		cases = cases[:1]
 	}
 	for _, c := range cases {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
@@ -36,7 +37,7 @@ func TestVerifyFindsEveryFlippedBit(t *testing.T) {
 		require.Len(t, r.Sums, 6)
 		entries, err := os.ReadDir(dst)
 		require.NoError(t, err)
-		flips := 150
+		flips := needtest.Rounds(45, 150)
 		if os.Getenv("METALCAST_NIGHTLY") != "" {
 			flips = 1000
 		}

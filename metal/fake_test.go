@@ -18,6 +18,7 @@ import (
 	"github.com/metalcast/metalcast/emulator/probe"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/metal"
 )
 
@@ -236,10 +237,7 @@ func TestAWrongBlockAmongManyIsFoundSoon(t *testing.T) {
 }
 
 func TestNothingLeaks(t *testing.T) {
-	windows := 2000
-	if testing.Short() {
-		windows = 200
-	}
+	windows := needtest.Rounds(200, 2000)
 	if os.Getenv("METALCAST_NIGHTLY") != "" {
 		windows = 100_000
 	}

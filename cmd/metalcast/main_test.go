@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/metal"
 )
 
@@ -26,11 +27,14 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Condition: func(name string) (bool, error) {
-			if name != "metal" { // is there a Metal device
-				return false, fmt.Errorf("unknown condition %q", name)
+			switch name {
+			case "metal": // is there a Metal device
+				_, err := metal.Describe()
+				return err == nil, nil
+			case "long":
+				return needtest.Long(), nil
 			}
-			_, err := metal.Describe()
-			return err == nil, nil
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Setup: func(e *testscript.Env) error { // nothing of the machine's hub cache
 			e.Setenv("HF_HUB_CACHE", filepath.Join(e.WorkDir, "hub"))

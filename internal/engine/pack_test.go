@@ -17,6 +17,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/mlxquant"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -89,7 +90,7 @@ func TestPackedRowsLandOnceForAnyMemory(t *testing.T) {
 					{"self_attn.kv_b_proj.weight", heads * (nope + value), rank},
 					{"mlp.experts.0.gate_proj.weight", inner, hidden}, {"mlp.experts.0.up_proj.weight", inner, hidden}, {"mlp.experts.0.down_proj.weight", hidden, inner},
 					{"mlp.experts.1.gate_proj.weight", inner, hidden}, {"mlp.experts.1.up_proj.weight", inner, hidden}, {"mlp.experts.1.down_proj.weight", hidden, inner},
-					{"mlp.shared_experts.up_proj.weight", 2, 1 << 17}, // rows longer than the least window
+					{"mlp.shared_experts.up_proj.weight", 2, 66_560}, // rows longer than the least window
 				} {
 					m := randomMatrix(rng, layer+x.name, x.rows, x.cols, [2]int{24, 48}, fp8)
 					matrices[x.name] = m
@@ -134,14 +135,14 @@ func TestPackedRowsLandOnceForAnyMemory(t *testing.T) {
 					want[layer+name+".weight"], want[layer+name+".scales"], want[layer+name+".biases"] = quantized(m, rows[name], f)
 				}
 				least := engine.MinMemory(p)
-				for _, mem := range []int64{least, least + least/2, 512 << 20} {
+				for _, mem := range []int64{least, 512 << 20, least + least/2}[:needtest.Rounds(2, 3)] {
 					s := engine.NewSchedule(p, mem)
 					d := newDisk(p)
 					result, err := runEngine(t, t.Context(), p, s, src, d, engine.Options{})
 					require.NoError(t, err)
 					for _, x := range p.Tensors {
-						if i := bytes.IndexFunc(d.times[x.Shard][x.Offset:x.Offset+x.Size], func(n rune) bool { return n != 1 }); i >= 0 {
-							t.Fatalf("%s: byte %d is not written once", x.Name, i)
+						if times := d.times[x.Shard][x.Offset : x.Offset+x.Size]; bytes.Count(times, []byte{1}) != len(times) {
+							t.Fatalf("%s: a byte is not written once", x.Name)
 						}
 						require.True(t, bytes.Equal(want[x.Name], d.shards[x.Shard][x.Offset:x.Offset+x.Size]), x.Name)
 					}

@@ -21,6 +21,7 @@ import (
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/mlxquant"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/plan"
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
@@ -312,7 +313,7 @@ func FuzzPlan(f *testing.F) {
 		f.Add([]byte{0, byte(i)})
 		f.Add([]byte{0, byte(i), 0, 0, 0, 0, 0, 0, 0, 1, 0, 5, 8, 1, 0, 2, 0, 0, 2, 1, 1, 3, 4, 2, 1, 1, 3, 0, 0, 0, 0, 0, 4})
 	}
-	chance(f, 600, 80)
+	chance(f, needtest.Rounds(200, 600), 80)
 	dir, err := os.MkdirTemp(memoryDir(), "fuzzplan")
 	require.NoError(f, err)
 	f.Cleanup(func() { os.RemoveAll(dir) })

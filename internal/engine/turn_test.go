@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -15,6 +16,7 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/family"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -58,26 +60,32 @@ func randomMatrix(rng *rand.Rand, name string, rows, cols int, block [2]int, fp8
 func check(t *testing.T, c *Checkpoint, o plan.Options, want map[string]func(i int) uint16) {
 	t.Helper()
 	p, src := open(t, c, o)
+	require.Len(t, p.Tensors, len(want))
+	elements := map[string][]uint16{} // by their closures once, which are slow under the race detector
+	for _, x := range p.Tensors {
+		f := want[x.Name]
+		require.NotNil(t, f, x.Name)
+		for i := range int(x.Size) / 2 {
+			elements[x.Name] = append(elements[x.Name], f(i))
+		}
+	}
 	least := engine.MinMemory(p)
-	for _, mem := range []int64{least, least + least/2, 3 * least, 512 << 20} {
+	for _, mem := range []int64{least, 3 * least, least + least/2, 512 << 20}[:needtest.Rounds(2, 4)] {
 		s := engine.NewSchedule(p, mem)
 		d := newDisk(p)
 		_, err := runEngine(t, t.Context(), p, s, src, d, engine.Options{})
 		require.NoError(t, err)
 		for _, x := range p.Tensors {
 			data := d.shards[x.Shard][x.Offset : x.Offset+x.Size]
-			if i := slices.IndexFunc(d.times[x.Shard][x.Offset:x.Offset+x.Size], func(n byte) bool { return n != 1 }); i >= 0 {
-				t.Fatalf("%s: byte %d is not written once", x.Name, i)
+			if times := d.times[x.Shard][x.Offset : x.Offset+x.Size]; bytes.Count(times, []byte{1}) != len(times) {
+				t.Fatalf("%s: byte %d is not written once", x.Name, slices.IndexFunc(times, func(n byte) bool { return n != 1 }))
 			}
-			f := want[x.Name]
-			require.NotNil(t, f, x.Name)
-			for i := range len(data) / 2 {
-				if got := binary.LittleEndian.Uint16(data[2*i:]); got != f(i) {
-					t.Fatalf("%s, element %d of %v with %d bytes: 0x%04x, want 0x%04x", x.Name, i, x.Shape, mem, got, f(i))
+			for i, want := range elements[x.Name] {
+				if got := binary.LittleEndian.Uint16(data[2*i:]); got != want {
+					t.Fatalf("%s, element %d of %v with %d bytes: 0x%04x, want 0x%04x", x.Name, i, x.Shape, mem, got, want)
 				}
 			}
 		}
-		require.Len(t, p.Tensors, len(want))
 		require.NoError(t, compare(t, p, s, src, d))
 	}
 }
@@ -91,12 +99,12 @@ func TestGateAndUpSideBySide(t *testing.T) {
 	}{
 		{3, 5, [2]int{2, 2}, true, false},
 		{70, 333, [2]int{1, 333}, true, false}, // per-channel
-		{300, 1000, [2]int{128, 128}, true, false},
-		{300, 1000, [2]int{128, 128}, true, true},
+		{300, 400, [2]int{128, 128}, true, false},
+		{300, 400, [2]int{128, 128}, true, true},
 		{257, 515, [2]int{1, 1}, true, false}, // more scales than a tile of lines may have
 		{129, 500, [2]int{}, false, false},
-		{40000, 3, [2]int{128, 128}, true, true}, // a line is longer than the least window
-		{7, 70000, [2]int{1, 16}, true, false},
+		{17000, 3, [2]int{128, 128}, true, true}, // a line is longer than the least window
+		{7, 35000, [2]int{1, 16}, true, false},
 	} {
 		t.Run(fmt.Sprint(test), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))

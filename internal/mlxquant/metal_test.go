@@ -18,6 +18,9 @@ import (
 
 // TestMetalKernels compares with the text of MLX's Metal kernels, compiled as C++.
 func TestMetalKernels(t *testing.T) {
+	if !needtest.Long() {
+		t.Skip("compiling the kernels takes long (METALCAST_LONG=1 runs it)")
+	}
 	out, err := exec.CommandContext(t.Context(), python(t), "-c", "import mlx.core; print(mlx.__path__[0])").Output()
 	require.NoError(t, err)
 	cxx := strings.Fields(cmp.Or(os.Getenv("CXX"), "c++")) // GCC, or clang, with its own library on a Mac

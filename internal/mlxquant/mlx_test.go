@@ -92,7 +92,7 @@ func sweep(r *rand.Rand, t dtype.DType) (w []float32) {
 func TestMLX(t *testing.T) {
 	path := python(t)
 	r := rand.New(rand.NewPCG(1, 2))
-	jobs := mixed(r, 4080)
+	jobs := mixed(r, needtest.Rounds(816, 4080))
 	for _, from := range floats[:2] {
 		jobs = append(jobs, newJob("sweep", from, sweep(r, from), fpFormats()))
 	}

@@ -65,10 +65,7 @@ func fastQuantizers(t testing.TB) (list []*Quantizer) {
 
 func TestSIMDGroups(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
-	rounds := 40
-	if testing.Short() {
-		rounds = 8
-	}
+	rounds := needtest.Rounds(8, 40)
 	for _, q := range fastQuantizers(t) {
 		for range rounds {
 			w := make([]float32, (1+r.IntN(70))*q.GroupSize)

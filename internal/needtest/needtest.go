@@ -1,4 +1,5 @@
-// Package needtest skips tests for what a machine lacks, and fails them where METALCAST_REQUIRE says that it has it.
+// Package needtest skips tests for what a machine lacks, and fails them where METALCAST_REQUIRE says that it has it. It also
+// says how long tests may take.
 package needtest
 
 import (
@@ -20,4 +21,16 @@ func Skip(t testing.TB, what, format string, args ...any) {
 		t.Fatalf("METALCAST_REQUIRE has "+what+": "+format, args...)
 	}
 	t.Skipf(format+" (needs "+what+")", args...)
+}
+
+// Long tells whether tests are to run all of their rounds, sizes and cases, which "build.sh test long", CI and the nightly run
+// ask for by METALCAST_LONG. Without it they take samples: every kind of input, but not each.
+func Long() bool { return os.Getenv("METALCAST_LONG") != "" || os.Getenv("METALCAST_NIGHTLY") != "" }
+
+// Rounds is the number of rounds of a random test: few, or all where Long.
+func Rounds(few, all int) int {
+	if Long() {
+		return all
+	}
+	return few
 }

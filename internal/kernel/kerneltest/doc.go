@@ -12,7 +12,7 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// Run tests a backend. open makes a fresh one for each part of the suite, which closes it. With -short the exhaustive parts take samples; with
+// Run tests a backend. open makes a fresh one for each part of the suite, which closes it. Without METALCAST_LONG the exhaustive parts take samples; with
 // METALCAST_NIGHTLY=1 all float32 patterns go through every operation on them.
 func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
 	for _, part := range []struct {

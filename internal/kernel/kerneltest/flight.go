@@ -9,16 +9,14 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // testConcurrency runs several slots at once, each with windows of its own.
 func testConcurrency(t *testing.T, be kernel.Backend) {
-	rounds := uint64(12)
-	if testing.Short() {
-		rounds = 4
-	}
+	rounds := uint64(needtest.Rounds(4, 12))
 	var wg sync.WaitGroup
 	for g := range uint64(5) {
 		wg.Go(func() {

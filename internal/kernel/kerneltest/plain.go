@@ -19,7 +19,7 @@ func patterns(t dtype.DType, near func(*rand.Rand) []uint32) (data []byte) {
 		return data
 	}
 	random := 500_000
-	if testing.Short() || raceEnabled {
+	if sampled() {
 		random = 20_000
 	}
 	rng := rand.New(rand.NewPCG(7, 9))

@@ -45,7 +45,7 @@ func testFormats(t *testing.T, be kernel.Backend) {
 				rng := rand.New(rand.NewPCG(uint64(n), 1))
 				w := NewWindow(uint64(n))
 				for i, source := range sources {
-					if (testing.Short() || raceEnabled) && (n+i)%3 != 0 {
+					if sampled() && (n+i)%3 != 0 {
 						continue
 					}
 					p := packing(source, f, profile, to)
@@ -101,7 +101,7 @@ func fillGroups(rng *rand.Rand, p *kernel.Params, l *Layout) {
 // samples in the others. Each row has all codes but NaN, in an order of its own.
 func testPackedTables(t *testing.T, be kernel.Backend) {
 	step, random := uint32(17), 500
-	if testing.Short() || raceEnabled {
+	if sampled() {
 		step, random = 509, 20
 	}
 	if nightly() {
@@ -160,7 +160,7 @@ func sound(c byte) byte {
 // testTies runs groups whose elements lie as near as their type allows to where the code changes, at a scale that the reference's arithmetic gives.
 func testTies(t *testing.T, be kernel.Backend) {
 	groups := 48
-	if testing.Short() || raceEnabled {
+	if sampled() {
 		groups = 8
 	}
 	rig := NewRig(be)
@@ -245,7 +245,7 @@ func testPackedShapes(t *testing.T, be kernel.Backend) {
 				p := packing(kernel.Params{From: dtype.F8E4M3, ScaleType: scaleTypes[n%4], BlockRows: block[0], BlockCols: block[1], Transposed: turned}, f, profiles[n%2], floats[n%3])
 				w := NewWindow(uint64(n))
 				for i, size := range [][2]int{{1, 1}, {3, 2}, {17, 5}, {131, 1}, {2, 70}} { // lines, groups of a line
-					if (testing.Short() || raceEnabled) && (n+i)%4 != 0 {
+					if sampled() && (n+i)%4 != 0 {
 						continue
 					}
 					l := Layout{Rows: size[0], Cols: size[1] * f.GroupSize, RowPhase: phase[0], ColPhase: phase[1], Shift: (n + i) % 5, SrcGap: n % 4, DstGap: i, ScaleGap: n % 2}
@@ -262,7 +262,7 @@ func testPackedShapes(t *testing.T, be kernel.Backend) {
 		}
 	}
 	windows := uint64(60)
-	if testing.Short() || raceEnabled {
+	if sampled() {
 		windows = 12
 	}
 	for seed := range windows {

@@ -22,7 +22,7 @@ func testShapes(t *testing.T, be kernel.Backend) {
 			for _, block := range [][2]int{{128, 128}, {32, 32}, {1, cols}, {rows, cols}, {rows, 1}, {1, 1}, {1, 32}, {3, 5}, {64, 16}, {1 << 20, 1 << 20}} {
 				for _, to := range floats {
 					n++
-					if (testing.Short() || raceEnabled) && n%5 != 0 {
+					if sampled() && n%5 != 0 {
 						continue
 					}
 					p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scaleTypes[n/3%4], BlockRows: block[0], BlockCols: block[1]}
@@ -34,7 +34,7 @@ func testShapes(t *testing.T, be kernel.Backend) {
 			}
 		}
 	}
-	if testing.Short() || raceEnabled {
+	if sampled() {
 		return
 	}
 	for i, block := range [][2]int{{128, 128}, {1, 7168}, {576, 7168}, {32, 32}, {1, 128}} { // DeepSeek's kv_a_proj_with_mqa
@@ -50,7 +50,7 @@ func testShapes(t *testing.T, be kernel.Backend) {
 func testPhases(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	windows := uint64(150)
-	if testing.Short() || raceEnabled {
+	if sampled() {
 		windows = 30
 	}
 	for i, wide := range []struct{ blockRows, blockCols, cols int }{{128, 128, 20_000}, {2, 40_000, 100_000}, {5, 3, 9_001}} {

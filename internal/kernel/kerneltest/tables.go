@@ -7,9 +7,13 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 var floats = []dtype.DType{dtype.BF16, dtype.F16, dtype.F32}
+
+// sampled tells whether exhaustive parts take samples.
+func sampled() bool { return raceEnabled || !needtest.Long() }
 
 // nightly asks for what takes minutes.
 func nightly() bool { return os.Getenv("METALCAST_NIGHTLY") == "1" }
@@ -18,7 +22,7 @@ func nightly() bool { return os.Getenv("METALCAST_NIGHTLY") == "1" }
 // may compute each in another way.
 func testTables(t *testing.T, be kernel.Backend) {
 	step, random := uint32(1), 20_000
-	if testing.Short() || raceEnabled {
+	if sampled() {
 		step, random = 61, 1000
 	}
 	rng := rand.New(rand.NewPCG(3, 5))
