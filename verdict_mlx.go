@@ -110,7 +110,7 @@ func ignored(f *family.Family, name string) bool {
 // mlxVLMDoes says what mlx-vlm does with FP8 weights of a known family, "" where that has not been tried. It takes a family that
 // it has no model of its own for from mlx-lm, after it has made something of the weights by the quantization_config.
 func mlxVLMDoes(f *family.Family, v *checkpoint.Inventory, sites []family.Site) string {
-	if !f.LoadsInMLX(v.Config) && !f.Raw.Flat {
+	if !f.LoadsInMLX(v.Config) && !f.Raw.Flat || f.Raw.Untried {
 		return ""
 	}
 	q := v.Config.Quantization()

@@ -3,6 +3,7 @@ package family
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,9 +38,20 @@ func (c *classifier) expert(s *Site) error {
 	case len(s.Tensor.Shape) != 2:
 		return fault.Corrupt(s.Tensor.String(), "shape is %v, a matrix was expected", s.Tensor.Shape)
 	}
-	s.Role, s.Proj, s.Group, s.Index = Expert, proj, name[:at], index
+	group := name[:at]
+	if alias := c.Experts.Alias; alias != "" && strings.HasSuffix(group, alias) {
+		group = strings.TrimSuffix(group, alias) + c.Experts.Infix
+	}
+	s.Role, s.Proj, s.Group, s.Index = Expert, proj, group, index
 	return nil
 }
+
+// IsApart reports whether a site is a part of one expert that the family does not know how to stack.
+func IsApart(s *Site) bool {
+	return (s.Role == Move || s.Role == Weight) && len(s.Tensor.Shape) == 2 && apart.MatchString(s.Tensor.Name)
+}
+
+var apart = regexp.MustCompile(`\.experts\.[0-9]+\.`)
 
 // Group is the experts of one layer: for each projection its sites, by expert index.
 type Group struct {

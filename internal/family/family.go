@@ -55,8 +55,9 @@ type Raw struct {
 	Reads   []Grid   // the scales that it reads, all called _scale_inv
 	Ignores []string // endings of the names of further tensors that its loader leaves out
 
-	MLXVLM string // what mlx-vlm 0.7.10 does with 128x128 blocks of quant_method fp8, where it gets as far as that; "": not known
-	Flat   bool   // mlx-vlm knows the text model's own types too, OtherTypes
+	MLXVLM  string // what mlx-vlm 0.7.10 does with 128x128 blocks of quant_method fp8, where it gets as far as that; "": not known
+	Untried bool   // what mlx-vlm does with any of it has not been tried
+	Flat    bool   // mlx-vlm knows the text model's own types too, OtherTypes
 }
 
 // Grid is how a loader spreads scales over a weight.
@@ -77,6 +78,7 @@ type Doubt struct {
 // Experts describes the experts of a mixture-of-experts family.
 type Experts struct {
 	Infix      string // between a layer's prefix and the expert index: ".mlp.experts."
+	Alias      string // another Infix, under which quantizers publish experts that they took apart; they are stacked under Infix
 	Gate       string // projections of an expert; Gate is "" where there is none
 	Up, Down   string
 	GateUpName string // what the stacked tensors are called after Infix; "" where the family has no such form

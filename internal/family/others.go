@@ -2,6 +2,16 @@ package family
 
 var others = []*Family{
 	{
+		// Its mixtures of experts lie beside a dense MLP. llm-compressor and ModelOpt take the stacks apart to quantize them.
+		Types: []string{"gemma4", "gemma4_text"}, Head: headRefuses, TiedUnsaid: true, Auto: Stacked, MTP: noMTP,
+		Vision: []string{"model.vision_tower.", "model.embed_vision.", "model.audio_tower.", "model.embed_audio."},
+		Experts: &Experts{
+			Infix: ".experts.", Alias: ".moe.experts.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", GateUpName: "gate_up_proj", DownName: "down_proj",
+			CountKeys: []string{"num_experts"},
+		},
+		Raw: Raw{Untried: true},
+	},
+	{
 		Types: []string{"minimax", "minimax_m2"}, Head: headRefuses, Auto: PerExpert, MTP: MTP{Layers: true, Refused: "mlx-lm has no place for it"}, KeepF32: routerBias,
 		Experts: &Experts{
 			Infix: ".block_sparse_moe.experts.", Gate: "w1", Up: "w3", Down: "w2", CountKeys: []string{"num_local_experts"},

@@ -203,6 +203,9 @@ func (p *Plan) note() {
 	if n := len(p.stray); n > 0 {
 		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("%d tensors beside attention's projections are nothing that metalcast knows and are copied as they are; the first is %s", n, p.stray[0]))
 	}
+	if n := len(p.apart); n > 0 {
+		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("%d tensors are of one expert each and stay so, for metalcast does not know whether runtimes want them stacked; the first is %s", n, p.apart[0]))
+	}
 	p.SourceNotes = append(p.SourceNotes, p.gaps...)
 	if problem := p.headProblem(); problem != "" {
 		p.SourceNotes = append(p.SourceNotes, problem)
@@ -240,6 +243,8 @@ func (p *Plan) MLXProblem() string {
 		return fmt.Sprintf("model_type %q is not a family that metalcast knows; names are unchanged", t)
 	case len(p.stray) > 0:
 		return fmt.Sprintf("it has no place for %s", p.stray[0])
+	case len(p.apart) > 0:
+		return fmt.Sprintf("it has no place for %s", p.apart[0])
 	case p.headProblem() != "":
 		return p.headProblem()
 	case p.Layout == family.MLX || p.Form.MLX:

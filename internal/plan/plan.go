@@ -69,6 +69,7 @@ type Plan struct {
 	Quantized   *Quantized        // what -q did; nil without it
 
 	stray      []string // tensors of the output that no runtime has a place for
+	apart      []string // tensors of experts, one each, of which it is not known whether they should be stacked
 	scaleBytes int64    // data of the scales that are used up
 	gaps       []string // what the model lacks, where that is no error
 }
@@ -267,6 +268,9 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		}
 		if sites[i].Stray {
 			p.stray = append(p.stray, sites[i].Tensor.Name)
+		}
+		if family.IsApart(&sites[i]) {
+			p.apart = append(p.apart, sites[i].Tensor.Name)
 		}
 	}
 	if err := b.complete(); err != nil {
