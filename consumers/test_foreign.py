@@ -1,5 +1,6 @@
 """Formats that metalcast does not take apart: which runtime loads them as they are, strictly and with the stored values, and that metalcast says so."""
 
+import functools
 import json
 
 import foreign
@@ -51,3 +52,56 @@ def test_status_8_names_the_runtime_that_loads_it(metalcast, tmp_path, name):
     for flags in (["-q"], ["--dtype", "bfloat16"], ["--layout", "mlx"]):  # never copied as if plain
         assert f"14 tensors in {name}" in metalcast.run("convert", source, tmp_path / "out", *flags, status=4).stderr
     assert not list(tmp_path.glob("out*"))
+
+
+def plus(layer, **more):
+    """A layer with further tensors, or, where they are None, without."""
+    def changed(rng, rows, cols):
+        stored, _ = layer(rng, rows, cols)
+        kept = {name: tensor for name, tensor in (stored | more).items() if tensor is not None}
+        return kept, None
+    return changed
+
+
+def settings(name: str, **weights) -> dict:
+    config = json.loads(json.dumps(foreign.FORMATS[name][1]))
+    config["config_groups"]["group_0"]["weights"] |= weights
+    return config
+
+
+def layer_of(name: str):
+    return foreign.FORMATS[name][0]
+
+
+INT4, NV, NVM = "int4 (compressed-tensors pack-quantized)", "NVFP4 (compressed-tensors)", "NVFP4 (ModelOpt)"
+VECTOR, NUMBER = np.ones(4, np.float32), np.ones((), np.float32)
+# What a runtime that loads a format does not take: another format, how its layers are stored, its quantization_config.
+REFUSED = {
+    "AWQ, groups of 16": ("AWQ", functools.partial(foreign.awq, group=16), foreign.FORMATS["AWQ"][1] | {"group_size": 16}),
+    "AWQ, a stranger": ("AWQ", plus(layer_of("AWQ"), smooth=VECTOR), None),
+    "AWQ, a cache's scale": ("AWQ", plus(layer_of("AWQ"), k_scale=NUMBER), None),
+    "int4, groups of 16": (INT4, foreign.pack_quantized(4, 16), settings(INT4, group_size=16)),
+    "int4, channels": (INT4, lambda rng, rows, cols: foreign.pack_quantized(4, cols)(rng, rows, cols), settings(INT4, strategy="channel", group_size=None)),
+    "int4, another group size": (INT4, foreign.pack_quantized(4, 32), settings(INT4, group_size=128)),
+    "int4, two group sizes": (INT4, lambda rng, rows, cols: foreign.pack_quantized(4, 64 if rows == foreign.HIDDEN else 32)(rng, rows, cols), None),
+    "int4, two widths": (INT4, lambda rng, rows, cols: foreign.pack_quantized(4 if rows == foreign.INNER else 8, 32)(rng, rows, cols), None),
+    "int4, zero points": (INT4, plus(layer_of(INT4), weight_zero_point=np.zeros((32, 8), np.int32)), settings(INT4, symmetric=False)),
+    "int4, columns in another order": (INT4, plus(layer_of(INT4), weight_g_idx=np.zeros(256, np.int32)), settings(INT4, actorder="group")),
+    "NVFP4, no second level": (NV, plus(layer_of(NV), weight_global_scale=None), None),
+    "NVFP4 of ModelOpt, no second level": (NVM, plus(layer_of(NVM), weight_scale_2=None), None),
+    "NVFP4 with AWQ": (NVM, plus(layer_of(NVM), pre_quant_scale=VECTOR), None),
+    "BitNet, a head that is not listed": ("BitNet", layer_of("BitNet"), {"quant_method": "bitnet"}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_status_8_only_where_it_loads(metalcast, tmp_path, monkeypatch, name):
+    form, layer, config = REFUSED[name]
+    monkeypatch.setitem(foreign.FORMATS, form, (layer, config or foreign.FORMATS[form][1], None))
+    source = tmp_path / "source"
+    foreign.make(form, source)
+    assert not {runtime for runtime in LOADERS if loads(runtime, source, {})}
+    metalcast.run("convert", source, tmp_path / "out", status=4)
+    inspection = json.loads(metalcast.run("inspect", "--json", source).stdout)
+    assert not inspection.get("runtimes")
+    assert not inspection["usable"]

@@ -62,20 +62,6 @@ const (
 	sparse     = "compressed-tensors' sparse form"
 )
 
-// readers is which runtime loads which format as it is, strictly and with the stored values. Every row has been run
-// (consumers/test_foreign.py); dense families alone, for experts come under other names in each format.
-var readers = []struct {
-	format, runtime string
-	families        []string
-}{
-	{awq, MLXLM, []string{"qwen3"}},
-	{bitNet, MLXLM, []string{"qwen3"}},
-	{int4CT, MLXVLM, []string{"qwen3"}},
-	{int8CT, MLXVLM, []string{"qwen3"}},
-	{nvfp4CT, MLXVLM, []string{"qwen3"}},
-	{nvfp4, MLXVLM, []string{"qwen3"}},
-}
-
 // ForeignOf lists the formats of a checkpoint's weights that are neither plain nor FP8 with scales, most tensors first.
 // They are recognised by names, types and shapes; the config settles what those leave open.
 func (f *Family) ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
@@ -103,25 +89,6 @@ func ScaledFP8(v *checkpoint.Inventory) (n int) {
 		}
 	}
 	return n
-}
-
-// readerOf is the runtime that loads the family's weights in a format. What the runtimes go by is the quantization_config.
-func (f *Family) readerOf(v *checkpoint.Inventory, format string) string {
-	q := v.Config.Quantization()
-	method, form := q.Get("quant_method").String(), q.Get("format").String()
-	says := map[string]bool{
-		awq:    method == "awq" && q.Get("bits").Int() == 4,
-		bitNet: method == "bitnet",
-		int4CT: form == "pack-quantized", int8CT: form == "pack-quantized",
-		nvfp4CT: form == "nvfp4-pack-quantized",
-		nvfp4:   method == "modelopt" && q.Get("quant_algo").String() == "NVFP4",
-	}
-	for _, r := range readers {
-		if r.format == format && says[format] && slices.Contains(r.families, f.Name()) && f.LoadsInMLX(v.Config) {
-			return r.runtime
-		}
-	}
-	return ""
 }
 
 // detector recognises formats.

@@ -1,6 +1,8 @@
 package family_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,27 +95,69 @@ func TestForeignFormats(t *testing.T) {
 	}
 }
 
-// A runtime loads what its own tests were run with, and no other family or setting.
+// A runtime loads what its own tests were run with, and no other family, setting, shape or tensor. (consumers/test_foreign.py runs them.)
 func TestForeignFormatsAreReadBySome(t *testing.T) {
-	packed := module(Tensor{Name: "weight_packed", DType: "I32", Shape: []int{4, 8}})
-	config := quantizedBy(`"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{"g":{"weights":{"num_bits":4}}}`)
-	qweight := module(Tensor{Name: "qweight", DType: "I32", Shape: []int{64, 1}})
-	for _, test := range []struct {
-		config string
-		list   []Tensor
-		want   string
+	of := func(name, kind string, shape ...int) Tensor {
+		return Tensor{Name: "model.layers.0.mlp.up_proj." + name, DType: kind, Shape: shape}
+	}
+	packed := []Tensor{of("weight_packed", "I32", 8, 8), of("weight_scale", "BF16", 8, 2), of("weight_shape", "I64", 2)}
+	nv := []Tensor{of("weight", "U8", 8, 32), of("weight_scale", "F8_E4M3", 8, 4), of("weight_scale_2", "F32"), of("input_scale", "F32")}
+	words := []Tensor{of("qweight", "I32", 64, 1), of("qzeros", "I32", 2, 1), of("scales", "F16", 2, 8)}
+	ternary := []Tensor{of("weight", "U8", 2, 64), of("weight_scale", "BF16", 1)}
+	pack := func(weights, more string) string {
+		return `"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{"g":{"weights":{"num_bits":4,"type":"int","strategy":"group",` + weights + `}}}` + more
+	}
+	const modelopt, awq = `"quant_method":"modelopt","quant_algo":"NVFP4"`, `"quant_method":"awq","bits":4`
+	plus := func(list []Tensor, more ...Tensor) []Tensor { return append(slices.Clone(list), more...) }
+	for name, test := range map[string]struct {
+		members string
+		list    []Tensor
+		want    string
 	}{
-		{config, packed, family.MLXVLM},
-		{strings.Replace(config, `"qwen3"`, `"unheard_of"`, 1), packed, ""},
-		{strings.Replace(config, `"qwen3"`, `"qwen3_moe"`, 1), packed, ""},
-		{quantizedBy(`"quant_method":"awq","bits":4`), qweight, family.MLXLM},
-		{quantizedBy(`"quant_method":"awq","bits":8`), qweight, ""},
-		{quantizedBy(`"quant_method":"gptq","bits":4`), qweight, ""},
+		"int4":                     {pack(`"group_size":32`, ""), packed, family.MLXVLM},
+		"int4, no shape":           {pack(`"group_size":32`, ""), packed[:2], family.MLXVLM},
+		"int4, no scale":           {pack(`"group_size":32`, ""), packed[:1], ""},
+		"int4, groups of 16":       {pack(`"group_size":16`, ""), []Tensor{packed[0], of("weight_scale", "BF16", 8, 4)}, ""},
+		"int4, another group size": {pack(`"group_size":64`, ""), packed, ""},
+		"int4, channels":           {`"format":"pack-quantized","config_groups":{"g":{"weights":{"num_bits":4,"strategy":"channel"}}}`, []Tensor{packed[0], of("weight_scale", "BF16", 8, 1)}, ""},
+		"int4, asymmetric":         {pack(`"group_size":32,"symmetric":false`, ""), packed, ""},
+		"int4, zero points":        {pack(`"group_size":32`, ""), plus(packed, of("weight_zero_point", "I32", 1, 2)), ""},
+		"int4, columns in order":   {pack(`"group_size":32,"actorder":"group"`, ""), packed, ""},
+		"int4, indices":            {pack(`"group_size":32`, ""), plus(packed, of("weight_g_idx", "I32", 64)), ""},
+		"int4, rotated":            {pack(`"group_size":32`, `,"transform_config":{"config_groups":{"R1":{"type":"hadamard"}}}`), packed, ""},
+		"int4, two groups":         {`"format":"pack-quantized","config_groups":{"a":{"weights":{"num_bits":4,"group_size":32}},"b":{"weights":{"num_bits":8,"group_size":32}}}`, packed, ""},
+		"NVFP4":                    {modelopt, nv, family.MLXVLM},
+		"NVFP4, cache":             {modelopt, plus(nv, of("k_scale", "F32")), family.MLXVLM},
+		"NVFP4, one level":         {modelopt, nv[:2], ""},
+		"NVFP4 with AWQ":           {modelopt, plus(nv, of("pre_quant_scale", "BF16", 64)), ""},
+		"NVFP4, AWQ by name":       {`"quant_method":"modelopt","quant_algo":"NVFP4_AWQ"`, nv, ""},
+		"AWQ":                      {awq, words, family.MLXLM},
+		"AWQ, 8 bits":              {`"quant_method":"awq","bits":8`, words, ""},
+		"AWQ, no zeros":            {awq, []Tensor{words[0], words[2]}, ""},
+		"AWQ, groups of 16":        {awq, []Tensor{words[0], words[1], of("scales", "F16", 4, 8)}, ""},
+		"AWQ, packed along inputs": {awq, []Tensor{of("qweight", "I32", 8, 8), words[1], words[2]}, ""},
+		"AWQ with a bias":          {awq, plus(words, of("bias", "BF16", 8)), ""},
+		"AWQ with a cache":         {awq, plus(words, of("k_scale", "F32")), ""},
+		"AWQ with a plain module":  {awq, plus(words, Tensor{Name: "lm_head.weight", DType: "BF16", Shape: []int{8, 8}}), family.MLXLM},
+		"GPTQ":                     {`"quant_method":"gptq","bits":4`, words, ""},
+		"BitNet":                   {`"quant_method":"bitnet"`, ternary, family.MLXLM},
+		"BitNet, a head":           {`"quant_method":"bitnet"`, plus(ternary, Tensor{Name: "lm_head.weight", DType: "BF16", Shape: []int{8, 8}}), ""},
+		"BitNet, a listed head":    {`"quant_method":"bitnet","modules_to_not_convert":["lm_head"]`, plus(ternary, Tensor{Name: "lm_head.weight", DType: "BF16", Shape: []int{8, 8}}), family.MLXLM},
+		"BitNet with norms":        {`"quant_method":"bitnet","use_rms_norm":true`, ternary, ""},
+		"a module of one layer":    {awq, plus(words, Tensor{Name: "model.layers.1.mlp.down_proj.weight", DType: "BF16", Shape: []int{8, 8}}, Tensor{Name: "model.layers.1.mlp.gate_proj.weight", DType: "BF16", Shape: []int{8, 8}}), ""},
 	} {
-		v := open(t, &Checkpoint{Files: map[string]string{"config.json": test.config}, Shards: map[string][]Tensor{"model.safetensors": test.list}})
-		got := family.Of(v.Config).ForeignOf(v)
-		require.Len(t, got, 1)
-		assert.Equal(t, test.want, got[0].ReadBy, test.config)
+		for _, model := range []string{"qwen3", "qwen3_moe", "unheard_of"} {
+			layers := 1 + strings.Count(name, "a module of one layer")
+			config := fmt.Sprintf(`{"model_type":%q,"num_hidden_layers":%d,"quantization_config":{%s}}`, model, layers, test.members)
+			v := open(t, &Checkpoint{Files: map[string]string{"config.json": config}, Shards: map[string][]Tensor{"model.safetensors": test.list}})
+			got := family.Of(v.Config).ForeignOf(v)
+			require.Len(t, got, 1, name)
+			want := test.want
+			if model != "qwen3" {
+				want = ""
+			}
+			assert.Equal(t, want, got[0].ReadBy, "%s, %s", name, model)
+		}
 	}
 }
 
