@@ -121,9 +121,14 @@ def test_the_spelling_that_metalcast_keeps_is_read_by_all(metalcast, source, tmp
 
 @pytest.mark.parametrize("reader", readers())
 def test_transformers_own_spelling_is_not(source, tmp_path, reader):
-    """Why the numbers do not become {"__float__": "Infinity"}: mlx-vlm gives models the object, and a generation config is read so by nobody."""
+    """Why the numbers do not become {"__float__": "Infinity"}: mlx-vlm gives models the object, and transformers a generation config's."""
     directory = with_config(source, tmp_path / "source", extended(source, '{"__float__": "Infinity"}'))
     assert same(readers()[reader](directory), {"__float__": "Infinity"} if reader == "mlx-vlm" else math.inf)
+
+
+def test_transformers_own_spelling_is_not_for_generation(tmp_path):
+    (tmp_path / "generation_config.json").write_text('{"temperature": {"__float__": "Infinity"}}')
+    assert GenerationConfig.from_pretrained(tmp_path).temperature == {"__float__": "Infinity"}
 
 
 @pytest.mark.parametrize("limit", [*LITERALS, '{"__float__": "Infinity"}'])
