@@ -18,5 +18,8 @@ func cached(f *os.File, size int64) bool {
 // leaveCache drops a range of a file from the page cache.
 func leaveCache(f *os.File, off, n int64) { _ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED) }
 
+// uncachedReads are none: the system reads ahead of one read at a time.
+var uncachedReads pieces
+
 // uncached has no counterpart that pays on this system.
 func uncached(*os.File) {}

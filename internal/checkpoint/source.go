@@ -14,6 +14,7 @@ type Source struct {
 	shards []Shard
 	files  []*os.File
 	warm   []bool // shards that were in the page cache before anything of them was read; they stay there
+	reads  pieces // how long reads are cut
 }
 
 // OpenSource opens the shards that the inventory lists. They must still be what their headers were read from.
@@ -37,7 +38,7 @@ func (v *Inventory) OpenSource() (*Source, error) {
 
 // ReadAt fills p from shard at offset off.
 func (s *Source) ReadAt(shard int, p []byte, off int64) error {
-	n, err := s.files[shard].ReadAt(p, off)
+	n, err := s.reads.readAt(s.files[shard], p, off)
 	switch {
 	case n == len(p):
 		return nil
@@ -61,6 +62,7 @@ func (s *Source) Forget(shard int, off, n int64) {
 
 // Once says that no byte will be read twice, or nearly so: reads then go past the cache, where the system has such reads.
 func (s *Source) Once() {
+	s.reads = uncachedReads
 	for _, f := range s.files {
 		uncached(f)
 	}

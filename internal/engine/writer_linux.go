@@ -31,8 +31,7 @@ func (w *writer) write(f *os.File, extents []Extent) error {
 	for _, x := range extents {
 		first, last := len(x.Data), len(x.Data) // of the blocks among it
 		if !w.refused && len(x.Data) >= longRun && (int64(reflect.ValueOf(x.Data).Pointer())-x.Off)&(block-1) == 0 {
-			first = int(-x.Off & (block - 1))
-			last = first + (len(x.Data)-first)&^(block-1)
+			first, last = blocks(x.Off, len(x.Data), block)
 			direct = append(direct, Extent{x.Shard, x.Off + int64(first), x.Data[first:last]})
 		}
 		// A write to the cache waits for those past it; so it comes before.

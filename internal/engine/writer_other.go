@@ -4,17 +4,10 @@ package engine
 
 import "os"
 
-// writer has nothing to do: on macOS what is uncached leaves at once, and the system paces the rest.
+// writer sends what begins off a page there in two: on macOS what is uncached leaves at once, and the system paces the rest.
 type writer struct{}
 
-func (*writer) write(f *os.File, extents []Extent) error {
-	for _, x := range extents {
-		if _, err := f.WriteAt(x.Data, x.Off); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (*writer) write(f *os.File, extents []Extent) error { return writeFromPage(f, extents, directPage) }
 
 // forget has no counterpart here; on macOS the files are read past the cache too, where they are not in it.
 func forget(*os.File, int64) {}
