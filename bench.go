@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 
 	"github.com/metalcast/metalcast/cpufallback"
@@ -12,6 +11,7 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/metal"
 )
 
@@ -63,24 +63,22 @@ func Bench(ctx context.Context, o BenchOptions) ([]BenchRow, error) {
 	if s.Implementations, err = implementations(o.Device); err != nil {
 		return nil, err
 	}
-	if err := roomFor(o.Dir, s.Need()); err != nil {
-		if runtime.GOOS != "darwin" { // purgeable space does not count as free there
-			return nil, err
-		}
-		if o.Warn != nil {
-			o.Warn(err.Error())
-		}
+	if err := roomFor(o.Dir, s.Need(), o.Warn); err != nil {
+		return nil, err
 	}
-	return s.Run(ctx)
+	rows, err := s.Run(ctx)
+	return rows, explainFull(o.Dir, err)
 }
 
-// roomFor refuses a directory whose disk has less than need free, where the system tells.
-func roomFor(dir string, need int64) error {
-	free, err := freeSpace(filepath.Join(dir, "x"))
-	if err != nil || free >= need {
-		return nil //nolint:nilerr // writing will tell
+// benchHint is what to do where a disk is too small.
+const benchHint = "a smaller --size, or --dir on another disk"
+
+// explainFull gives a disk that became full while it was measured its kind.
+func explainFull(dir string, err error) error {
+	if !newdir.Full(err) {
+		return err
 	}
-	return fault.New(ErrNoSpace, dir, "%s are needed, %s are free", size(need), size(free)).WithHint("a smaller --size, or --dir on another disk")
+	return &fault.Error{Kind: ErrNoSpace, Where: dir, Err: err, Hint: benchHint}
 }
 
 // implementations is what computes on this machine: as many workers as a conversion uses, one with each kind of vector code and with none, the GPU.

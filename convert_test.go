@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
 	"testing"
 	"time"
 
@@ -17,8 +16,6 @@ import (
 
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
-	"github.com/metalcast/metalcast/internal/needtest"
-	"github.com/metalcast/metalcast/internal/temptest"
 	"github.com/metalcast/metalcast/metal"
 )
 
@@ -184,25 +181,6 @@ func TestConvertKeepsAnEmptyDirectoryPrivate(t *testing.T) {
 	assert.Equal(t, mode, st.Mode()&^os.ModeDir)
 	assert.Len(t, modes, 1)
 	assert.Positive(t, modes[mode])
-}
-
-// A tebibyte of weights, all of it a hole in a sparse file.
-func TestConvertRefusesATooSmallDisk(t *testing.T) {
-	src, dst := t.TempDir(), filepath.Join(temptest.Dir(t), "dst")
-	const weights, scales = 1 << 40, 4 * 8192 * 8192
-	header := fmt.Sprintf(`{"huge.weight":{"dtype":"F8_E4M3","shape":[1048576,1048576],"data_offsets":[0,%d]},`+
-		`"huge.weight_scale_inv":{"dtype":"F32","shape":[8192,8192],"data_offsets":[%d,%d]}}`, weights, weights, weights+scales)
-	path := filepath.Join(src, "model.safetensors")
-	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
-	require.NoError(t, os.WriteFile(path, append(b, header...), 0o644))
-	if err := os.Truncate(path, int64(8+len(header)+weights+scales)); err != nil {
-		needtest.Skip(t, "system", "this file system has no sparse files: %v", err)
-	}
-	require.NoError(t, os.WriteFile(filepath.Join(src, "config.json"), []byte(`{"model_type":"x"}`), 0o644))
-	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{})
-	require.ErrorIs(t, err, metalcast.ErrNoSpace)
-	assert.Regexp(t, `^`+regexp.QuoteMeta(dst)+`: 2\.0 TiB \(2199\d+ bytes\) are needed, [^:]* are free$`, err.Error())
-	assert.NoDirExists(t, dst+".partial")
 }
 
 func TestConvertEndsWithItsContext(t *testing.T) {

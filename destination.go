@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/shirou/gopsutil/v4/disk"
-
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
 )
@@ -51,13 +49,4 @@ func resolveDestination(src, dst string) (string, error) {
 		return "", fault.Corrupt(dst, "lies inside the source").WithHint("choose a directory outside %s", src)
 	}
 	return dst, nil
-}
-
-// freeSpace is what the file system of dst's parent has for this user, in bytes.
-func freeSpace(dst string) (int64, error) {
-	u, err := disk.Usage(filepath.Dir(dst))
-	if err != nil {
-		return 0, err
-	}
-	return int64(u.Free), nil
 }

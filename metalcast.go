@@ -32,8 +32,6 @@ package metalcast
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -106,7 +104,10 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if !slices.ContainsFunc(p.Pieces, func(q plan.Piece) bool { return q.Params.Transposed }) { // tiles read their pages several times
 		job.source.Once()
 	}
-	job.dir, err = engine.CreateDir(dst, p, engine.DirOptions{State: state, Restart: o.Restart, Every: o.CheckpointEvery, Room: func() error { return checkSpace(p, dst, o) }})
+	job.dir, err = engine.CreateDir(dst, p, engine.DirOptions{
+		FS: engine.OS{Overcommit: len(rules.purgeable) > 0 && o.IgnoreSpace}, State: state, Restart: o.Restart, Every: o.CheckpointEvery, Warn: o.Warn,
+		Room: func() error { return checkSpace(p, dst, o) }, Made: func() error { return checkReserve(dst, o) },
+	})
 	if err != nil {
 		return nil, explainLeftover(err)
 	}
@@ -177,22 +178,3 @@ func planOf(ctx context.Context, v *checkpoint.Inventory, o Options) (*plan.Plan
 	}
 	return p, ctx.Err()
 }
-
-// checkSpace refuses what cannot fit before anything is written.
-func checkSpace(p *plan.Plan, dst string, o Options) error {
-	need := p.DiskBytes()
-	free, err := freeSpace(dst)
-	if err != nil || o.IgnoreSpace || free >= need {
-		return nil //nolint:nilerr // where the system does not tell, preallocation will
-	}
-	if runtime.GOOS == "darwin" { // purgeable space does not count as free there; preallocation knows
-		if o.Warn != nil {
-			o.Warn(fmt.Sprintf("%s: %s are needed, %s are free; macOS may free more", dst, size(need), size(free)))
-		}
-		return nil
-	}
-	return fault.New(ErrNoSpace, dst, "%s are needed, %s are free", size(need), size(free)).WithHint(
-		"free some space, choose another disk, or --ignore-space if more can be freed on demand")
-}
-
-func size(n int64) string { return fmt.Sprintf("%s (%d bytes)", ibytes(n), n) }

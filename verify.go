@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -247,7 +249,7 @@ func (v *verifier) compareRecord() {
 	}
 }
 
-// compareNames demands the files that should be there and no others.
+// compareNames demands the files that should be there and no others but what macOS adds.
 func (v *verifier) compareNames() {
 	want := map[string]bool{plan.ProvenanceName: true}
 	for _, s := range v.plan.Shards {
@@ -265,9 +267,14 @@ func (v *verifier) compareNames() {
 			v.problem("%s: %v", path, err)
 			return nil
 		}
-		if name, err := filepath.Rel(v.dir, path); err == nil && !e.IsDir() {
+		name, err := filepath.Rel(v.dir, path)
+		switch {
+		case err != nil:
+		case newdir.VolumeLitter(e) && name == e.Name():
+			return fs.SkipDir
+		case !e.IsDir():
 			have[name] = true
-			if !want[name] && !leftover(name) {
+			if !want[name] && !leftover(name) && !newdir.Litter(e) {
 				v.problem("%s: is in no plan of this conversion", name)
 			}
 		}
@@ -443,7 +450,7 @@ func (v *verifier) sums(ctx context.Context) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.IsDir() || leftover(e.Name()) {
+		if e.IsDir() || leftover(e.Name()) || newdir.Litter(e) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

@@ -109,6 +109,7 @@ func copyFile(ctx context.Context, from, to string, size int64, data []byte) (er
 		return err
 	}
 	defer in.Close()
+	direct(in)
 	st, err := in.Stat()
 	if err != nil {
 		return err

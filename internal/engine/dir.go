@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
@@ -35,7 +37,7 @@ type Dir struct {
 	files   []File
 	journal *journal
 	state   []byte
-	room    func() error
+	opts    DirOptions
 	every   int64
 
 	done     pieceSet // that are written, durable or not
@@ -53,6 +55,8 @@ type DirOptions struct {
 	Restart bool         // removes what another run left, whatever it was
 	Every   int64        // bytes of output between checkpoints, about; 0: DefaultEvery
 	Room    func() error // called before anything is made anew, and not where a run goes on; its error ends CreateDir
+	Made    func() error // called when the shards that are made anew have their room, whose error ends CreateDir too
+	Warn    func(string) // is told what the file system lacks; may be nil
 }
 
 // Differs is why a DST.partial cannot be gone on with: it was begun with another State.
@@ -79,7 +83,7 @@ func CreateDir(dst string, p *plan.Plan, o DirOptions) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{
-		fs: o.FS, path: dst, empty: empty, partial: newdir.Partial(dst), plan: p, state: o.State, room: o.Room, every: cmp.Or(o.Every, DefaultEvery),
+		fs: o.FS, path: dst, empty: empty, partial: newdir.Partial(dst), plan: p, state: o.State, opts: o, every: cmp.Or(o.Every, DefaultEvery),
 		done: newPieceSet(len(p.Pieces)), touched: make([]bool, len(p.Shards)),
 	}
 	resume, err := d.begin(o.Restart)
@@ -92,7 +96,11 @@ func CreateDir(dst string, p *plan.Plan, o DirOptions) (*Dir, error) {
 		}
 		return d, nil
 	}
-	if err := d.create(); err != nil {
+	err = d.create()
+	if err == nil && o.Made != nil {
+		err = o.Made()
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Abort())
 	}
 	return d, nil
@@ -114,6 +122,10 @@ func (d *Dir) begin(restart bool) (resume bool, err error) {
 	}
 	marker := filepath.Join(d.partial, lockName)
 	unlock, ok, err := d.fs.Lock(marker)
+	unlocked := errors.Is(err, errors.ErrUnsupported)
+	if unlocked {
+		unlock, ok, err = func() error { return nil }, true, nil
+	}
 	switch {
 	case err == nil && !ok:
 		return false, fault.New(nil, d.partial, "another metalcast is writing there")
@@ -125,8 +137,8 @@ func (d *Dir) begin(restart bool) (resume bool, err error) {
 	}
 	if err == nil && !resume {
 		d.removed = left && !restart
-		if err = d.clear(); err == nil && d.room != nil {
-			err = d.room()
+		if err = d.clear(); err == nil && d.opts.Room != nil {
+			err = d.opts.Room()
 		}
 		if err == nil {
 			err = d.writeMarker(marker)
@@ -146,7 +158,17 @@ func (d *Dir) begin(restart bool) (resume bool, err error) {
 		return false, newdir.Explain(d.partial, err)
 	}
 	d.unlock = unlock
+	if unlocked {
+		d.warn("its file system has no locks; let no other metalcast write there meanwhile")
+	}
 	return resume, nil
+}
+
+// warn says what the file system of DST.partial lacks.
+func (d *Dir) warn(what string) {
+	if d.opts.Warn != nil {
+		d.opts.Warn(d.partial + ": " + what)
+	}
 }
 
 // writeMarker makes the mark durable before there is anything else: what is found without it is not metalcast's.
@@ -171,7 +193,7 @@ func (d *Dir) leftBehind() (bool, error) {
 	if err != nil {
 		return false, newdir.Explain(d.partial, err)
 	}
-	if len(names) == 0 {
+	if names = slices.DeleteFunc(names, litter); len(names) == 0 {
 		return false, nil
 	}
 	text, err := readIfThere(d.fs, d.partial, lockName)
@@ -183,6 +205,9 @@ func (d *Dir) leftBehind() (bool, error) {
 	}
 	return true, nil
 }
+
+// litter tells whether a name of FS.List is that of a file which macOS makes unasked.
+func litter(name string) bool { return !strings.HasSuffix(name, "/") && newdir.LitterName(name) }
 
 // canResume reads the journal: without one that says anything there is nothing to go on with; one of another conversion is refused.
 func (d *Dir) canResume() (bool, error) {
@@ -226,9 +251,17 @@ func (d *Dir) clear() error {
 
 // create makes the shards and the journal.
 func (d *Dir) create() error {
+	grows := d.fs.Grows(d.partial)
+	if grows {
+		d.warn("its file system has no files with holes, such as exFAT; shards get their size as they are written, so that a full disk shows late")
+	}
 	for i := range d.plan.Shards {
 		s := &d.plan.Shards[i]
-		f, err := d.fs.Create(filepath.Join(d.partial, s.Name), s.Size)
+		size := s.Size
+		if grows {
+			size = 0
+		}
+		f, err := d.fs.Create(filepath.Join(d.partial, s.Name), size)
 		if err != nil {
 			return d.explain(s.Name, err)
 		}
@@ -259,7 +292,7 @@ func (d *Dir) resume() error {
 			return d.explain(s.Name, err)
 		}
 		d.files = append(d.files, f)
-		if size != s.Size {
+		if size != s.Size && (!d.fs.Grows(d.partial) || size > s.Size || size < d.doneTo(i)) {
 			return fault.New(nil, filepath.Join(d.partial, s.Name), "is %d bytes long, the interrupted run made it of %d", size, s.Size).WithHint("--restart begins anew")
 		}
 		// A run that ended while it sealed its shards may have written the first bytes of some.
@@ -274,6 +307,22 @@ func (d *Dir) resume() error {
 	}
 	d.journal = j
 	return nil
+}
+
+// doneTo is where what the journal has of a shard ends, at least.
+func (d *Dir) doneTo(shard int) (end int64) {
+	for i := range d.plan.Pieces {
+		p := &d.plan.Pieces[i]
+		if !d.done.has(int32(i)) {
+			continue
+		}
+		for _, r := range p.Results(nil, 0, 0, p.Rows, p.Cols) {
+			if d.plan.Tensors[r.Target].Shard == shard {
+				end = max(end, r.Out+r.N)
+			}
+		}
+	}
+	return end
 }
 
 // reopen opens a file of the interrupted run. What failed of its last writes may not have been told to anyone: it is in no checkpoint and is written again, so it is no failure

@@ -7,20 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// preallocate gives a file its real size on disk, so that a full disk shows before the first byte. Where the file system cannot, the size alone.
-func preallocate(f *os.File, size int64) error {
-	var err error
+// allocate gives a file room on disk, and its size with it.
+func allocate(f *os.File, size int64) error {
 	for {
-		err = unix.Fallocate(int(f.Fd()), 0, 0, size)
-		if !errors.Is(err, unix.EINTR) {
-			break
+		if err := unix.Fallocate(int(f.Fd()), 0, 0, size); !errors.Is(err, unix.EINTR) {
+			return err
 		}
 	}
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return f.Truncate(size)
-	}
-	return err
 }
+
+// writesZeros is false: Linux remembers for FAT how far a file was written.
+func writesZeros(string) bool { return false }
 
 // bypassCache leaves it to the writer.
 func bypassCache(*os.File) {}

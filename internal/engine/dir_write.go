@@ -220,6 +220,9 @@ func (d *Dir) Abort() error {
 	}
 	remove(filepath.Join(d.partial, lockName))
 	closed = errors.Join(closed, d.unlock())
+	if left == nil {
+		left = unlessGone(d.clear()) // macOS may have put something there meanwhile
+	}
 	remove(d.partial)
 	if left != nil {
 		left = &fault.Error{Where: d.partial, What: "cannot be removed", Err: newdir.Cause(left)}

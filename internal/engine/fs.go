@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/gofrs/flock"
 
@@ -29,7 +30,10 @@ type FS interface {
 	RemoveAll(name string) error
 	// SyncDir makes a directory's entries durable.
 	SyncDir(name string) error
-	// Lock takes the lock on a file that ends with the process, and makes the file; ok is false where another process has it.
+	// Grows tells whether files in a directory should not have their size from the start: its file system would write all of it as zeros.
+	Grows(dir string) bool
+	// Lock takes the lock on a file that ends with the process, and makes the file; ok is false where another process has it. errors.ErrUnsupported is the error of a
+	// file system without locks.
 	Lock(name string) (unlock func() error, ok bool, err error)
 	// Publish is newdir.Publish.
 	Publish(partial, dst string, emptyDir bool) (done bool, err error)
@@ -48,7 +52,13 @@ type File interface {
 }
 
 // OS is the real file system.
-type OS struct{}
+type OS struct {
+	// Overcommit makes files for which the disk seems to have no room: a system may free more on demand, and not count it when asked for room.
+	Overcommit bool
+
+	allocate func(f *os.File, size int64) error // of tests; nil: the system's
+	grows    func(dir string) bool              // the same
+}
 
 var _ FS = OS{}
 
@@ -62,18 +72,39 @@ func (OS) Mkdir(partial, dst string) error { return newdir.Mkdir(partial, dst) }
 func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o755) }
 
 // Create implements FS.
-func (OS) Create(name string, size int64) (File, error) {
+func (o OS) Create(name string, size int64) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	if size > 0 {
-		if err := preallocate(f, size); err != nil {
+		if err := o.preallocate(f, size); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
 	bypassCache(f)
 	return &osFile{File: f, size: size}, nil
+}
+
+// preallocate gives a file its real size and room on disk, so that a full disk shows before the first byte; where the file system cannot, the size alone.
+func (o OS) preallocate(f *os.File, size int64) error {
+	give := allocate
+	if o.allocate != nil {
+		give = o.allocate
+	}
+	err := give(f, size)
+	if err == nil || errors.Is(err, errors.ErrUnsupported) || o.Overcommit && errors.Is(err, syscall.ENOSPC) {
+		return f.Truncate(size) // to allocate does not change the size everywhere
+	}
+	return err
+}
+
+// Grows implements FS.
+func (o OS) Grows(dir string) bool {
+	if o.grows != nil {
+		return o.grows(dir)
+	}
+	return writesZeros(dir)
 }
 
 // Open implements FS.
@@ -123,9 +154,17 @@ func (OS) Lock(name string) (func() error, bool, error) {
 	l := flock.New(name)
 	ok, err := l.TryLock()
 	if err != nil || !ok {
-		return nil, false, err
+		return nil, false, noLocks(err)
 	}
 	return l.Close, true, nil
+}
+
+// noLocks gives the answers of file systems without locks one form: SMB on macOS says ENOTSUP, NFS without its lock daemon ENOLCK, FUSE ENOSYS.
+func noLocks(err error) error {
+	if errors.Is(err, syscall.ENOLCK) {
+		return errors.Join(errors.ErrUnsupported, err)
+	}
+	return err
 }
 
 // Publish implements FS.

@@ -27,6 +27,8 @@ type memFS struct {
 	failAt int // the operation that fails, 0: none
 	fail   error
 	dead   bool // after errPower
+	grows  bool
+	noLock error // what locking answers, if not nil
 }
 
 // node is a file or, with no bytes, a directory.
@@ -227,9 +229,14 @@ func (m *memFS) SyncDir(name string) error {
 	return nil
 }
 
+func (m *memFS) Grows(string) bool { return m.grows }
+
 func (m *memFS) Lock(name string) (func() error, bool, error) {
 	if err := m.op(); err != nil {
 		return nil, false, err
+	}
+	if m.noLock != nil {
+		return nil, false, m.noLock
 	}
 	n := m.names[name]
 	if n == nil {
@@ -336,6 +343,7 @@ func (f *memFile) Close() error {
 // lose gives the file system that is found after the power came back.
 func (m *memFS) lose(rng *rand.Rand) *memFS {
 	after := newMemFS()
+	after.grows, after.noLock = m.grows, m.noLock
 	seen := map[*node]*node{}
 	survive := func(n *node) *node {
 		if seen[n] != nil {

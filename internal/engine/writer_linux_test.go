@@ -103,7 +103,7 @@ func create(t *testing.T, size int) *os.File {
 	f, err := os.OpenFile(filepath.Join(t.TempDir(), "x"), os.O_RDWR|os.O_CREATE, 0o644)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() })
-	require.NoError(t, preallocate(f, int64(size)))
+	require.NoError(t, OS{}.preallocate(f, int64(size)))
 	d, err := os.OpenFile(f.Name(), os.O_RDWR|unix.O_DIRECT, 0)
 	if err == nil {
 		mem, mapErr := unix.Mmap(-1, 0, block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)

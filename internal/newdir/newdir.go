@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/metalcast/metalcast/internal/fault"
@@ -28,7 +29,7 @@ func Inside(outer os.FileInfo, dir string) bool {
 	}
 }
 
-// Free refuses a dst that exists, unless it is an empty directory that is no mount point; it tells which of the two allowed states it found.
+// Free refuses a dst that exists, unless it is a directory, empty but for litter, that is no mount point; it tells which of the two allowed states it found.
 func Free(dst string) (emptyDir bool, err error) {
 	st, err := os.Lstat(dst)
 	switch {
@@ -39,18 +40,18 @@ func Free(dst string) (emptyDir bool, err error) {
 	case !st.IsDir():
 		return false, fault.New(nil, dst, "exists and is no directory").WithHint("choose another destination, or remove it")
 	}
+	if parent, err := os.Stat(filepath.Dir(dst)); err == nil && device(parent) != device(st) { // what else is there does not matter
+		return false, fault.New(nil, dst, "is a mount point, which nothing can be renamed to").WithHint("choose a directory inside it")
+	}
 	entries, err := os.ReadDir(dst)
 	if err != nil {
 		return false, Explain(dst, err)
 	}
-	if len(entries) > 0 {
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !Litter(e) }) {
 		return false, fault.New(nil, dst, "exists and is not empty").WithHint("choose another destination, or remove it")
 	}
 	if here, err := os.Stat("."); err == nil && os.SameFile(here, st) {
 		return false, fault.New(fault.ErrUsage, dst, "is the current directory, whose place the finished one would take").WithHint("choose a directory inside it")
-	}
-	if parent, err := os.Stat(filepath.Dir(dst)); err == nil && device(parent) != device(st) {
-		return false, fault.New(nil, dst, "is a mount point, which nothing can be renamed to").WithHint("choose a directory inside it")
 	}
 	return true, nil
 }
@@ -76,8 +77,8 @@ func Publish(partial, dst string, emptyDir bool) (done bool, err error) {
 	if err := Sync(partial); err != nil {
 		return false, Explain(partial, err)
 	}
-	if emptyDir { // rmdir, for os.Remove would delete a file that took its place
-		if err := syscall.Rmdir(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if emptyDir {
+		if err := removeEmpty(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, kept(err)
 		}
 	}
@@ -120,12 +121,19 @@ func refused(err error) bool {
 func Explain(where string, err error) error {
 	e := &fault.Error{Where: where, What: "cannot be written", Err: Cause(err)}
 	switch {
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, syscall.EFBIG):
+		e.Kind, e.Hint = fault.ErrNoSpace, "its file system has no files of that size: choose another disk, or smaller shards (--max-shard-size 4GB where it is FAT32)"
+	case Full(err):
 		e.Kind, e.Hint = fault.ErrNoSpace, "free some space, or choose another disk"
 	case errors.Is(err, syscall.EMFILE):
 		e.Hint = `too many files are open at once: raise the limit with "ulimit -n", or ask for larger shards`
 	}
 	return e
+}
+
+// Full tells whether a disk, or a user's share of it, had no room, or its file system has no files of that size.
+func Full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 // Cause is the error inside one of the os package's, whose text repeats the path.
