@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import mlx.core as mx
 import oracle
 import pytest
 from mlx_lm.utils import load_model
@@ -101,3 +102,8 @@ def test_quantized_heads_are_those_of_mlx_lm(metalcast, synthetic, tmp_path, fam
     assert loads(target) == ""
     header, _ = oracle.read_header(target / "model.safetensors")
     assert ("language_model.lm_head.weight" in header) == (inner is None)
+
+
+def test_mlx_computes_in_float32_where_halves_meet_bfloat16():
+    half, brain = mx.ones((2, 2), mx.float16), mx.ones((2, 2), mx.bfloat16)
+    assert (half @ brain).dtype == (half * brain).dtype == mx.float32

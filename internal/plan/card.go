@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
 )
@@ -211,6 +212,9 @@ func (p *Plan) note() {
 		p.SourceNotes = append(p.SourceNotes, problem)
 	}
 	p.Notes = append(p.Notes, p.SourceNotes...)
+	if n := p.halves(); n > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("%d tensors stay float16 beside bfloat16 weights; MLX computes in float32 where the two meet, slower and with more memory; --dtype bfloat16 casts them", n))
+	}
 	if p.Invert {
 		p.Notes = append(p.Notes, "scales are taken for reciprocals: each weight is its code times 1/scale")
 	}
@@ -257,6 +261,24 @@ func (p *Plan) MLXProblem() string {
 		return "it wants this family's experts one tensor each; convert without --layout"
 	}
 	return ""
+}
+
+// halves counts the float16 tensors of a language model that has bfloat16 ones too.
+func (p *Plan) halves() (n int) {
+	mixed := false
+	for i := range p.Tensors {
+		switch t := &p.Tensors[i]; {
+		case p.Family.IsVision(t.Name):
+		case t.DType == dtype.F16:
+			n++
+		case t.DType == dtype.BF16:
+			mixed = true
+		}
+	}
+	if !mixed {
+		return 0
+	}
+	return n
 }
 
 // headProblem is why mlx-lm's model of the family does not fit the output head, or its absence.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/plan"
 )
@@ -76,4 +77,21 @@ func TestExpertsApartAreToldOfWhereNoTableKnowsThem(t *testing.T) {
 	p, err = planOf(t, c, plan.Options{})
 	require.NoError(t, err)
 	assert.Equal(t, "it has no place for model.language_model.layers.0.other.experts.0.gate_proj.weight", p.MLXProblem())
+}
+
+func TestHalvesBesideBFloat16AreToldOf(t *testing.T) {
+	const note = "1 tensors stay float16 beside bfloat16 weights; MLX computes in float32 where the two meet"
+	c := Moe(2)
+	p, err := planOf(t, c, plan.Options{})
+	require.NoError(t, err)
+	assert.NotContains(t, strings.Join(p.Notes, "\n"), "float16 beside")
+	c.Find("model.language_model.norm.weight").DType = "F16"
+	p, err = planOf(t, c, plan.Options{})
+	require.NoError(t, err)
+	assert.Contains(t, strings.Join(p.Notes, "\n"), note)
+	for _, to := range []dtype.DType{dtype.BF16, dtype.F16} {
+		p, err = planOf(t, c, plan.Options{DType: to})
+		require.NoError(t, err)
+		assert.NotContains(t, strings.Join(p.Notes, "\n"), "float16 beside")
+	}
 }
