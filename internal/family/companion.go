@@ -45,11 +45,18 @@ func companion(name string) string {
 	module, last := splitLast(name)
 	_, parent := splitLast(module)
 	for _, x := range companions {
-		if slices.Contains(x.names, last) || slices.Contains(x.modules, parent) || hasSuffix(name, x.endings) {
+		if slices.Contains(x.names, last) || slices.Contains(x.modules, parent) && measures(last) || hasSuffix(name, x.endings) {
 			return x.reason
 		}
 	}
 	return ""
+}
+
+// measures reports that a quantizer's tensor only says how far its values reach. What values are multiplied by before that,
+// as ModelOpt's _pre_quant_scale, is part of what the weight means.
+func measures(last string) bool {
+	return hasSuffix(last, []string{"scale", "scale_inv", "amax", "zero_point", "zp", "qscale_act", "qzero_act"}) &&
+		!strings.Contains(last, "pre_quant") && !strings.Contains(last, "smooth")
 }
 
 // checkStray refuses a tensor inside a module whose weight is converted that is neither its weight nor its bias: a
@@ -66,10 +73,28 @@ func (c *classifier) checkStray(t *checkpoint.Tensor) error {
 			continue
 		}
 		if rest := t.Name[at+1:]; rest != "bias" {
-			return fault.Unsupported(t.String(), "belongs to %q, which is FP8, and is nothing that metalcast knows there: it may change what the weight means", w.Name)
+			return stranger(t, w)
 		}
 		return nil
 	}
+}
+
+// checkStackStray is checkStray for what stands beside a stack of experts: experts.gate_up_proj_pre_quant_scale.
+func (c *classifier) checkStackStray(t *checkpoint.Tensor) error {
+	for name := t.Name; ; {
+		at := strings.LastIndexByte(name, '_')
+		if at < 0 || strings.IndexByte(name[at:], '.') >= 0 {
+			return nil
+		}
+		name = name[:at]
+		if w := c.inv.Lookup(name); w != nil && w.DType == dtype.F8E4M3 && t.Name[at+1:] != "bias" {
+			return stranger(t, w)
+		}
+	}
+}
+
+func stranger(t, w *checkpoint.Tensor) error {
+	return fault.Unsupported(t.String(), "belongs to %q, which is FP8, and is nothing that metalcast knows there: it may change what the weight means", w.Name)
 }
 
 // isStrayScale recognises a scale, zero point or range of an attention or of its key and value projections that no table

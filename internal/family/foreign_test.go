@@ -189,7 +189,7 @@ func TestCompanionsOfActivationsAndCachesAreDropped(t *testing.T) {
 }
 
 func TestStrangersInAConvertedModuleAreRefused(t *testing.T) {
-	for _, name := range []string{"comfy", "weight_zero_point", "smooth_scale", "R4_input.weight", "g_idx", "lora_A.weight", "parametrizations.weight.original0"} {
+	for _, name := range []string{"comfy", "weight_zero_point", "smooth_scale", "R4_input.weight", "g_idx", "lora_A.weight", "parametrizations.weight.original0", "input_quantizer._pre_quant_scale"} {
 		v := open(t, fp8(`{"model_type":"x"}`, "mlp.up_proj."+name))
 		_, err := family.Of(v.Config).Sites(v, family.Options{})
 		require.ErrorIs(t, err, fault.ErrUnsupported, name)
@@ -198,6 +198,26 @@ func TestStrangersInAConvertedModuleAreRefused(t *testing.T) {
 	v := open(t, fp8(`{"model_type":"x"}`, "mlp.up_proj.bias", "mlp.gate.e_score_correction_bias", "mlp.router.scale"))
 	_, err := family.Of(v.Config).Sites(v, family.Options{})
 	require.NoError(t, err)
+}
+
+func TestStrangersBesideAStackAreRefused(t *testing.T) {
+	const stack = "model.layers.0.mlp.experts.gate_up_proj"
+	for _, test := range []struct {
+		name    string
+		refused bool
+	}{{"_pre_quant_scale", true}, {"_zero_point", true}, {"_bias", false}, {"_input_scale", false}} {
+		c := fp8(`{"model_type":"x"}`)
+		c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"], Tensor{Name: stack, DType: "F8_E4M3", Shape: []int{2, 4, 4}},
+			Tensor{Name: stack + "_scale", DType: "F32", Shape: []int{2}}, Tensor{Name: stack + test.name, DType: "F32", Shape: []int{2}})
+		v := open(t, c)
+		_, err := family.Of(v.Config).Sites(v, family.Options{})
+		if !test.refused {
+			require.NoError(t, err, test.name)
+			continue
+		}
+		require.ErrorIs(t, err, fault.ErrUnsupported, test.name)
+		assert.ErrorContains(t, err, `"`+stack+test.name+`": belongs to "`+stack+`", which is FP8`)
+	}
 }
 
 func TestStrayScalesOfAttentionAreMarked(t *testing.T) {

@@ -142,7 +142,9 @@ func (c *classifier) site(i int) (Site, error) {
 		err = fault.Unsupported(t.String(), "is %s, of the FP8 types only F8_E4M3 is converted", t.DType)
 	}
 	if err == nil && c.fp8 && s.Role == Move {
-		err = c.checkStray(t)
+		if err = c.checkStray(t); err == nil {
+			err = c.checkStackStray(t)
+		}
 	}
 	if err != nil {
 		return s, err

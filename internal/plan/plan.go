@@ -388,13 +388,14 @@ func (p *Plan) checkForm(o Options) error {
 	form := p.Form
 	needed := form.FP8 > 0 || form.PerExpert && p.Layout == family.Stacked || p.Layout == family.MLX ||
 		form.Stacked && p.Layout == family.PerExpert && p.Family.Experts.GateUpName != ""
+	method := p.Source.Config.Quantization().Get("quant_method").String()
+	if form.FP8 == 0 && !form.MLX && !slices.Contains([]string{"", "fp8", "modelopt", "compressed-tensors"}, method) {
+		return fault.Unsupported(p.Source.Dir, "quantized by %s, which this version does not read", method)
+	}
 	if needed && !form.MLX || o.Quantize != nil && !form.Quantized {
 		return nil
 	}
-	method := p.Source.Config.Quantization().Get("quant_method").String()
 	switch {
-	case !form.MLX && method != "" && method != "fp8" && method != "modelopt" && method != "compressed-tensors":
-		return fault.Unsupported(p.Source.Dir, "quantized by %s, which this version does not read", method)
 	case !o.asked(), form.MLX && o.Layout == family.MLX && o.DType == dtype.Invalid:
 		err := fault.New(fault.ErrNothingToDo, p.Source.Dir, "%s: %s, nothing to convert", form, p.usable())
 		if form.Quantized {
