@@ -8,18 +8,20 @@ build() { # build bin/metalcast
 	go build -trimpath -o bin/metalcast ./cmd/metalcast
 }
 
-demo() { # build, make the synthetic release, convert it, show what came out
+demo() { # build, make the synthetic release in bin/demo, convert it, show what came out; the next demo makes it again
 	build
-	local dir
-	dir=$(mktemp -d)
-	trap 'rm -rf "$dir"' RETURN
-	run() { echo; echo "\$ metalcast ${*//$dir\//}"; bin/metalcast "$@"; }
-	run synth "$dir/qwen-fp8"
-	run inspect "$dir/qwen-fp8"
-	run convert "$dir/qwen-fp8" "$dir/qwen-bf16" --verify
-	run inspect "$dir/qwen-bf16"
+	rm -rf bin/demo
+	mkdir bin/demo
+	run() { echo; echo "\$ bin/metalcast $*"; bin/metalcast "$@"; }
+	run synth bin/demo/qwen-fp8
+	run inspect bin/demo/qwen-fp8
+	run convert bin/demo/qwen-fp8 bin/demo/qwen-bf16 --verify
+	run inspect bin/demo/qwen-bf16
 	echo
-	ls -l "$dir/qwen-bf16"
+	ls -l bin/demo/qwen-bf16
+	echo
+	echo "both models stay in bin/demo until the next demo: $(du -sh bin/demo | cut -f1 | tr -d ' '). For the commands under \"next:\":"
+	echo "  export PATH=\"$PWD/bin:\$PATH\""
 }
 
 parity() { # every Metal kernel, on this Mac's GPU or else emulated, beside the CPU's vector code and plain Go; and conversions with GPU and CPU, file by file; --quick takes samples
