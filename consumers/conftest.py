@@ -35,8 +35,11 @@ if not MISSING:
 class Tool:
     path: Path
 
+    def attempt(self, *args: object) -> subprocess.CompletedProcess:
+        return subprocess.run([self.path, *map(str, args)], capture_output=True, text=True, check=False)
+
     def run(self, *args: object, status: int = 0) -> subprocess.CompletedProcess:
-        done = subprocess.run([self.path, *map(str, args)], capture_output=True, text=True, check=False)
+        done = self.attempt(*args)
         if done.returncode != status:
             pytest.fail(f"metalcast {' '.join(map(str, args))}: exit {done.returncode}, want {status}\n{done.stderr}", pytrace=False)
         return done
