@@ -107,3 +107,26 @@ def test_quantized_heads_are_those_of_mlx_lm(metalcast, synthetic, tmp_path, fam
 def test_mlx_computes_in_float32_where_halves_meet_bfloat16():
     half, brain = mx.ones((2, 2), mx.float16), mx.ones((2, 2), mx.bfloat16)
     assert (half @ brain).dtype == (half * brain).dtype == mx.float32
+
+
+@pytest.mark.parametrize("options", [[], ["--layout", "mlx"], ["--layout", "per-expert"]])
+def test_experts_of_which_some_are_bf16(metalcast, synthetic, tmp_path, options):
+    directory, tensors = synthetic("qwen3_5_moe")
+    plain, mixed = dict(tensors), dict(tensors)
+    for name in [n for n in tensors if ".mlp.experts." in n and n.endswith(".weight")]:
+        scale = name + "_scale_inv"
+        dense = oracle.dequantize(tensors[name], tensors[scale], oracle.OUTPUT["bfloat16"])
+        plain[name] = dense
+        del plain[scale]
+        if ".experts.1." in name or ".experts.2.down_proj" in name:
+            mixed[name] = dense
+            del mixed[scale]
+        elif ".experts.3." in name:
+            mixed[scale] = tensors[scale].astype("float32")
+    config = json.loads((directory / "config.json").read_text())
+    outputs = []
+    for name, t in (("plain", plain), ("mixed", mixed)):
+        target = tmp_path / f"{name}-out"
+        metalcast.run("convert", publish(directory, t, config, tmp_path / name), target, "--device", "cpu", "--verify", *options)
+        outputs.append(oracle.read_checkpoint(target))
+    assert oracle.tensor_differences(*outputs) == []

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
@@ -134,7 +135,7 @@ func (f *Family) checkGroup(g *Group, want count) error {
 			return err
 		}
 		for _, s := range list[1:] {
-			if err := sameForm(g.Where+", "+proj, list[0], s); err != nil {
+			if err := sameForm(g.Where+", "+proj, list[0], s, e.Transposed); err != nil {
 				return err
 			}
 		}
@@ -146,7 +147,7 @@ func (f *Family) checkGroup(g *Group, want count) error {
 		}
 	}
 	if e.Gate != "" {
-		if err := sameForm(g.Where, g.Sites[e.Gate][0], up[0]); err != nil {
+		if err := sameForm(g.Where, g.Sites[e.Gate][0], up[0], e.Transposed); err != nil {
 			return err
 		}
 	}
@@ -154,7 +155,7 @@ func (f *Family) checkGroup(g *Group, want count) error {
 	if a[0] != b[1] || a[1] != b[0] {
 		return fault.Corrupt(g.Where, "%s is %v and %s is %v; one should be the other's transpose in shape", names[0], a, e.Down, b)
 	}
-	if down[0].Tensor.DType != up[0].Tensor.DType {
+	if x, y := down[0], up[0]; x.Tensor.DType != y.Tensor.DType && (e.Transposed || !x.becomesBF16() || !y.becomesBF16()) {
 		return fault.Corrupt(g.Where, "%s is %s and %s is %s", names[0], up[0].Tensor.DType, e.Down, down[0].Tensor.DType)
 	}
 	if want.n > 0 && len(up) != want.n {
@@ -214,13 +215,18 @@ func spans(list []span) string {
 	return strings.Join(parts, ", ")
 }
 
-// sameForm demands equal shape, type and scale layout of two experts' matrices.
-func sameForm(where string, a, b *Site) error {
+// becomesBF16 reports whether a site's tensor is in BF16 where nothing else is asked for.
+func (s *Site) becomesBF16() bool { return s.Scales != nil || s.Tensor.DType == dtype.BF16 }
+
+// sameForm demands equal shapes of two experts' matrices, and, where they are not BF16 in the end or lie transposed side by side, equal types and scale layouts.
+func sameForm(where string, a, b *Site, transposed bool) error {
 	name := func(s *Site) string { return fmt.Sprintf("expert %d's %s", s.Index, s.Proj) }
 	x, y := a.Tensor, b.Tensor
 	switch {
 	case !slices.Equal(x.Shape, y.Shape):
 		return fault.Corrupt(where, "%s has shape %v, %s has %v", name(a), x.Shape, name(b), y.Shape)
+	case !transposed && a.becomesBF16() && b.becomesBF16():
+		return nil // each is dequantized, or moved, by itself
 	case x.DType != y.DType:
 		return fault.Corrupt(where, "%s is %s, %s is %s", name(a), x.DType, name(b), y.DType)
 	case a.Scales == nil:

@@ -120,12 +120,9 @@ func TestRefuses(t *testing.T) {
 		"down of the wrong shape": {1, func(c *Checkpoint) { c.Find(e + "0.down_proj.weight").Shape = []int{2, 4} }, fault.ErrCorrupt,
 			"gate_proj is [2 4] and down_proj is [2 4]"},
 		"experts of unequal type": {2, func(c *Checkpoint) {
-			*c.Find(e + "1.up_proj.weight") = Tensor{Name: e + "1.up_proj.weight", DType: "BF16", Shape: []int{2, 4}}
+			*c.Find(e + "1.up_proj.weight") = Tensor{Name: e + "1.up_proj.weight", DType: "F32", Shape: []int{2, 4}}
 			c.Remove("experts.1.up_proj.weight_scale_inv")
-		}, fault.ErrCorrupt, "expert 0's up_proj is F8_E4M3, expert 1's up_proj is BF16"},
-		"experts of unequal scale type": {2, func(c *Checkpoint) {
-			*c.Find(e + "1.up_proj.weight_scale_inv") = Tensor{Name: e + "1.up_proj.weight_scale_inv", DType: "F32", Shape: []int{1, 1}}
-		}, fault.ErrCorrupt, "expert 0's up_proj has BF16 scales, blocks of 128x128; expert 1's up_proj has F32, blocks of 128x128"},
+		}, fault.ErrCorrupt, "expert 0's up_proj is F8_E4M3, expert 1's up_proj is F32"},
 		"an FP8 weight without its scale": {2, func(c *Checkpoint) { c.Remove("experts.1.up_proj.weight_scale_inv") }, fault.ErrIncomplete,
 			`tensor "` + e + `1.up_proj.weight": is FP8 (F8_E4M3) and has no scale: "` + e + `1.up_proj.weight_scale_inv" is in no shard`},
 		"a scale without its weight": {2, add(Tensor{Name: "x.weight_scale_inv", DType: "F32", Shape: []int{1, 1}}), fault.ErrIncomplete,
@@ -190,6 +187,20 @@ func TestRefuses(t *testing.T) {
 			assert.Contains(t, err.Error(), test.want)
 		})
 	}
+}
+
+func TestExpertsMayBeBF16InPartAndUnderScalesOfSeveralTypes(t *testing.T) {
+	c := Moe(3)
+	const e = "model.language_model.layers.0.mlp.experts."
+	c.Find(e + "1.up_proj.weight").DType = "BF16"
+	c.Remove("experts.1.up_proj.weight_scale_inv")
+	c.Find(e + "2.gate_proj.weight_scale_inv").DType = "F32"
+	_, _, err := look(t, c, false)
+	require.NoError(t, err)
+
+	c.Files["config.json"] = strings.Replace(c.Files["config.json"], "qwen3_5_moe", "qwen3_vl_moe", 1) // which has them transposed
+	_, _, err = look(t, c, false)
+	require.ErrorIs(t, err, fault.ErrCorrupt)
 }
 
 func TestFormOf(t *testing.T) {
