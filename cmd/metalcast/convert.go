@@ -132,10 +132,8 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 	r, err := metalcast.Convert(cmd.Context(), src, dst, o)
 	u.endProgress()
 	if err != nil {
-		if strings.HasPrefix(metalcast.Hint(err), "in two steps") {
-			bf16 := beside(dst, "-bf16")
-			err = metalcast.WithHint(err, fmt.Sprintf("in two steps: %s && %s", command("metalcast", "convert", path(src), path(bf16)),
-				command(append([]string{"mlx_lm.convert", "--hf-path", path(bf16), "--mlx-path", path(dst), "-q"}, mlxQuantFlags(o.Quantize)...)...)))
+		if steps, ok := mlxSteps(metalcast.Hint(err), src, dst, o.Quantize); ok {
+			err = metalcast.WithHint(err, steps)
 		}
 		return err
 	}
@@ -145,6 +143,26 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 	showReport(u, r)
 	nextSteps(u, r, src, dst, upload)
 	return nil
+}
+
+// mlxSteps puts the user's paths and flags into a hint of commands that mlx_lm does a part of.
+func mlxSteps(hint, src, dst string, q *metalcast.Quantize) (string, bool) {
+	from, first := src, ""
+	switch {
+	case strings.HasPrefix(hint, "in two steps") && q != nil:
+		from = beside(dst, "-bf16")
+		first = command("metalcast", "convert", path(src), path(from)) + " && "
+		hint = "in two steps: "
+	case strings.HasPrefix(hint, "in one step"):
+		hint = "in one step: "
+	default:
+		return "", false
+	}
+	args := []string{"mlx_lm.convert", "--hf-path", path(from), "--mlx-path", path(dst)}
+	if q != nil {
+		args = append(append(args, "-q"), mlxQuantFlags(q)...)
+	}
+	return hint + first + command(args...), true
 }
 
 func showReport(u *ui, r *metalcast.Report) {

@@ -4,6 +4,7 @@ package plan
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -233,7 +234,7 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		layout, err = f.ResolveQuantized(o.Layout)
 	}
 	if err != nil {
-		return nil, err
+		return nil, oneStep(err, &Plan{Source: v, Family: f, Form: form, Layout: f.Auto})
 	}
 	p := &Plan{Source: v, Family: f, Form: form, Layout: layout, DType: o.DType, Invert: o.Invert}
 	if p.gaps, err = f.CheckWhole(v, sites); err != nil {
@@ -381,6 +382,15 @@ func checkForeign(v *checkpoint.Inventory, foreign []family.Foreign, o Options) 
 		what += fmt.Sprintf(" (quantized by %s)", method)
 	}
 	return fault.Unsupported(v.Dir, "%s: metalcast converts FP8 (F8_E4M3) and plain weights", what).WithHint("%s", takeAnother)
+}
+
+// oneStep is an error whose hint is two commands, where the first would have nothing to do: the second is enough.
+func oneStep(err error, plain *Plan) error {
+	var e *fault.Error
+	if errors.As(err, &e) && errors.Is(err, fault.ErrUnsupported) && strings.Contains(e.Hint, "mlx_lm.convert") && errors.Is(plain.checkForm(Options{}), fault.ErrNothingToDo) {
+		return e.WithHint("in one step: mlx_lm.convert --hf-path SRC --mlx-path DST")
+	}
+	return err
 }
 
 // checkForm stops where there is nothing to do, and where what is asked cannot be made of this source.
