@@ -78,10 +78,11 @@ simd() { # the vector code of arm64 under qemu, and the code without any: what "
 	done
 }
 
-lint() { # gofmt, vet for every system, staticcheck
+lint() { # gofmt, what a Mac's bash 3.2 lacks, vet for every system, staticcheck
 	local files
 	files=$(gofmt -l .)
 	[ -z "$files" ] || { echo "not gofmt'ed: $files" >&2; exit 1; }
+	.ci/bash32 build.sh .ci/run emulator/needs.sh emulator/fake/build.sh emulator/fake/cc emulator/msl/msl-compile emulator/sdk/cc emulator/sdk/generate
 	go vet ./...
 	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go vet ./...
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...
