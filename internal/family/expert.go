@@ -225,7 +225,7 @@ func sameForm(where string, a, b *Site, transposed bool) error {
 	switch {
 	case !slices.Equal(x.Shape, y.Shape):
 		return fault.Corrupt(where, "%s has shape %v, %s has %v", name(a), x.Shape, name(b), y.Shape)
-	case !transposed && a.becomesBF16() && b.becomesBF16():
+	case !transposed && a.becomesBF16() && b.becomesBF16() && (a.Scales == nil || b.Scales == nil || a.Scales.Block == b.Scales.Block):
 		return nil // each is dequantized, or moved, by itself
 	case x.DType != y.DType:
 		return fault.Corrupt(where, "%s is %s, %s is %s", name(a), x.DType, name(b), y.DType)
