@@ -253,7 +253,7 @@ func layerCount(c *checkpoint.Config) count {
 
 // layerPrefixes are where a language model's layers live: in Hugging Face's multimodal classes, in text-only ones, in wrapped ones (and MLX-native names), in
 // Nemotron-H.
-var layerPrefixes = []string{"model.language_model.layers.", "model.layers.", "language_model.model.layers.", "backbone.layers."}
+var layerPrefixes = []string{"model.language_model.layers.", "model.layers.", "language_model.model.layers.", "backbone.layers.", "layers."}
 
 // layerOf splits "model.layers.3.mlp.gate.weight" into "model.layers.", 3.
 func layerOf(name string) (prefix string, layer int, ok bool) {

@@ -55,9 +55,10 @@ func (f *Family) redundantHead(c *checkpoint.Config) bool {
 // HeadProblem is what is wrong with the head of a model that has these tensors, as mlx-lm sees it; "" where nothing is known to be. Where there are no embeddings the
 // question does not arise.
 func (f *Family) HeadProblem(c *checkpoint.Config, names func(yield func(string) bool)) string {
-	head, embeddings := false, false
+	head, embeddings, bare := false, false, false
 	for name := range names {
 		head = head || isHead(name) || !f.Known() && otherHead(name)
+		bare = bare || f.Known() && strings.HasPrefix(name, "layers.")
 		embeddings = embeddings || isEmbedding(name)
 	}
 	const text, outer = "text_config.tie_word_embeddings", "tie_word_embeddings"
@@ -67,6 +68,8 @@ func (f *Family) HeadProblem(c *checkpoint.Config, names func(yield func(string)
 	}
 	r := c.Get(said)
 	switch {
+	case bare:
+		return "a backbone alone, whose names begin with layers. and not with model.layers.: mlx-lm will not load it, embedding tools may"
 	case !embeddings:
 		return ""
 	case !f.Known():

@@ -29,6 +29,7 @@ func TestHeadProblem(t *testing.T) {
 		{`{"model_type":"qwen3_5","text_config":{"tie_word_embeddings":true}}`, []string{embeddings, head}, "text_config.tie_word_embeddings is true and there is an lm_head.weight all the same"},
 		{`{"model_type":"deepseek_v3","tie_word_embeddings":true}`, []string{embeddings}, "mlx-lm's deepseek_v3 has an output head, tied or not"},
 		{`{"model_type":"qwen3_vl_moe","text_config":{"tie_word_embeddings":true}}`, []string{embeddings, head}, "mlx-lm's qwen3_vl_moe has an output head of its own"},
+		{`{"model_type":"qwen3","tie_word_embeddings":true}`, []string{"embed_tokens.weight", "layers.0.mlp.up_proj.weight"}, "a backbone alone, whose names begin with layers."},
 		{`{"model_type":"hunyuan"}`, []string{embeddings, head}, "mlx-lm's hunyuan has no output head beside its embeddings"},
 		{`{"model_type":"unheard_of","architectures":["XForCausalLM"],"tie_word_embeddings":false}`, []string{embeddings}, "tie_word_embeddings is false and there is no lm_head.weight"},
 		{`{"model_type":"unheard_of","architectures":["XForCausalLM"],"tie_word_embeddings":false}`, []string{embeddings, "transformer.output_layer.weight"}, ""},
