@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -130,13 +131,29 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 	if f.Known() {
 		r.MLXRejects = mlxRejects(f, v, sites)
 	}
-	r.Runtimes = verdicts(f, v, sites, form, r)
+	switch head := f.HeadProblem(v.Config, tensorNames(v)); {
+	case errors.Is(planError, ErrCorrupt) || errors.Is(planError, ErrIncomplete): // nobody tried what is not whole
+	case head != "":
+		r.Runtimes = []Verdict{{mlxLM, "does not load it: " + head}}
+	default:
+		r.Runtimes = verdicts(f, v, sites, form, r)
+	}
 	r.Notes = append(slices.Clone(r.Notes), skipListLies(v)...)
 	if o.Scan && p != nil && form.FP8 > 0 {
 		r.Scanned = true
 		r.Findings, err = scan(ctx, p, o)
 	}
 	return r, err
+}
+
+func tensorNames(v *checkpoint.Inventory) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range v.Tensors {
+			if !yield(v.Tensors[i].Name) {
+				return
+			}
+		}
+	}
 }
 
 // scan runs a plan, writes nothing, and keeps what it finds.

@@ -28,6 +28,7 @@ CLAIMS: list[tuple[str, Callable[[re.Match, str], bool]]] = [
     (r"rejects it: (Received \d+ parameters not in model)$", lambda claim, outcome: outcome.startswith(claim[1])),
     (r"refuses its quantization_config: (.+)", lambda claim, outcome: letters(claim[1]) in letters(outcome)),
     (r'does not know model_type "(.+)"', lambda claim, outcome: f"Model type {claim[1]} not supported" in outcome),
+    (r"does not load it: ", lambda claim, outcome: outcome not in (EQUAL, AGAIN, WRONG, LOADS)),
     (r"fails", lambda claim, outcome: outcome not in (EQUAL, AGAIN, WRONG, LOADS) and "Received" not in outcome and "not supported" not in outcome),
 ]
 

@@ -1,0 +1,32 @@
+package metalcast_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/metalcast/metalcast"
+	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+)
+
+// What runtimes do with a checkpoint is said of whole ones; nobody tried the others.
+func TestInspectClaimsNothingOfWhatIsNotWhole(t *testing.T) {
+	r, err := metalcast.Inspect(t.Context(), Moe(2).Write(t), metalcast.InspectOptions{})
+	require.NoError(t, err)
+	assert.NotEmpty(t, r.Runtimes)
+
+	c := Moe(2)
+	c.Remove("experts.1.up_proj")
+	r, err = metalcast.Inspect(t.Context(), c.Write(t), metalcast.InspectOptions{})
+	require.NoError(t, err)
+	assert.NotEmpty(t, r.Problem)
+	assert.Empty(t, r.Runtimes)
+
+	c = Moe(2)
+	c.Shards["model.safetensors"] = append(c.Shards["model.safetensors"], Tensor{Name: "model.language_model.embed_tokens.weight", DType: "BF16", Shape: []int{1, 4}})
+	r, err = metalcast.Inspect(t.Context(), c.Write(t), metalcast.InspectOptions{})
+	require.NoError(t, err)
+	require.Len(t, r.Runtimes, 1)
+	assert.Contains(t, r.Runtimes[0].Does, "there is no lm_head.weight: mlx-lm will not load it")
+}
