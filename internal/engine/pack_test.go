@@ -79,6 +79,9 @@ func TestPackedRowsLandOnceForAnyMemory(t *testing.T) {
 	affine := mlxquant.Affine.Default()
 	for _, f := range []mlxquant.Format{affine, {Mode: mlxquant.Affine, Bits: 3, GroupSize: 32}, mlxquant.MXFP8.Default(), mlxquant.NVFP4.Default()} {
 		for _, fp8 := range []bool{true, false} {
+			if !fp8 && f != affine && !needtest.Long() { // one format shows how plain weights lie
+				continue
+			}
 			t.Run(fmt.Sprint(f, fp8), func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(1, 2))
 				var list []Tensor
