@@ -13,7 +13,7 @@ library=$build/libfakemetal$suffix.so
 objects=$build/obj$suffix
 mkdir -p "$objects"
 
-common=(-g -O1 -fPIC -Wall -Wextra -Wno-unused-parameter "${sanitize[@]}")
+common=(-g -O1 -fPIC -Wall -Wextra -Wno-unused-parameter ${sanitize[@]+"${sanitize[@]}"})
 objc=(-fobjc-runtime=gcc -fblocks -Wno-deprecated-objc-isa-usage -Iinclude
 	"-DFAKE_METAL_MSL=\"$msl\"" "-DFAKE_METAL_BUILD=\"$build\"")
 emulator=(-O2 -std=c++17)
@@ -34,6 +34,6 @@ pids=() made=()
 for f in *.m; do compile "$f.o" "$cc" "${common[@]}" "${objc[@]}" -c "$f"; done
 for f in *.c; do compile "$f.o" "$cc" "${common[@]}" -c "$f"; done
 for f in ../msl/{fiber,threadgroup,dispatcher,faults}.cpp; do compile "$(basename "$f").o" "$cxx" "${common[@]}" "${emulator[@]}" -c "$f"; done
-for p in "${pids[@]}"; do wait "$p"; done
-"$cxx" "${sanitize[@]}" -shared "${made[@]}" -o "$library.new" -l:libobjc.so.4 -lBlocksRuntime -lpthread -ldl
+for p in ${pids[@]+"${pids[@]}"}; do wait "$p"; done
+"$cxx" ${sanitize[@]+"${sanitize[@]}"} -shared ${made[@]+"${made[@]}"} -o "$library.new" -l:libobjc.so.4 -lBlocksRuntime -lpthread -ldl
 mv "$library.new" "$library"
