@@ -132,7 +132,7 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 	r, err := metalcast.Convert(cmd.Context(), src, dst, o)
 	u.endProgress()
 	if err != nil {
-		if steps, ok := mlxSteps(metalcast.Hint(err), src, dst, o.Quantize); ok {
+		if steps, ok := mlxSteps(metalcast.Hint(err), src, dst, o); ok {
 			err = metalcast.WithHint(err, steps)
 		}
 		return err
@@ -146,12 +146,16 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 }
 
 // mlxSteps puts the user's paths and flags into a hint of commands that mlx_lm does a part of.
-func mlxSteps(hint, src, dst string, q *metalcast.Quantize) (string, bool) {
-	from, first := src, ""
+func mlxSteps(hint, src, dst string, o metalcast.Options) (string, bool) {
+	from, first, q := src, "", o.Quantize
 	switch {
-	case strings.HasPrefix(hint, "in two steps") && q != nil:
+	case strings.HasPrefix(hint, "in two steps"):
 		from = beside(dst, "-bf16")
-		first = command("metalcast", "convert", path(src), path(from)) + " && "
+		args := []string{"metalcast", "convert", path(src), path(from)}
+		if o.Scales != "" {
+			args = append(args, "--scales", string(o.Scales))
+		}
+		first = command(args...) + " && "
 		hint = "in two steps: "
 	case strings.HasPrefix(hint, "in one step"):
 		hint = "in one step: "

@@ -37,6 +37,7 @@ type Family struct {
 	Vision     []string // prefixes of the vision tower
 	KeepF32    []string // name endings that stay F32 whatever --dtype says
 	Native     *Native  // the MLX-native form; nil: made in two steps
+	NoTwoSteps string   // why mlx_lm.convert fails on what metalcast writes of published models; "": it does not
 	Doubt      *Doubt   // weights whose scales are not understood
 	Raw        Raw      // what runtimes do with the family's FP8 checkpoints as they are published
 }
@@ -168,16 +169,16 @@ func (f *Family) LoadsInMLX(c *checkpoint.Config) bool {
 
 // Resolve turns Auto into the family's layout and refuses layouts that the family does not have.
 func (f *Family) Resolve(l Layout) (Layout, error) {
-	twoSteps := "convert without --layout, then: mlx_lm.convert --hf-path DST --mlx-path DST-mlx"
+	const twoSteps = "in two steps: metalcast convert SRC DST-bf16, then mlx_lm.convert --hf-path DST-bf16 --mlx-path DST"
 	switch {
 	case l == "" || l == Auto:
 		return f.Auto, nil
 	case l == MLX && f.Native != nil, l == PerExpert:
 		return l, nil
 	case l == MLX && f.Known():
-		return "", fault.Unsupported("--layout mlx", "is not written for %s", f.Name()).WithHint("%s", twoSteps)
+		return "", fault.Unsupported("--layout mlx", "is not written for %s", f.Name()).WithHint(twoSteps)
 	case l == MLX:
-		return "", fault.Unsupported("--layout mlx", "the model type is not one that metalcast knows").WithHint("%s", twoSteps)
+		return "", fault.Unsupported("--layout mlx", "the model type is not one that metalcast knows").WithHint("leave --layout out: names are then unchanged")
 	case l == Stacked && !f.Known():
 		return "", fault.Unsupported("--layout stacked", "the model type is not one that metalcast knows how to stack")
 	case l == Stacked && f.Experts == nil:
@@ -199,7 +200,8 @@ func (f *Family) ResolveQuantized(l Layout) (Layout, error) {
 	case f.Native == nil && f.Known():
 		return "", fault.Unsupported("-q", "the MLX-native form of %s is not written", f.Name()).WithHint(twoSteps)
 	case f.Native == nil:
-		return "", fault.Unsupported("-q", "the model type is not one that metalcast knows").WithHint(twoSteps)
+		return "", fault.Unsupported("-q", "the model type is not one that metalcast knows").WithHint(
+			"leave -q out; mlx_lm.convert -q quantizes the result where mlx-lm has the model")
 	}
 	return MLX, nil
 }

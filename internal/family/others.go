@@ -38,7 +38,8 @@ var others = []*Family{
 	},
 	{
 		Types: []string{"llama4"}, Head: headAlways, OtherTypes: []string{"llama4_text"}, Auto: Stacked, MTP: noMTP,
-		Vision: []string{"vision_model.", "multi_modal_projector."},
+		NoTwoSteps: "transformers 5.24, which it asks for the tokenizer, refuses Meta's attn_temperature_tuning, a number",
+		Vision:     []string{"vision_model.", "multi_modal_projector."},
 		Experts: &Experts{
 			Infix: ".feed_forward.experts.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", GateUpName: "gate_up_proj", DownName: "down_proj",
 			Transposed: true, CountKeys: []string{"num_local_experts"}, Dense: ".feed_forward.gate_proj.weight",

@@ -234,7 +234,7 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 		layout, err = f.ResolveQuantized(o.Layout)
 	}
 	if err != nil {
-		return nil, oneStep(err, &Plan{Source: v, Family: f, Form: form, Layout: f.Auto})
+		return nil, workingSteps(err, &Plan{Source: v, Family: f, Form: form, Layout: f.Auto})
 	}
 	p := &Plan{Source: v, Family: f, Form: form, Layout: layout, DType: o.DType, Invert: o.Invert}
 	if p.gaps, err = f.CheckWhole(v, sites); err != nil {
@@ -384,10 +384,18 @@ func checkForeign(v *checkpoint.Inventory, foreign []family.Foreign, o Options) 
 	return fault.Unsupported(v.Dir, "%s: metalcast converts FP8 (F8_E4M3) and plain weights", what).WithHint("%s", takeAnother)
 }
 
-// oneStep is an error whose hint is two commands, where the first would have nothing to do: the second is enough.
-func oneStep(err error, plain *Plan) error {
+// workingSteps is an error whose hint is two commands, metalcast's and mlx_lm's, with those of them that work: the first
+// may have nothing to do, and mlx-lm may not know the model type.
+func workingSteps(err error, plain *Plan) error {
 	var e *fault.Error
-	if errors.As(err, &e) && errors.Is(err, fault.ErrUnsupported) && strings.Contains(e.Hint, "mlx_lm.convert") && errors.Is(plain.checkForm(Options{}), fault.ErrNothingToDo) {
+	c := plain.Source.Config
+	switch {
+	case !errors.As(err, &e) || !strings.HasPrefix(e.Hint, "in two steps"):
+	case plain.Family.NoTwoSteps != "":
+		return e.WithHint("mlx_lm.convert does not do it either: %s", plain.Family.NoTwoSteps)
+	case !plain.Family.LoadsInMLX(c):
+		return e.WithHint("mlx-lm does not know model_type %q either; in a copy of config.json that says %q it does", c.ModelType(), plain.Family.Name())
+	case errors.Is(plain.checkForm(Options{}), fault.ErrNothingToDo):
 		return e.WithHint("in one step: mlx_lm.convert --hf-path SRC --mlx-path DST")
 	}
 	return err
