@@ -12,6 +12,7 @@ import (
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/family"
+	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -36,6 +37,7 @@ type Inspection struct {
 	// MLXRejects is how many tensors mlx-lm says are "not in model" when it loads the checkpoint as it is; -1 where the family is unknown.
 	MLXRejects int      `json:"mlx_lm_rejects"`
 	Usable     bool     `json:"usable"`            // as it is: there is nothing to convert
+	Why        string   `json:"why,omitempty"`     // it is usable, and who was seen to load it
 	Problem    string   `json:"problem,omitempty"` // why it cannot be converted
 	Hint       string   `json:"hint,omitempty"`
 	Notes      []string `json:"notes,omitempty"`
@@ -107,6 +109,10 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 	switch {
 	case errors.Is(planError, ErrNothingToDo):
 		r.Usable = true
+		var e *fault.Error
+		if errors.As(planError, &e) {
+			r.Why = e.What
+		}
 	case planError != nil:
 		r.Problem, r.Hint = planError.Error(), Hint(planError)
 	}

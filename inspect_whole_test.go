@@ -30,3 +30,19 @@ func TestInspectClaimsNothingOfWhatIsNotWhole(t *testing.T) {
 	require.Len(t, r.Runtimes, 1)
 	assert.Contains(t, r.Runtimes[0].Does, "there is no lm_head.weight: mlx-lm will not load it")
 }
+
+// A plain checkpoint is usable; who was seen to load it is said, and that nobody was.
+func TestInspectSaysWhoLoadsAPlainCheckpoint(t *testing.T) {
+	plain := func(modelType string) string {
+		return (&Checkpoint{
+			Files:  map[string]string{"config.json": `{"model_type":"` + modelType + `"}`},
+			Shards: map[string][]Tensor{"model.safetensors": {{Name: "model.layers.0.x.weight", DType: "BF16", Shape: []int{4, 4}}}},
+		}).Write(t)
+	}
+	for modelType, want := range map[string]string{"qwen3": "usable as it is by mlx-lm 0.32.2", "unheard_of": "is not a family that metalcast knows"} {
+		r, err := metalcast.Inspect(t.Context(), plain(modelType), metalcast.InspectOptions{})
+		require.NoError(t, err)
+		assert.True(t, r.Usable)
+		assert.Contains(t, r.Why, want)
+	}
+}

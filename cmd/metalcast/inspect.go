@@ -89,7 +89,7 @@ func showInspection(u *ui, r *metalcast.Inspection) {
 	case r.Problem != "":
 		w.fact("convert", "%s", r.Problem)
 	case r.Usable:
-		w.fact("convert", "not needed, usable as it is")
+		w.fact("convert", "not needed; %s", r.Why)
 	case slices.ContainsFunc(r.Findings, func(f metalcast.Finding) bool { return f.NaNCodes+f.BadScales > 0 }):
 		w.fact("convert", "refused, but with --nan-policy keep")
 	case slices.ContainsFunc(r.Findings, func(f metalcast.Finding) bool { return f.Overflows > 0 }):
