@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
@@ -137,7 +136,7 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 	if f.Known() {
 		r.MLXRejects = mlxRejects(f, v, sites)
 	}
-	switch head := f.HeadProblem(v.Config, tensorNames(v)); {
+	switch head := cmp.Or(f.HeadProblem(v.Config, v.Names()), f.SizeProblem(v)); {
 	case errors.Is(planError, ErrCorrupt) || errors.Is(planError, ErrIncomplete): // nobody tried what is not whole
 	case head != "":
 		r.Runtimes = []Verdict{{mlxLM, "does not load it: " + head}}
@@ -150,16 +149,6 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 		r.Findings, err = scan(ctx, p, o)
 	}
 	return r, err
-}
-
-func tensorNames(v *checkpoint.Inventory) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for i := range v.Tensors {
-			if !yield(v.Tensors[i].Name) {
-				return
-			}
-		}
-	}
 }
 
 // scan runs a plan, writes nothing, and keeps what it finds.

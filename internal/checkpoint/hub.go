@@ -2,6 +2,8 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -33,7 +35,7 @@ func locate(src, revision string) (dir string, byID bool, err error) {
 	if src == "" {
 		return "", false, fault.New(fault.ErrUsage, "", "no source")
 	}
-	if _, err := os.Stat(src); err == nil || !hubID.MatchString(src) {
+	if _, err := os.Stat(src); err == nil || !hubID.MatchString(src) || errors.Is(err, fs.ErrPermission) {
 		if revision != "" && err == nil {
 			return "", false, fault.New(fault.ErrUsage, src, "a directory has no revision; --revision goes with a model id")
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"time"
@@ -92,6 +93,17 @@ func (v *Inventory) Lookup(name string) *Tensor {
 func (v *Inventory) Index(name string) (int, bool) {
 	i, ok := v.byName[name]
 	return int(i), ok
+}
+
+// Names are those of all tensors.
+func (v *Inventory) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range v.Tensors {
+			if !yield(v.Tensors[i].Name) {
+				return
+			}
+		}
+	}
 }
 
 // Bytes is the length of all tensors' data.

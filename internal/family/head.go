@@ -1,6 +1,8 @@
 package family
 
 import (
+	"fmt"
+	"github.com/metalcast/metalcast/internal/dtype"
 	"strings"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
@@ -36,6 +38,22 @@ func (f *Family) Tied(c *checkpoint.Config) bool {
 		return r.Bool()
 	}
 	return f.TiedUnsaid
+}
+
+// SizeProblem is where embeddings or head of a listed family have another shape than config.json says, "" where they have
+// none: runtimes make the model by the config and refuse the tensor.
+func (f *Family) SizeProblem(v *checkpoint.Inventory) string {
+	vocab, hidden := v.Config.TextSetting("vocab_size").Int(), v.Config.TextSetting("hidden_size").Int()
+	if !f.Known() || vocab <= 0 || hidden <= 0 {
+		return ""
+	}
+	for i := range v.Tensors {
+		t := &v.Tensors[i]
+		if (isEmbedding(t.Name) || isHead(t.Name)) && t.DType != dtype.U32 && len(t.Shape) == 2 && (t.Shape[0] != vocab || t.Shape[1] != hidden) && !f.IsMTP(t.Name, Layers(v.Config)) {
+			return fmt.Sprintf("%s has shape %v, and config.json says vocab_size %d, hidden_size %d: mlx-lm will not load it", t.Name, t.Shape, vocab, hidden)
+		}
+	}
+	return ""
 }
 
 // isHead reports whether a tensor is the output head.

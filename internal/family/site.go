@@ -127,7 +127,8 @@ func (c *classifier) site(i int) (Site, error) {
 			return s, nil
 		case sure && w == nil:
 			return s, fault.Incomplete(t.String(), "a scale without its weight: %q is in no shard", weight)
-		case sure && otherFP8(w.DType): // which is refused for its own sake
+		case sure && otherFP8(w.DType):
+			return s, notE4M3(w)
 		case sure:
 			return s, fault.Corrupt(t.String(), "a scale of %q, which is %s and needs none", weight, w.DType)
 		}
@@ -139,7 +140,7 @@ func (c *classifier) site(i int) (Site, error) {
 		s.Role = Weight
 		s.Scales, err = c.scalesOf(i)
 	case otherFP8(t.DType):
-		err = fault.Unsupported(t.String(), "is %s, of the FP8 types only F8_E4M3 is converted", t.DType)
+		err = notE4M3(t)
 	}
 	if err == nil && c.fp8 && s.Role == Move {
 		if err = c.checkStray(t); err == nil {
@@ -151,6 +152,10 @@ func (c *classifier) site(i int) (Site, error) {
 	}
 	s.Stray = s.Role == Move && c.isStrayScale(t)
 	return s, c.expert(&s)
+}
+
+func notE4M3(t *checkpoint.Tensor) error {
+	return fault.Unsupported(t.String(), "is %s, of the FP8 types only F8_E4M3 is converted", t.DType)
 }
 
 func otherFP8(t dtype.DType) bool {

@@ -208,6 +208,9 @@ func (p *Plan) note() {
 		p.SourceNotes = append(p.SourceNotes, fmt.Sprintf("%d tensors are of one expert each and stay so, for metalcast does not know whether runtimes want them stacked; the first is %s", n, p.apart[0]))
 	}
 	p.SourceNotes = append(p.SourceNotes, p.gaps...)
+	if problem := p.Family.SizeProblem(p.Source); problem != "" {
+		p.SourceNotes = append(p.SourceNotes, problem)
+	}
 	if problem := p.headProblem(); problem != "" {
 		p.SourceNotes = append(p.SourceNotes, problem)
 	}
@@ -251,6 +254,8 @@ func (p *Plan) MLXProblem() string {
 		return fmt.Sprintf("it has no place for %s", p.apart[0])
 	case p.headProblem() != "":
 		return p.headProblem()
+	case f.SizeProblem(p.Source) != "":
+		return f.SizeProblem(p.Source)
 	case p.Layout == family.MLX || p.Form.MLX:
 		return ""
 	case !f.LoadsInMLX(p.Source.Config):

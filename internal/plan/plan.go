@@ -345,7 +345,11 @@ func folded(name string) string { return norm.NFD.String(cases.Fold().String(nor
 
 // usable says who loads a source of which nothing is to be converted.
 func (p *Plan) usable() string {
-	switch problem := p.MLXProblem(); {
+	problem := p.MLXProblem()
+	if head := p.Family.HeadProblem(p.Source.Config, p.Source.Names()); head != "" && p.Family.Known() {
+		problem = head
+	}
+	switch {
 	case !p.Family.Known():
 		return problem
 	case problem != "":
