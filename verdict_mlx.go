@@ -92,7 +92,7 @@ func mlxRejects(f *family.Family, v *checkpoint.Inventory, sites []family.Site) 
 		name := s.Tensor.Name
 		switch {
 		case f.IsVision(name), f.IsMTP(name, layers) && f.DropsMTP(layers), ignored(f, name):
-		case s.Role == family.Scale, s.Role == family.Drop,
+		case s.Role == family.Scale, s.Role == family.Drop, s.Stray,
 			s.Role == family.Expert && f.Auto == family.Stacked && !f.TakesApart,
 			f.Experts != nil && f.Auto == family.PerExpert && f.Experts.GateUpName != "" && f.IsStack(s):
 			n++

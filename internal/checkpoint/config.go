@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/tidwall/gjson"
@@ -17,6 +18,9 @@ import (
 type Config struct {
 	Text  []byte
 	Notes []string // of keys that are there more than once, with values that differ
+
+	once         sync.Once
+	quantization gjson.Result // once it was asked for
 }
 
 // ParseConfig checks that text is one JSON object, as Python reads it.
@@ -25,7 +29,7 @@ func ParseConfig(text []byte) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Config{once, notes}, nil
+	return &Config{Text: once, Notes: notes}, nil
 }
 
 // notJSON is a parser's error. Where it gives up at a depth it names the place by all the keys that lead there.

@@ -19,7 +19,7 @@ var hubID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-
 // (a branch, a tag or a commit; "" means main). Only an id may lead to files outside its repository (see hubLinks).
 // The checkpoint may lack tensors, and whole shards of them, that its index names and needless reports to be of no use: those are a
 // note, and listed in Absent. nil reports none.
-func Find(ctx context.Context, src, revision string, needless func(c *Config, tensor string) bool) (*Inventory, error) {
+func Find(ctx context.Context, src, revision string, needless func(c *Config) func(tensor string) bool) (*Inventory, error) {
 	dir, byID, err := locate(src, revision)
 	if err != nil {
 		return nil, err

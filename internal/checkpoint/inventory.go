@@ -119,9 +119,9 @@ func Open(ctx context.Context, dir string) (*Inventory, error) {
 	return open(ctx, dir, false, none)
 }
 
-func none(*Config, string) bool { return false }
+func none(*Config) func(string) bool { return func(string) bool { return false } }
 
-func open(ctx context.Context, dir string, byID bool, needless func(c *Config, tensor string) bool) (*Inventory, error) {
+func open(ctx context.Context, dir string, byID bool, needless func(c *Config) func(tensor string) bool) (*Inventory, error) {
 	st, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -159,7 +159,7 @@ func open(ctx context.Context, dir string, byID bool, needless func(c *Config, t
 	if err != nil {
 		return nil, err
 	}
-	spare := func(tensor string) bool { return needless(v.Config, tensor) }
+	spare := needless(v.Config)
 	names, err := listing.shardNames(index, spare)
 	if errors.Is(err, errNoShard) {
 		if what := listing.present(dir); what != nil {

@@ -99,12 +99,9 @@ func literalAt(text []byte) int {
 // restore turns back.
 func Standard(text []byte) (standard []byte, restore func([]byte) []byte) {
 	stands := map[string]string{} // for a literal
+	zeros := strings.Repeat("0", longestDigits(text)+1)
 	standard = eachLiteral(text, func(literal string) string {
-		if stands[literal] == "" {
-			for n := 0; stands[literal] == "" || bytes.Contains(text, []byte(stands[literal])); n++ {
-				stands[literal] = fmt.Sprintf("%d.5e%d", len(literal), n) // no two have one length
-			}
-		}
+		stands[literal] = fmt.Sprintf("%d.5e%s", len(literal), zeros) // no two have one length
 		return stands[literal]
 	})
 	return standard, func(text []byte) []byte {
@@ -113,6 +110,18 @@ func Standard(text []byte) (standard []byte, restore func([]byte) []byte) {
 		}
 		return text
 	}
+}
+
+// longestDigits is the length of the longest run of digits.
+func longestDigits(text []byte) (most int) {
+	run := 0
+	for _, b := range text {
+		if run++; b < '0' || b > '9' {
+			run = 0
+		}
+		most = max(most, run)
+	}
+	return most
 }
 
 // repeats finds the members of objects that a later one of the same key replaces.

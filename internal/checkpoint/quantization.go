@@ -13,6 +13,11 @@ import (
 
 // Quantization is the quantization_config that holds: the outermost, or that of a model inside, the language model's before others.
 func (c *Config) Quantization() gjson.Result {
+	c.once.Do(func() { c.quantization = c.findQuantization() }) // it is asked for by each tensor of some formats
+	return c.quantization
+}
+
+func (c *Config) findQuantization() gjson.Result {
 	for _, path := range append([]string{"quantization_config", "text_config.quantization_config"}, c.QuantizationPaths()...) {
 		if r := c.Get(path); says(path, r) {
 			return r

@@ -73,7 +73,9 @@ func TestOpenRefusesShardsThatAreNoSet(t *testing.T) {
 
 // What the index names and nobody needs may be absent, with the shard that would have held it.
 func TestFindTakesAnIndexThatNamesMore(t *testing.T) {
-	spare := func(_ *checkpoint.Config, name string) bool { return strings.HasPrefix(name, "mtp.") }
+	spare := func(*checkpoint.Config) func(string) bool {
+		return func(name string) bool { return strings.HasPrefix(name, "mtp.") }
+	}
 	for name, test := range map[string]struct {
 		more map[string]string
 		want string // "": it is taken

@@ -40,8 +40,12 @@ var companions = []struct {
 	{endings: []string{"rotary_emb.inv_freq"}, reason: "rotary frequencies; runtimes compute them from config.json"},
 }
 
-// companion is the reason to drop a companion, "" for other tensors.
-func companion(name string) string {
+// companion is the reason to drop a companion, "" for other tensors. A matrix is none, whatever its name.
+func companion(t *checkpoint.Tensor) string {
+	name := t.Name
+	if n := len(t.Shape); n > 1 && t.Shape[n-1] > 2 && product(t.Shape) > t.Shape[n-1] {
+		return ""
+	}
 	module, last := splitLast(name)
 	_, parent := splitLast(module)
 	for _, x := range companions {
@@ -62,6 +66,9 @@ func measures(last string) bool {
 // checkStray refuses a tensor inside a module whose weight is converted that is neither its weight nor its bias: a
 // rotation, a zero point, a smoothing factor or an adapter would change what the weight means.
 func (c *classifier) checkStray(t *checkpoint.Tensor) error {
+	if strings.Count(t.Name, ".") > mostParts {
+		return nil
+	}
 	for name := t.Name; ; {
 		at := strings.LastIndexByte(name, '.')
 		if at < 0 {
@@ -105,7 +112,7 @@ func (c *classifier) isStrayScale(t *checkpoint.Tensor) bool {
 	if !hasSuffix(last, []string{"scale", "scales", "scale_inv", "scale_ub", "zero_point", "zero_points", "_zp", "amax"}) {
 		return false
 	}
-	for depth := 0; module != ""; depth++ {
+	for depth := 0; module != "" && depth < mostDepth; depth++ {
 		if depth > 0 && product(t.Shape) != 1 {
 			return false
 		}
@@ -118,6 +125,9 @@ func (c *classifier) isStrayScale(t *checkpoint.Tensor) bool {
 	}
 	return false
 }
+
+// mostDepth is how far below an attention its scales are looked for.
+const mostDepth = 4
 
 // splitLast splits a name before its last part; module is "" where it has one part.
 func splitLast(name string) (module, last string) {

@@ -18,7 +18,7 @@ var deepSeek = []*Family{
 		Types: []string{"deepseek_v3", "kimi_k2", "joyai_llm_flash"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		// mlx-lm and transformers drop the layer by its number in DeepSeek-V3.
 		MTP:     MTP{Layers: true, OnlyAt: 61, Refused: "mlx-lm and transformers drop it only as layer 61"},
-		KeepF32: routerBias, Native: mlaNative, Raw: Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, Ignores: []string{"weight_scale"}, MLXVLM: SplitsMXFP8},
+		KeepF32: routerBias, Native: mlaNative, Raw: Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, Ignores: []string{"weight_scale", "rotary_emb.inv_freq"}, MLXVLM: SplitsMXFP8},
 	},
 	{Types: []string{"deepseek_v32"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawMLA},
 	{

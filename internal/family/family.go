@@ -215,14 +215,13 @@ func (f *Family) IsMTP(name string, layers int) bool {
 	return f.MTP.Layers && layers > 0 && ok && l >= layers
 }
 
-// Needless reports that no output has the tensor unless it is asked for, or can do without it: the multi-token
+// Needless gives what reports that no output has a tensor unless it is asked for, or can do without it: the multi-token
 // prediction head, the rotary frequencies that older tools stored, the head of a model that is tied to its embeddings.
-func Needless(c *checkpoint.Config, name string) bool {
-	switch {
-	case Of(c).IsMTP(name, Layers(c)), hasPrefix(name, []string{"mtp.", "model.mtp."}), strings.HasSuffix(name, ".rotary_emb.inv_freq"):
-		return true
+func Needless(c *checkpoint.Config) func(name string) bool {
+	f, layers, tied := Of(c), Layers(c), c.TextSetting("tie_word_embeddings").Bool()
+	return func(name string) bool {
+		return f.IsMTP(name, layers) || hasPrefix(name, []string{"mtp.", "model.mtp."}) || strings.HasSuffix(name, ".rotary_emb.inv_freq") || tied && isHead(name)
 	}
-	return c.TextSetting("tie_word_embeddings").Bool() && isHead(name)
 }
 
 // DropsMTP reports whether consumers leave the multi-token prediction head out themselves.

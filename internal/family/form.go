@@ -13,12 +13,14 @@ import (
 
 // Form is the state a checkpoint is in, as its names and types tell.
 type Form struct {
-	FP8       int       // tensors in F8_E4M3 that are not dropped
-	PerExpert bool      // one tensor for each expert's projection
-	Stacked   bool      // experts.gate_up_proj, or stacks under the family's own names
-	MLX       bool      // MLX-native names or shapes
-	Quantized bool      // MLX quantization: packed weights with scales
-	Foreign   []Foreign // as ForeignOf gives it
+	FP8 int // tensors in F8_E4M3 that are not dropped
+	// Companions are tensors of quantized activations and caches, which stop runtimes from loading what is plain otherwise.
+	Companions int
+	PerExpert  bool      // one tensor for each expert's projection
+	Stacked    bool      // experts.gate_up_proj, or stacks under the family's own names
+	MLX        bool      // MLX-native names or shapes
+	Quantized  bool      // MLX quantization: packed weights with scales
+	Foreign    []Foreign // as ForeignOf gives it
 }
 
 // FormOf looks at every tensor that is not dropped. A checkpoint that has sites has nothing Foreign.
@@ -28,6 +30,9 @@ func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 	for i := range sites {
 		s := &sites[i]
 		if s.Role == Drop {
+			if companion(s.Tensor) != "" && !strings.HasSuffix(s.Tensor.Name, "inv_freq") { // which some loaders leave out
+				form.Companions++
+			}
 			continue
 		}
 		name := s.Tensor.Name

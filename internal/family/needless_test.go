@@ -26,6 +26,6 @@ func TestNeedlessIsWhatNoOutputMustHave(t *testing.T) {
 	} {
 		c, err := checkpoint.ParseConfig([]byte(test.config))
 		require.NoError(t, err)
-		assert.Equal(t, test.want, family.Needless(c, test.tensor), "%s in %s", test.tensor, test.config)
+		assert.Equal(t, test.want, family.Needless(c)(test.tensor), "%s in %s", test.tensor, test.config)
 	}
 }

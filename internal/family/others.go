@@ -55,7 +55,7 @@ var others = []*Family{
 		Types: []string{"ernie4_5_moe"}, Head: headRefuses, Experts: expertsOf("moe_num_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp_", "mtp_"}}, KeepF32: routerBias,
 	},
-	{Types: []string{"dots1"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: noMTP, KeepF32: routerBias, Raw: Raw{MLXVLM: roundsAgain}},
+	{Types: []string{"dots1"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: noMTP, KeepF32: routerBias, Raw: Raw{Ignores: []string{"rotary_emb.inv_freq"}, MLXVLM: roundsAgain}},
 	{
 		Types: []string{"mimo_v2_flash"}, Head: headAlways, OtherTypes: []string{"mimo_v2"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: []string{".e_score_correction_bias", ".mlp.gate.weight"},

@@ -107,8 +107,9 @@ func (r *reader) whole(v *checkpoint.Inventory, q gjson.Result) bool {
 			return false
 		}
 	}
+	all := Layers(v.Config)
 	for _, n := range layers {
-		if n != Layers(v.Config) {
+		if n != all {
 			return false
 		}
 	}

@@ -116,7 +116,7 @@ func (c *classifier) site(i int) (Site, error) {
 		}
 		return drop("multi-token prediction head; --keep-mtp keeps it")
 	}
-	if reason := companion(t.Name); reason != "" {
+	if reason := companion(t); reason != "" {
 		return drop(reason)
 	}
 	if weight, sure := scaledBy(t.Name); weight != "" {

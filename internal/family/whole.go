@@ -17,9 +17,14 @@ import (
 func (f *Family) CheckWhole(v *checkpoint.Inventory, sites []Site) (warnings []string, err error) {
 	towers, order := f.towers(v, sites)
 	strict := f.Known() && !variesLayers(v.Config)
+	mixed := v.Config.Get("quantization").IsObject() // in which modules may have formats of their own, or none
 	for _, stem := range order {
 		t := towers[stem]
-		for _, gap := range slices.Concat(t.uneven(), f.widowed(v.Config, t), t.ends(v, stem)) {
+		gaps := append(f.widowed(v.Config, t), t.ends(v, stem)...)
+		if !mixed {
+			gaps = append(t.uneven(), gaps...)
+		}
+		for _, gap := range gaps {
 			if strict && isLanguage(stem) {
 				return nil, fault.Incomplete(gap.where, "%s is in no shard; %s", gap.tensor, gap.why)
 			}
@@ -33,6 +38,10 @@ func (f *Family) CheckWhole(v *checkpoint.Inventory, sites []Site) (warnings []s
 
 // mostGaps bounds how many gaps are told; a model that varies its layers may have hundreds.
 const mostGaps = 4
+
+// mostParts is how many points a name may have to be looked at part by part. No model's has a quarter as many, and a header
+// may hold one of a megabyte.
+const mostParts = 64
 
 // gap is a tensor that is missing.
 type gap struct{ where, tensor, why string }
@@ -65,6 +74,9 @@ func (f *Family) towers(v *checkpoint.Inventory, sites []Site) (map[string]*towe
 		}
 		if s.Role == Expert {
 			name = strings.TrimSuffix(s.Group, ".")
+		}
+		if strings.Count(name, ".") > mostParts {
+			continue
 		}
 		stem, layer, ok := anyLayer(name)
 		if !ok || isLanguage(stem) && n > 0 && layer >= n {
@@ -141,8 +153,12 @@ func (t *tower) uneven() (gaps []gap) {
 			kinds[k][have] = append(kinds[k][have], x)
 		}
 		for _, forms := range kinds {
+			likes := forms
+			if len(forms) > mostForms {
+				likes = commonest(forms)
+			}
 			for _, few := range forms {
-				for _, many := range forms {
+				for _, many := range likes {
 					if x, y := few[0], many[0]; len(x.children) < len(y.children) && len(few) <= len(many) && contains(y.children, x.children) {
 						lost := y.children[slices.IndexFunc(y.children, func(c string) bool { return !slices.Contains(x.children, c) })]
 						gaps = append(gaps, gap{fmt.Sprintf("layer %d", x.layer), x.prefix + lost, "layer " + strconv.Itoa(y.layer) + " has its like"})
@@ -155,9 +171,30 @@ func (t *tower) uneven() (gaps []gap) {
 	return slices.CompactFunc(gaps, func(a, b gap) bool { return a.tensor == b.tensor })
 }
 
-// contains reports whether all of some are in list.
+// mostForms is how many forms of a module are compared with each other; where there are more, which is in no model, each is
+// compared with the commonest alone.
+const mostForms = 64
+
+func commonest(forms map[string][]*node) map[string][]*node {
+	best := ""
+	for have, list := range forms {
+		if n := len(list) - len(forms[best]); n > 0 || n == 0 && have < best {
+			best = have
+		}
+	}
+	return map[string][]*node{best: forms[best]}
+}
+
+// contains reports whether all of some are in list; both are sorted.
 func contains(list, some []string) bool {
-	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(list, s) })
+	for _, s := range some {
+		at, found := slices.BinarySearch(list, s)
+		if !found {
+			return false
+		}
+		list = list[at+1:]
+	}
+	return true
 }
 
 // anyLayer splits the name of a tensor in a numbered layer of whatever model, as layerOf does for those of listed families.
@@ -209,7 +246,8 @@ func layerKinds(c *checkpoint.Config, n int) func(layer int) string {
 	period := int(c.TextSetting("layer_group_size").Int()) // of Bailing's linear models
 	share := int(c.TextSetting("cla_share_factor").Int())  // of Hunyuan, whose layers take keys and values from others
 	shared := n - int(c.TextSetting("num_kv_shared_layers").Int())
-	return func(layer int) string {
+	kinds := make([]string, n)
+	for layer := range n {
 		var b strings.Builder
 		for _, list := range lists {
 			b.WriteString(list[layer] + " ")
@@ -220,7 +258,13 @@ func layerKinds(c *checkpoint.Config, n int) func(layer int) string {
 		if share > 0 {
 			fmt.Fprint(&b, layer%share == 0)
 		}
-		return b.String() + strconv.FormatBool(layer < shared)
+		kinds[layer] = b.String() + strconv.FormatBool(layer < shared)
+	}
+	return func(layer int) string {
+		if layer >= n { // where the config gives no number
+			return ""
+		}
+		return kinds[layer]
 	}
 }
 
@@ -249,7 +293,7 @@ var pairs = []pair{
 	{"bias", []string{"weight"}},
 	{"q_proj", []string{"o_proj", "out_proj"}}, {"k_proj", []string{"q_proj"}}, {"k_proj", []string{"o_proj", "out_proj"}}, {"v_proj", []string{"k_proj"}},
 	{"o_proj", []string{"q_proj", "q_b_proj", "qkv_proj", "in_proj_qkv"}},
-	{"q_norm", []string{"k_norm"}}, {"k_norm", []string{"q_norm"}},
+	{"k_norm", []string{"q_norm"}},
 	{"q_a_proj", []string{"q_a_layernorm"}}, {"q_a_proj", []string{"q_b_proj"}}, {"q_b_proj", []string{"q_a_proj"}},
 	{"kv_a_proj_with_mqa", []string{"kv_a_layernorm"}}, {"kv_a_proj_with_mqa", []string{"kv_b_proj", "embed_q"}}, {"kv_b_proj", []string{"kv_a_proj_with_mqa"}},
 	{"embed_q", []string{"unembed_out"}}, {"unembed_out", []string{"embed_q"}},
@@ -306,7 +350,7 @@ func (f *Family) widowed(c *checkpoint.Config, t *tower) (gaps []gap) {
 		rules = append(slices.Clone(rules), pair{"up_proj", []string{"gate_proj"}})
 	}
 	if !sharesKV(c) {
-		rules = append(slices.Clone(rules), pair{"k_proj", []string{"v_proj"}}, pair{"q_proj", []string{"k_proj", "kv_a_proj_with_mqa"}})
+		rules = append(slices.Clone(rules), pair{"q_norm", []string{"k_norm"}}, pair{"k_proj", []string{"v_proj"}}, pair{"q_proj", []string{"k_proj", "kv_a_proj_with_mqa"}})
 	}
 	whole := t.whole()
 	for _, path := range t.paths {

@@ -243,6 +243,14 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	if p.DType == dtype.Invalid {
 		p.DType = unaskedType(sites, p.Form)
 	}
+	for i := range sites {
+		if sites[i].Stray {
+			p.stray = append(p.stray, sites[i].Tensor.Name)
+		}
+		if family.IsApart(&sites[i]) {
+			p.apart = append(p.apart, sites[i].Tensor.Name)
+		}
+	}
 	if err := p.checkForm(o); err != nil {
 		return nil, err
 	}
@@ -266,12 +274,6 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	for i := range sites {
 		if err := b.add(&sites[i]); err != nil {
 			return nil, err
-		}
-		if sites[i].Stray {
-			p.stray = append(p.stray, sites[i].Tensor.Name)
-		}
-		if family.IsApart(&sites[i]) {
-			p.apart = append(p.apart, sites[i].Tensor.Name)
 		}
 	}
 	if err := b.complete(); err != nil {
@@ -408,7 +410,7 @@ func workingSteps(err error, plain *Plan) error {
 // checkForm stops where there is nothing to do, and where what is asked cannot be made of this source.
 func (p *Plan) checkForm(o Options) error {
 	form := p.Form
-	needed := form.FP8 > 0 || form.PerExpert && p.Layout == family.Stacked || p.Layout == family.MLX ||
+	needed := form.FP8 > 0 || form.Companions > 0 || form.PerExpert && p.Layout == family.Stacked || p.Layout == family.MLX ||
 		form.Stacked && p.Layout == family.PerExpert && p.Family.Experts.GateUpName != ""
 	method := p.Source.Config.Quantization().Get("quant_method").String()
 	if form.FP8 == 0 && !form.MLX && !slices.Contains([]string{"", "fp8", "modelopt", "compressed-tensors"}, method) {
