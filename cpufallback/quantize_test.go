@@ -11,6 +11,7 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/kernel/kerneltest"
 	"github.com/metalcast/metalcast/internal/mlxquant"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -127,7 +128,7 @@ func TestQuantizeAllocations(t *testing.T) {
 		batches[0].Jobs = append(batches[0].Jobs, batches[0].Jobs...)
 	}
 	tallies := make([]kernel.Tally, len(batches[0].Jobs))
-	n := testing.AllocsPerRun(20, func() { require.NoError(t, be.Run(context.Background(), s, batches, tallies)) })
+	n := testing.AllocsPerRun(needtest.Rounds(5, 20), func() { require.NoError(t, be.Run(context.Background(), s, batches, tallies)) })
 	require.LessOrEqual(t, n, 8.0)
 }
 
