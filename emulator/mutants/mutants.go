@@ -189,7 +189,7 @@ func (t *tree) test() ([]byte, error) {
 	if out, err := t.command("env", "CGO_ENABLED=0", "go", "test", "-count=1", "./internal/plan/..."); err != nil {
 		return out, err
 	}
-	return t.command("go", "test", "-tags", "fakemetal", "-count=1", "-failfast", "-timeout=2m", "./metal/...")
+	return t.command("go", "test", "-tags", "fakemetal", "-count=1", "-failfast", "-timeout=3m", "./metal/...")
 }
 
 func (t *tree) command(name ...string) ([]byte, error) {
