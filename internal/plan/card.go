@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -245,6 +246,7 @@ func (p *Plan) LayoutName() string {
 // MLXProblem tells why mlx-lm does not load the output, or why that is not known, or "" where it does.
 func (p *Plan) MLXProblem() string {
 	f := p.Family
+	misfit := cmp.Or(p.headProblem(), f.SizeProblem(p.Source)) // each looks at all tensors
 	switch t := p.Source.Config.ModelType(); {
 	case !f.Known():
 		return fmt.Sprintf("model_type %q is not a family that metalcast knows; names are unchanged", t)
@@ -252,10 +254,8 @@ func (p *Plan) MLXProblem() string {
 		return fmt.Sprintf("it has no place for %s", p.stray[0])
 	case len(p.apart) > 0:
 		return fmt.Sprintf("it has no place for %s", p.apart[0])
-	case p.headProblem() != "":
-		return p.headProblem()
-	case f.SizeProblem(p.Source) != "":
-		return f.SizeProblem(p.Source)
+	case misfit != "":
+		return misfit
 	case p.Layout == family.MLX || p.Form.MLX:
 		return ""
 	case !f.LoadsInMLX(p.Source.Config):

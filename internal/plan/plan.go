@@ -205,7 +205,8 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	}
 	f := family.Of(v.Config)
 	if o.Roles.KeepMTP {
-		if lost := slices.IndexFunc(v.Absent, func(name string) bool { return f.IsMTP(name, family.Layers(v.Config)) }); lost >= 0 {
+		layers := family.Layers(v.Config)
+		if lost := slices.IndexFunc(v.Absent, func(name string) bool { return f.IsMTP(name, layers) }); lost >= 0 {
 			return nil, fault.Incomplete(checkpoint.IndexName, "names %q of the multi-token prediction head, which is in no shard", v.Absent[lost]).WithHint("leave --keep-mtp out, or download the rest")
 		}
 	}
