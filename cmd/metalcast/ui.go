@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
 	"github.com/metalcast/metalcast"
@@ -29,10 +29,9 @@ type ui struct {
 	quiet bool
 	json  bool
 
-	bar    *progressbar.ProgressBar
-	phase  string
-	before int64     // of the phase's bytes, that an earlier run has done
-	last   time.Time // of the last line of progress, where there is no bar
+	mu   sync.Mutex // held for what goes to err, as warnings come from any goroutine
+	bar  *bar
+	last time.Time // of the last line of progress, where there is no bar
 }
 
 func newUI(stdout, stderr io.Writer) *ui { return &ui{out: &output{w: stdout}, err: stderr} }
@@ -92,8 +91,13 @@ func (t table) fact(name, format string, args ...any) { t.row(name, fmt.Sprintf(
 
 func (t table) flush() { t.w.Flush() }
 
-// errorf says what must be said even with --quiet.
+// errorf says what must be said even with --quiet. A bar makes room for it.
 func (u *ui) errorf(format string, args ...any) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.bar != nil {
+		u.bar.clear()
+	}
 	fmt.Fprintln(u.err, "metalcast: "+plain(fmt.Sprintf(format, args...)))
 }
 
@@ -223,32 +227,24 @@ func (u *ui) progress(phase string, done, total int64) {
 		}
 		return
 	}
-	if u.bar == nil || u.phase != phase {
-		u.endProgress()
-		u.phase = phase
-		if u.before = 0; phase == "converting" { // the only one that goes on with an earlier run's
-			u.before = done
-		}
-		u.bar = newBar(u.err, phase, u.before, total)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.bar == nil || u.bar.phase != phase {
+		u.removeBar()
+		u.bar = newBar(u.err, phase, done, columnsOf(u.err), time.Now)
 	}
-	_ = u.bar.Set64(done - u.before)
-}
-
-// newBar is a bar of what is left to do: rate and time are of this run's bytes, not of those that were done before.
-func newBar(w io.Writer, phase string, done, total int64) *progressbar.ProgressBar {
-	if done > 0 {
-		phase = fmt.Sprintf("%s the last %d %%", phase, (100*(total-done)+total-1)/max(total, 1))
-	}
-	bar := progressbar.NewOptions64(max(total-done, 1), progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(phase),
-		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionSetWidth(24), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true), progressbar.OptionEnableColorCodes(false))
-	bar.StartWithoutRender() // or the clock would begin with the first bytes that are done
-	return bar
+	u.bar.update(done, total)
 }
 
 func (u *ui) endProgress() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.removeBar()
+}
+
+func (u *ui) removeBar() {
 	if u.bar != nil {
-		_ = u.bar.Clear()
+		u.bar.clear()
 		u.bar = nil
 	}
 }

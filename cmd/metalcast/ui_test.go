@@ -155,15 +155,8 @@ func TestOutputKeepsItsFirstError(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EPIPE)
 }
 
-// A run that goes on shows its own rate: what an earlier one did is no work of its first moment.
-func TestBarOfWhatIsLeft(t *testing.T) {
-	bar := newBar(io.Discard, "converting", 700, 1000)
-	assert.EqualValues(t, 300, bar.GetMax64())
-	assert.Equal(t, "converting the last 30 %", bar.State().Description)
-	assert.Zero(t, bar.State().CurrentBytes)
-	assert.True(t, bar.IsStarted(), "the clock runs before the first bytes are done")
-	assert.Equal(t, "verifying", newBar(io.Discard, "verifying", 0, 1000).State().Description)
-
+// The summary of a run that goes on has its own rate, and none where an earlier run had done all.
+func TestRateOfASummary(t *testing.T) {
 	var text bytes.Buffer
 	u := newUI(io.Discard, &text)
 	showReport(u, &metalcast.Report{Resumed: true, Seconds: 2, Device: "cpu"})
