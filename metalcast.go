@@ -42,7 +42,7 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Version is the version of the tool. The model card that Convert writes names it.
+// Version is the version of the tool, a semantic one; a candidate for a release ends with -rc.N. Model cards and metalcast.json name it, whatever the program was built from.
 const Version = "0.1.0"
 
 // Report is what a conversion did.
