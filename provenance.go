@@ -95,6 +95,9 @@ func otherSource(r *provenance, v *checkpoint.Inventory) string {
 			return fmt.Sprintf("its %s had another header than that of %s", x.Name, v.Dir)
 		}
 	}
+	if was := r.Source.Repo; was != "" && v.Repo != "" && was != v.Repo { // a fine-tune may have the same headers
+		return fmt.Sprintf("%s is %s", v.Dir, v.Repo)
+	}
 	return ""
 }
 

@@ -51,7 +51,8 @@ type Verification struct {
 	Sums         []FileSum       `json:"sha256,omitempty"` // of every file; not of a sample
 	Problems     []string        `json:"problems,omitempty"`
 	Differences  []TensorProblem `json:"differences,omitempty"`
-	CutOff       []CutShard      `json:"cut_off,omitempty"` // shards that are too short, each also a problem; what they lack is no difference
+	EndedEarly   bool            `json:"ended_early,omitempty"` // so much differs that the rest was not compared
+	CutOff       []CutShard      `json:"cut_off,omitempty"`     // shards that are too short, each also a problem; what they lack is no difference
 	Seconds      float64         `json:"seconds"`
 }
 
@@ -111,7 +112,7 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 	if err != nil {
 		return nil, err
 	}
-	if o.Convert == nil {
+	if record != nil {
 		if other := otherSource(record, source); other != "" {
 			problem := fmt.Sprintf("%s: says that this was made from another source: %s", plan.ProvenanceName, other)
 			if id := record.Source.Repo; id != "" {
@@ -142,10 +143,21 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 		return v.result, err
 	}
 	v.result.Seconds = time.Since(start).Seconds()
-	if n := len(v.result.Problems) + len(v.result.Differences); n > 0 {
-		return v.result, fault.New(ErrMismatch, dst, "is not what its source gives: %s", plural(n, "problem", "problems"))
+	return v.result, v.result.verdict()
+}
+
+// verdict is nil where nothing differs.
+func (r *Verification) verdict() error {
+	n := len(r.Problems) + len(r.Differences)
+	if n == 0 {
+		return nil
 	}
-	return v.result, nil
+	e := fault.New(ErrMismatch, r.Destination, "is not what its source gives: %s", plural(n, "problem", "problems"))
+	if r.EndedEarly {
+		e.What += ", at which the comparison ended"
+		e = e.WithHint("where so much differs %s is rather another model of the same shapes than the one it was made from", r.Source)
+	}
+	return e
 }
 
 // verifier compares one directory.
@@ -199,9 +211,6 @@ func (v *verifier) run(ctx context.Context, c Options) error {
 	if err := v.compareFiles(); err != nil {
 		return err
 	}
-	if slices.Contains(v.files, nil) { // nothing to compare with
-		return nil
-	}
 	if err := v.compareTensors(ctx, c); err != nil {
 		return err
 	}
@@ -220,9 +229,6 @@ func (v *verifier) compareRecord() {
 	switch {
 	case v.record.Metalcast != want.Metalcast:
 		v.problem("%s: was made by metalcast %q, this is %s; only the same version gives the same bytes", plan.ProvenanceName, v.record.Metalcast, want.Metalcast)
-		return
-	case !slices.Equal(want.Source.Shards, v.record.Source.Shards): // and options were given: without them nothing is compared
-		v.problem("%s: speaks of other shards than this source's", plan.ProvenanceName)
 		return
 	}
 	want.Findings, want.Files = v.findings, map[string]string{}
@@ -307,11 +313,13 @@ func (v *verifier) openShards() error {
 			return err
 		}
 		v.ends[i] = st.Size()
-		if st.Size() != s.Size {
-			v.problem("%s: is %d bytes long, %d were written", s.Name, st.Size(), s.Size)
-		}
+		behind := ""
 		if n := v.cutOff(i); n > 0 {
 			v.result.CutOff = append(v.result.CutOff, CutShard{s.Name, n})
+			behind = "; " + plural(n, "tensor ends", "tensors end") + " behind that"
+		}
+		if st.Size() != s.Size {
+			v.problem("%s: is %d bytes long, %d were written%s", s.Name, st.Size(), s.Size, behind)
 		}
 	}
 	return nil
@@ -327,7 +335,7 @@ func (v *verifier) cutOff(shard int) (n int) {
 	return n
 }
 
-// present is a Comparer that compares what lies before the shards' ends.
+// present is a Comparer that compares what lies before the shards' ends. Of one that is missing that is nothing.
 type present struct {
 	*engine.Comparer
 	ends []int64
@@ -432,7 +440,8 @@ func (v *verifier) compareTensors(ctx context.Context, c Options) error {
 	j.sample = v.result.Sample
 	compare := &engine.Comparer{Plan: v.plan, Disk: v, Most: mostProblems}
 	r, err := j.pass(ctx, "verifying", present{compare, v.ends}, engine.Progress{})
-	if err != nil && !errors.Is(err, ErrMismatch) {
+	v.result.EndedEarly = errors.Is(err, ErrMismatch)
+	if err != nil && !v.result.EndedEarly {
 		return err
 	}
 	v.result.Bytes, v.findings = r.Written, findings(r)

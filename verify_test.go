@@ -105,7 +105,7 @@ func TestVerifyLocatesWhatDiffers(t *testing.T) {
 	r = verify(metalcast.VerifyOptions{})
 	assert.Equal(t, []string{
 		"config.json: is missing", "extra.bin: is in no plan of this conversion",
-		fmt.Sprintf("model.safetensors: is %d bytes long, %d were written", st.Size()-1, st.Size()),
+		fmt.Sprintf("model.safetensors: is %d bytes long, %d were written; 1 tensor ends behind that", st.Size()-1, st.Size()),
 	}, r.Problems)
 
 	// Against another source, and with other options than those recorded.
@@ -144,7 +144,8 @@ func TestVerifyOfAShardThatIsCut(t *testing.T) {
 		}
 		r, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
 		require.ErrorIs(t, err, metalcast.ErrMismatch)
-		assert.Equal(t, []string{fmt.Sprintf("model.safetensors: is %d bytes long, %d were written", size, st.Size())}, r.Problems)
+		require.Len(t, r.Problems, 1)
+		assert.Regexp(t, fmt.Sprintf("^model.safetensors: is %d bytes long, %d were written; %d tensors? ends? behind that$", size, st.Size(), behind), r.Problems[0])
 		assert.Empty(t, r.Differences)
 		assert.Equal(t, []metalcast.CutShard{{Name: "model.safetensors", Tensors: behind}}, r.CutOff)
 	}
@@ -170,14 +171,66 @@ func TestVerifyWithAnotherSource(t *testing.T) {
 		Moe(2).Write(t):    "of \\d+ shards, .* has 1",
 		filepath.Join(dst): "of \\d+ shards, .* has 1",
 	} {
-		r, err := metalcast.Verify(t.Context(), other, dst, metalcast.VerifyOptions{})
-		require.ErrorIs(t, err, metalcast.ErrMismatch)
-		require.Len(t, r.Problems, 1)
-		assert.Regexp(t, "^metalcast.json: says that this was made from another source: "+want+"$", r.Problems[0])
-		assert.Empty(t, r.Differences)
+		for _, options := range []*metalcast.Options{nil, {Layout: "stacked"}} { // the record's, and given ones
+			r, err := metalcast.Verify(t.Context(), other, dst, metalcast.VerifyOptions{Convert: options})
+			require.ErrorIs(t, err, metalcast.ErrMismatch)
+			require.Len(t, r.Problems, 1)
+			assert.Regexp(t, "^metalcast.json: says that this was made from another source: "+want+"$", r.Problems[0])
+			assert.Empty(t, r.Differences)
+		}
 	}
 	_, err = metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
 	require.NoError(t, err)
+}
+
+// Another model of the same shapes has the same headers. If both are of the hub the record knows that too; else so much differs that the comparison ends, and says why.
+func TestVerifyWithAModelOfTheSameShapes(t *testing.T) {
+	hub := t.TempDir()
+	snapshot := func(name string, seed uint64) string {
+		dir := filepath.Join(hub, "models--org--"+name, "snapshots", "0123")
+		require.NoError(t, os.MkdirAll(filepath.Dir(dir), 0o755))
+		_, err := synth.Write(t.Context(), dir, synth.Options{Family: "deepseek_v3", Seed: seed, Experts: 32})
+		require.NoError(t, err)
+		return dir
+	}
+	base, tuned := snapshot("base", 1), snapshot("tuned", 2)
+	dst := filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), base, dst, metalcast.Options{})
+	require.NoError(t, err)
+	r, err := metalcast.Verify(t.Context(), tuned, dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrMismatch)
+	assert.Equal(t, []string{"metalcast.json: says that this was made from another source: " + tuned + " is org/tuned; it was org/base at 0123"}, r.Problems)
+
+	moved := filepath.Join(t.TempDir(), "moved") // of no known origin
+	require.NoError(t, os.Rename(tuned, moved))
+	r, err = metalcast.Verify(t.Context(), moved, dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrMismatch)
+	assert.True(t, r.EndedEarly)
+	assert.Len(t, r.Differences, 100)
+	assert.Less(t, r.Bytes, r.DataBytes)
+	assert.Contains(t, err.Error(), "at which the comparison ended")
+	assert.Equal(t, "where so much differs "+moved+" is rather another model of the same shapes than the one it was made from", metalcast.Hint(err))
+}
+
+// A shard that is missing is one problem, and the others are compared.
+func TestVerifyWithoutAShard(t *testing.T) {
+	src, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
+	dst := filepath.Join(t.TempDir(), "dst")
+	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{MaxShardSize: 1 << 20})
+	require.NoError(t, err)
+	shards, err := filepath.Glob(filepath.Join(dst, "*.safetensors"))
+	require.NoError(t, err)
+	require.Greater(t, len(shards), 1)
+	require.NoError(t, os.Remove(shards[0]))
+	b, err := os.ReadFile(shards[1])
+	require.NoError(t, err)
+	b[len(b)-1] ^= 1
+	require.NoError(t, os.WriteFile(shards[1], b, 0o644))
+	r, err := metalcast.Verify(t.Context(), src, dst, metalcast.VerifyOptions{})
+	require.ErrorIs(t, err, metalcast.ErrMismatch)
+	assert.Equal(t, []string{filepath.Base(shards[0]) + ": is missing"}, r.Problems)
+	require.Len(t, r.Differences, 1)
+	assert.Equal(t, filepath.Base(shards[1]), r.Differences[0].Shard)
 }
 
 func TestVerifyOfASample(t *testing.T) {

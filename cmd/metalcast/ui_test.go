@@ -165,17 +165,23 @@ func TestRateOfASummary(t *testing.T) {
 	assert.Contains(t, text.String(), "2.0 s, 2.0 MiB/s read and written, peak memory ")
 }
 
-// What differs is named shard by shard, of each the first few.
+// What differs is named shard by shard, of each the first few, and of many shards the first.
 func TestVerificationDoesNotFlood(t *testing.T) {
-	r := &metalcast.Verification{Sample: 1, Problems: []string{"b: is 3 bytes long, 4 were written"}, CutOff: []metalcast.CutShard{{Name: "b", Tensors: 70}}}
-	for i := range 60 {
-		r.Differences = append(r.Differences, metalcast.TensorProblem{Shard: string("ac"[i%2]), Tensor: strings.Repeat("x", i), Bytes: 1})
+	shown := func(shards string) []string {
+		r := &metalcast.Verification{Sample: 1, Problems: []string{"z: is 3 bytes long, 4 were written; 70 tensors end behind that"}, CutOff: []metalcast.CutShard{{Name: "z", Tensors: 70}}}
+		for i := range 30 * len(shards) {
+			r.Differences = append(r.Differences, metalcast.TensorProblem{Shard: shards[i%len(shards):][:1], Tensor: strings.Repeat("x", i), Bytes: 1})
+		}
+		var text bytes.Buffer
+		showVerification(newUI(io.Discard, &text), r)
+		return strings.Split(strings.TrimSpace(text.String()), "\n")
 	}
-	var text bytes.Buffer
-	showVerification(newUI(io.Discard, &text), r)
-	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
-	require.Len(t, lines, 2+2*(10+1))
-	assert.Equal(t, "metalcast: problem: b: 70 tensors of it lie behind its end, in whole or in part", lines[1])
-	assert.Equal(t, "metalcast: problem: a: and 20 tensors more", lines[12])
-	assert.Equal(t, "metalcast: problem: c: and 20 tensors more", lines[23])
+	lines := shown("ac")
+	require.Len(t, lines, 1+2*(10+1))
+	assert.Equal(t, "metalcast: problem: z: is 3 bytes long, 4 were written; 70 tensors end behind that", lines[0], "of a shard that is cut one line")
+	assert.Equal(t, "metalcast: problem: a: and 20 tensors more", lines[11])
+	assert.Equal(t, "metalcast: problem: c: and 20 tensors more", lines[22])
+	lines = shown("abcdefgh")
+	require.Len(t, lines, 1+2*(10+1)+6)
+	assert.Equal(t, "metalcast: problem: h: 30 tensors, other than computed again", lines[28])
 }

@@ -124,9 +124,6 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	for _, p := range r.Problems {
 		u.errorf("problem: %s", p)
 	}
-	for _, c := range r.CutOff {
-		u.errorf("problem: %s: %s of it lie behind its end, in whole or in part", c.Name, count(c.Tensors, "tensor"))
-	}
 	showDifferences(u, r.Differences)
 	switch {
 	case len(r.Problems)+len(r.Differences) > 0:
@@ -137,23 +134,29 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	}
 }
 
-// mostOfShard is how many tensors of a shard are named that differ.
-const mostOfShard = 10
+// How many tensors that differ are named: of one shard, and of all. The others are counted, shard by shard.
+const mostOfShard, mostNamed = 10, 20
 
 // showDifferences names tensors that differ, of each shard the first ones.
 func showDifferences(u *ui, list []metalcast.TensorProblem) {
 	list = slices.Clone(list)
 	slices.SortStableFunc(list, func(a, b metalcast.TensorProblem) int { return cmp.Compare(a.Shard, b.Shard) })
-	for len(list) > 0 {
-		n := slices.IndexFunc(list, func(d metalcast.TensorProblem) bool { return d.Shard != list[0].Shard })
+	for left := mostNamed; len(list) > 0; {
+		shard := list[0].Shard
+		n := slices.IndexFunc(list, func(d metalcast.TensorProblem) bool { return d.Shard != shard })
 		if n < 0 {
 			n = len(list)
 		}
-		for _, d := range list[:min(n, mostOfShard)] {
+		named := min(n, mostOfShard, left)
+		left -= named
+		for _, d := range list[:named] {
 			u.errorf("problem: %s: tensor %q: other than computed again, %s in all, the first at %s (byte %d)", d.Shard, d.Tensor, count(int(d.Bytes), "byte"), d.Where, d.Byte)
 		}
-		if n > mostOfShard {
-			u.errorf("problem: %s: and %s more", list[0].Shard, count(n-mostOfShard, "tensor"))
+		switch {
+		case named == 0:
+			u.errorf("problem: %s: %s, other than computed again", shard, count(n, "tensor"))
+		case n > named:
+			u.errorf("problem: %s: and %s more", shard, count(n-named, "tensor"))
 		}
 		list = list[n:]
 	}
@@ -162,7 +165,11 @@ func showDifferences(u *ui, list []metalcast.TensorProblem) {
 // showCompared says what was compared with what.
 func showCompared(w table, r *metalcast.Verification) {
 	w.fact("family", "%s, layout %s", r.Family, r.Layout)
-	w.fact("tensors", "%s, %s compared with a second computation by %s", count(r.Tensors, "tensor"), bytesText(r.Bytes), r.Device)
+	early := ""
+	if r.EndedEarly {
+		early = ", then so much differed that the rest was not"
+	}
+	w.fact("tensors", "%s, %s compared with a second computation by %s%s", count(r.Tensors, "tensor"), bytesText(r.Bytes), r.Device, early)
 	if r.Sample < 1 {
 		w.fact("", "a sample: %.3g %% of %s", 100*float64(r.Bytes)/float64(max(r.DataBytes, 1)), bytesText(r.DataBytes))
 	}
