@@ -6,7 +6,6 @@ import (
 	"runtime"
 
 	"github.com/shirou/gopsutil/v4/cpu"
-	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/host"
 	"github.com/shirou/gopsutil/v4/mem"
 
@@ -42,9 +41,7 @@ func Diagnose() Diagnosis {
 	if m, err := mem.VirtualMemory(); err == nil {
 		d.Memory, d.MemoryAvailable = m.Total, m.Available
 	}
-	if u, err := disk.Usage("."); err == nil {
-		d.DiskFree, d.DiskType = u.Free, u.Fstype
-	}
+	d.DiskFree, d.DiskType = diskOf(".")
 	_, err := os.Stat(d.HubCache)
 	d.HubCacheExists = err == nil
 	if dev, err := metal.Describe(); err == nil {
