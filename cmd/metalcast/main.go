@@ -33,8 +33,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 // execute runs a command line. It is the only place where errors become messages and exit codes.
 func execute(ctx context.Context, u *ui, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
-	root.SetOut(u.out)
-	root.SetErr(u.err)
 	err := fault.Recovered(func() error { return root.ExecuteContext(ctx) })
 	u.endProgress()
 	code := exitOK
@@ -72,6 +70,8 @@ bfloat16 one that mlx-lm and mlx-vlm load, in one streaming pass and constant me
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetOut(u.out)
+	root.SetErr(u.err)
 	root.SetVersionTemplate("metalcast {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.New(metalcast.ErrUsage, "", "%v", err).WithHint("see \"%s --help\"", cmd.CommandPath())
@@ -81,6 +81,8 @@ bfloat16 one that mlx-lm and mlx-vlm load, in one streaming pass and constant me
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
 	}
+	root.SetHelpCommand(newHelp())
+	strictCompletion(root)
 	return root
 }
 
@@ -112,20 +114,10 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 			return nil
 		}
 		if err := check(cmd, args); err != nil {
-			return fault.New(metalcast.ErrUsage, "", "wrong number of arguments: the form is metalcast %s", cmd.Use)
+			return fault.New(metalcast.ErrUsage, "", "wrong number of arguments: the form is %s %s", cmd.Parent().CommandPath(), cmd.Use)
 		}
 		return nil
 	}
-}
-
-// unknownCommand names the command that was probably meant.
-func unknownCommand(root *cobra.Command, name string) error {
-	e := fault.New(metalcast.ErrUsage, "", "unknown command %q", name)
-	root.SuggestionsMinimumDistance = 2
-	if list := root.SuggestionsFor(name); len(list) > 0 {
-		return e.WithHint("did you mean %q?", list[0])
-	}
-	return e.WithHint(`see "metalcast --help"`)
 }
 
 func exitCode(err error) int {
