@@ -74,7 +74,7 @@ simd() { # the vector code of arm64 under qemu, and the code without any: what "
 	trap 'rm -rf "$dir"' RETURN
 	for pkg in cpufallback internal/mlxquant; do
 		CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go test -c -o "$dir/test" "./$pkg"
-		(cd "$pkg" && qemu-aarch64 "$dir/test" -test.run 'SIMD|Golden|Fuzz|Allocation' "$@")
+		(cd "$pkg" && qemu-aarch64 "$dir/test" -test.run 'SIMD|Golden|Fuzz|Allocation|Parity/vectors' "$@")
 	done
 }
 

@@ -2,6 +2,7 @@ package mlxquant
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,11 +14,14 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/needtest"
+	"github.com/metalcast/metalcast/internal/vectortest"
 	"github.com/stretchr/testify/require"
 )
 
-// TestMetalKernels compares with the text of MLX's Metal kernels, compiled as C++.
-func TestMetalKernels(t *testing.T) {
+// metalKernels compiles the text of MLX's Metal kernels as C++, and gives what runs the program: a directory of inputs, and a line
+// for each that kernels.cpp describes.
+func metalKernels(t *testing.T) (run func(dir, list string)) {
+	t.Helper()
 	if !needtest.Long() {
 		t.Skip("compiling the kernels takes long (METALCAST_LONG=1 runs it)")
 	}
@@ -51,7 +55,17 @@ func TestMetalKernels(t *testing.T) {
 	args := append(cxx[1:], "-std=c++20", "-O1", "-w", "-ffp-contract=off", "-I", dir, "-o", program, "testdata/kernels.cpp")
 	b, err := exec.CommandContext(t.Context(), cxx[0], args...).CombinedOutput()
 	require.NoError(t, err, "%s", b)
+	return func(dir, list string) {
+		cmd := exec.CommandContext(t.Context(), program, dir)
+		cmd.Stdin = strings.NewReader(list)
+		b, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", b)
+	}
+}
 
+// TestMetalKernels compares with the text of MLX's Metal kernels.
+func TestMetalKernels(t *testing.T) {
+	run := metalKernels(t)
 	r := rand.New(rand.NewPCG(3, 4))
 	jobs := mixed(r, 408)
 	for _, from := range []dtype.DType{dtype.BF16, dtype.F16} {
@@ -64,9 +78,33 @@ func TestMetalKernels(t *testing.T) {
 			fmt.Fprintln(&list, j.Input, j.DType, f.Mode, f.Bits, f.GroupSize)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), program, inputs)
-	cmd.Stdin = strings.NewReader(list.String())
-	b, err = cmd.CombinedOutput()
-	require.NoError(t, err, "%s", b)
+	run(inputs, list.String())
 	compareAll(t, inputs, "metal.", Metal, jobs)
+}
+
+// TestMetalKernelsGiveVectors has MLX's text give what docs/parity-vectors says that it gives; nothing of this package takes part.
+func TestMetalKernelsGiveVectors(t *testing.T) {
+	run := metalKernels(t)
+	dir, compared := t.TempDir(), 0
+	for i, c := range vectortest.Load(t) {
+		if c.Op != "quantize" || c.Scales != nil { // codes would have to become weights first
+			continue
+		}
+		input := fmt.Sprint(i)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, input), c.Source.Data, 0o600))
+		for _, result := range c.Results {
+			if result.Profile != Metal.String() {
+				continue
+			}
+			require.Equal(t, c.Source.DType, result.DType)
+			run(dir, fmt.Sprintln(input, result.DType, result.Mode, result.Bits, result.GroupSize))
+			for part, want := range map[string]vectortest.Rows{"codes": result.Codes, "scales": result.Scales, "biases": result.Biases} {
+				got, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%s.%s.%d.%d.metal.%s", input, result.Mode, result.Bits, result.GroupSize, part)))
+				require.NoError(t, err)
+				require.Equal(t, hex.EncodeToString(want), hex.EncodeToString(got), "%s -> %s: %s", c.Name, &result, part)
+				compared++
+			}
+		}
+	}
+	require.Greater(t, compared, 150)
 }

@@ -3,7 +3,7 @@
 //
 // A product of an E4M3 code (4 significant bits) and a float32 scale (24) is exact in float64 and normal there, so the reference
 // rounds it by integer arithmetic on its bits and shares neither float32 arithmetic nor code with a backend. Quantizing is computed likewise, by its
-// definition (quantizer.go), and that is compared with MLX's own results.
+// definition (quantizer.go), and that is compared with MLX's own results. Both are compared with docs/parity-vectors, which others test their converters with.
 package kerneltest
 
 import (
@@ -19,6 +19,7 @@ func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
 		name string
 		test func(*testing.T, kernel.Backend)
 	}{
+		{"vectors", testVectors},
 		{"codes by scales", testTables},
 		{"shapes", testShapes},
 		{"phases", testPhases},
