@@ -64,9 +64,7 @@ The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 				return showPlan(cmd, u, src, o)
 			}
 			o.Warn = func(message string) { u.warningf("%s", message) }
-			if !u.json {
-				o.Progress = u.progress
-			}
+			o.Progress = u.watcher()
 			return convert(cmd, u, src, dst, o, m.uploadRepo)
 		},
 	}
@@ -82,6 +80,7 @@ The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 	f.BoolVar(&o.Verify, "verify", false, "read everything back and compare it with a second computation before DST appears")
 	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing; DST may be left out")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
+	u.registerProgress(c)
 	q.register(c)
 	m.register(c)
 	return c

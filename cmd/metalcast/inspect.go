@@ -18,9 +18,7 @@ func newInspect(u *ui) *cobra.Command {
 			"to it as it is. It reads headers and scales; --scan reads every weight.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !u.json {
-				o.Progress = u.progress
-			}
+			o.Progress = u.watcher()
 			r, err := metalcast.Inspect(cmd.Context(), args[0], o)
 			u.endProgress()
 			if err != nil {
@@ -36,6 +34,7 @@ func newInspect(u *ui) *cobra.Command {
 	c.Flags().BoolVar(&o.Scan, "scan", false, "read every weight too, and count NaN codes, non-finite scales and weights that no model holds")
 	c.Flags().StringVar(&o.Revision, "revision", "", "branch, tag or commit, where SRC is a model id")
 	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document")
+	u.registerProgress(c)
 	return c
 }
 

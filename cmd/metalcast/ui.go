@@ -29,9 +29,10 @@ type ui struct {
 	quiet bool
 	json  bool
 
-	mu   sync.Mutex // held for what goes to err, as warnings come from any goroutine
-	bar  *bar
-	last time.Time // of the last line of progress, where there is no bar
+	events *events    // of --progress json, else nil
+	mu     sync.Mutex // held for what goes to err, as warnings come from any goroutine
+	bar    *bar
+	last   time.Time // of the last line of progress, where there is no bar
 }
 
 func newUI(stdout, stderr io.Writer) *ui { return &ui{out: &output{w: stdout}, err: stderr} }
@@ -98,7 +99,12 @@ func (u *ui) errorf(format string, args ...any) {
 	if u.bar != nil {
 		u.bar.clear()
 	}
-	fmt.Fprintln(u.err, "metalcast: "+plain(fmt.Sprintf(format, args...)))
+	text := plain(fmt.Sprintf(format, args...))
+	if u.events != nil {
+		u.events.message(text)
+		return
+	}
+	fmt.Fprintln(u.err, "metalcast: "+text)
 }
 
 // messagef tells what a person may want to know.

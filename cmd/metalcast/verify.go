@@ -57,9 +57,7 @@ squared weights), and the worst groups; --html FILE draws it, layer by layer.`,
 			}
 			o.Revision, o.MaxMemory = c.Revision, c.MaxMemory
 			o.Warn = func(message string) { u.warningf("%s", message) }
-			if !u.json {
-				o.Progress = u.progress
-			}
+			o.Progress = u.watcher()
 			if e.on {
 				return e.run(cmd.Context(), u, args[0], args[1], o)
 			}
@@ -89,6 +87,7 @@ squared weights), and the worst groups; --html FILE draws it, layer by layer.`,
 	f.StringVar(&e.html, "html", "", "with --error: write tables and a map of the error to this file too")
 	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu: what computes again")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
+	u.registerProgress(cmd)
 	return cmd
 }
 

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// events are for a program that watches: each line of standard error is a JSON object. Seconds are since the start; bytes are of total, which an
+// earlier run may have done a part of.
+type events struct {
+	every time.Duration // between two lines of one phase, at least; its first and its last are always written
+
+	json  *json.Encoder
+	start time.Time
+	phase string
+	last  time.Time
+}
+
+func newEvents(w io.Writer) *events {
+	e := &events{every: 100 * time.Millisecond, json: json.NewEncoder(w), start: time.Now()}
+	e.json.SetEscapeHTML(false)
+	return e
+}
+
+func (e *events) progress(phase string, done, total int64) {
+	now := time.Now()
+	if phase == e.phase && done < total && now.Sub(e.last) < e.every {
+		return
+	}
+	e.phase, e.last = phase, now
+	e.write(struct {
+		Event   string  `json:"event"`
+		Phase   string  `json:"phase"`
+		Bytes   int64   `json:"bytes"`
+		Total   int64   `json:"total"`
+		Seconds float64 `json:"seconds"`
+	}{"progress", phase, done, total, now.Sub(e.start).Seconds()})
+}
+
+func (e *events) message(text string) {
+	e.write(struct {
+		Event string `json:"event"`
+		Text  string `json:"text"`
+	}{"message", text})
+}
+
+func (e *events) write(event any) {
+	_ = e.json.Encode(event) // a watcher that went away has no claim to the work's end
+}
+
+// progressFlag is --progress: for people, or json.
+type progressFlag struct{ u *ui }
+
+func (f progressFlag) String() string {
+	if f.u != nil && f.u.events != nil {
+		return "json"
+	}
+	return ""
+}
+
+func (f progressFlag) Set(s string) error {
+	switch s {
+	case "auto":
+		f.u.events = nil
+	case "json":
+		f.u.events = newEvents(f.u.err)
+	default:
+		return fmt.Errorf("%q is neither auto nor json", s)
+	}
+	return nil
+}
+
+func (progressFlag) Type() string { return "form" }
+
+func (u *ui) registerProgress(c *cobra.Command) {
+	c.Flags().Var(progressFlag{u}, "progress", `json: each line of standard error is an object: {"event":"progress","phase":...,"bytes":n,"total":n,"seconds":s} or {"event":"message","text":...} (default auto)`)
+	if err := c.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions([]string{"auto", "json"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
+// watcher is what is told of progress: nothing beside a JSON document, unless JSON is asked for there too.
+func (u *ui) watcher() func(phase string, done, total int64) {
+	switch {
+	case u.events != nil:
+		return func(phase string, done, total int64) {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.events.progress(phase, done, total)
+		}
+	case u.json:
+		return nil
+	}
+	return u.progress
+}
