@@ -222,6 +222,14 @@ bench() { # beside memcpy, copies and other converters: bench [quick|full|SECTIO
 	python3 bench/compare.py "$@"
 }
 
+mac_report() { # try everything on this machine and write one file to send back, without anything private: mac-report [-o FILE] [-quick]
+	go run ./internal/macreport collect "$@"
+}
+
+macs() { # write README's column and the table of docs/performance.md from the reports in docs/macs
+	go run ./internal/macreport tables
+}
+
 nightly() { # what is too long for every change
 	parity
 	mutants
@@ -231,13 +239,14 @@ nightly() { # what is too long for every change
 }
 
 help() {
-	sed -n 's/^\([a-z_]*\)() { # /\1: /p' "$0" | sed 's/^test_/test/'
+	sed -n 's/^\([a-z_]*\)() { # /\1: /p' "$0" | sed 's/^test_/test/; s/^mac_report/mac-report/'
 }
 
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | venv | demo | parity | simd | lint | fakemetal | kernels | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | nightly | help) "$what" "$@" ;;
+build | venv | demo | parity | simd | lint | fakemetal | kernels | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | macs | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
+mac-report) mac_report "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
 esac

@@ -40,6 +40,7 @@ var imports = map[string][]string{
 	"internal/parity":                    {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/bench":                     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
+	"internal/macreport":                 {"", "internal/doctor"}, // reads what the commands print
 	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
 		"internal/newdir", "internal/safetensors", "internal/heatmap", "cpufallback", "metal"},
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/newdir", "internal/dtype", "metal"},

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/metalcast/metalcast/internal/fault"
+)
+
+// mostTime is how long a part may take: a GPU that hangs must not take the report with it.
+const mostTime = 45 * time.Minute
+
+// collector tries everything, part by part.
+type collector struct {
+	dir      string // of the repository
+	out      string // the file, or "" for one in bin that is named after the machine
+	quick    bool
+	mac      bool
+	mostTime time.Duration
+	identity identity
+	log      io.Writer
+}
+
+// trial is a part that is still to be run.
+type trial struct {
+	name    string
+	command []string
+	read    func(p *part, output string) error // finds documents and a summary in what was printed, and what is wrong with it
+}
+
+func (c *collector) trials() []trial {
+	parity, bench, test := []string{"./build.sh", "parity", "--json"}, []string{"bin/metalcast", "bench", "--json"}, []string{"./build.sh", "test", "-json"}
+	if c.quick {
+		parity, bench, test = append(parity, "--quick"), append(bench, "--size", "64MiB"), append(test, "-short")
+	}
+	return []trial{
+		{"build", []string{"./build.sh", "build"}, func(*part, string) error { return nil }},
+		{"doctor", []string{"bin/metalcast", "doctor", "--json"}, readDoctor},
+		{"parity", parity, readParity},
+		{"demo", []string{"./build.sh", "demo"}, readDemo},
+		{"bench", bench, readBench},
+		{"test", test, readTestPart},
+	}
+}
+
+// run writes the report, once more after each part: what ends the machine leaves what came before.
+func (c *collector) run(ctx context.Context) error {
+	r := report{Format: format, Date: time.Now().UTC().Format(time.DateOnly), Mac: c.mac, Quick: c.quick}
+	r.Commit, r.Modified = c.commit()
+	trials := c.trials()
+	for i, t := range trials {
+		fmt.Fprintf(c.log, "mac-report: %d of %d: %s\n", i+1, len(trials), strings.Join(t.command, " "))
+		p := c.try(ctx, t)
+		r.Parts = append(r.Parts, p)
+		if !p.OK {
+			fmt.Fprintf(c.log, "mac-report: %s: %s\n", p.Name, p.Summary)
+		}
+		if t.name == "build" {
+			continue // the file is named after what doctor says
+		}
+		if err := c.write(r); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.log, "mac-report: %s\n%s\n", c.out, lastLine)
+	return nil
+}
+
+// try runs one part. Whatever happens is recorded.
+func (c *collector) try(ctx context.Context, t trial) part {
+	p := part{Name: t.name}
+	start := time.Now()
+	output, err := c.command(ctx, t.command)
+	p.Seconds = time.Since(start).Seconds()
+	wrong := t.read(&p, output)
+	if err == nil {
+		err = wrong
+	}
+	p.OK = err == nil
+	if p.OK {
+		p.Output = ""
+		return p
+	}
+	if p.Output == "" {
+		p.Output = output
+	}
+	p.Summary = strings.TrimPrefix(p.Summary+"; "+err.Error(), "; ")
+	return p
+}
+
+// command runs one, with its children, for as long as it may take, and gives what it printed.
+func (c *collector) command(ctx context.Context, command []string) (string, error) {
+	if ctx.Err() != nil {
+		return "", errors.New("not run: interrupted")
+	}
+	timed, cancel := context.WithTimeout(ctx, c.mostTime)
+	defer cancel()
+	var output bytes.Buffer
+	cmd := exec.CommandContext(timed, command[0], command[1:]...)
+	cmd.Dir = c.dir
+	if !filepath.IsAbs(command[0]) {
+		cmd.Path = filepath.Join(c.dir, command[0])
+	}
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.Env = os.Environ()
+	if _, set := os.LookupEnv("METALCAST_REQUIRE"); c.mac && !set {
+		cmd.Env = append(cmd.Env, "METALCAST_REQUIRE=metal")
+	}
+	cmd.WaitDelay = 10 * time.Second
+	defer endTogether(cmd)()
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		err = errors.New("interrupted")
+	case timed.Err() != nil:
+		err = fmt.Errorf("not ended after %v", c.mostTime)
+	case err != nil:
+		err = fmt.Errorf("%s: %w", strings.Join(command, " "), err)
+	}
+	return output.String(), err
+}
+
+func (c *collector) commit() (commit string, modified bool) {
+	git := func(args ...string) (string, error) {
+		out, err := exec.Command("git", append([]string{"-C", c.dir}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	commit, err := git("rev-parse", "HEAD")
+	if err != nil {
+		return "unknown", false
+	}
+	changes, err := git("status", "--porcelain", "--untracked-files=no")
+	return commit, err != nil || changes != ""
+}
+
+func (c *collector) write(r report) error {
+	f := r.facts()
+	r = c.identity.private(f.processor, f.device).report(r)
+	if c.out == "" {
+		c.out = filepath.Join(c.dir, "bin", "mac-report-"+slug(r.machine())+"-"+r.Date+".md")
+	}
+	if err := os.MkdirAll(filepath.Dir(c.out), 0o755); err != nil {
+		return err
+	}
+	text, err := r.markdown()
+	if err != nil {
+		return fault.In(c.out, err)
+	}
+	return os.WriteFile(c.out, text, 0o644)
+}
+
+// slug makes a text part of a file's name: "apple-m4-max-macos-26.1".
+func slug(text string) string {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' })
+	return strings.Join(words, "-")
+}
+
+// documents cuts the JSON documents out of what a command printed: a document is printed with indents, from a line "{" to a line "}".
+func documents(output string) (list []json.RawMessage, rest string) {
+	var doc, other strings.Builder
+	for line := range strings.Lines(output) {
+		bare := strings.TrimRight(line, "\r\n")
+		switch {
+		case bare == "{" && doc.Len() == 0, doc.Len() > 0:
+			doc.WriteString(line)
+		default:
+			other.WriteString(line)
+		}
+		if bare == "}" && doc.Len() > 0 {
+			if d := strings.TrimSpace(doc.String()); json.Valid([]byte(d)) {
+				list = append(list, json.RawMessage(d))
+			} else {
+				other.WriteString(doc.String())
+			}
+			doc.Reset()
+		}
+	}
+	other.WriteString(doc.String())
+	return list, other.String()
+}
+
+// single takes the one document of a part into value.
+func single(p *part, output string, value any) error {
+	p.Documents, p.Output = documents(output)
+	if len(p.Documents) != 1 {
+		return fmt.Errorf("%d JSON documents were printed, want 1", len(p.Documents))
+	}
+	return json.Unmarshal(p.Documents[0], value)
+}
+
+func readDoctor(p *part, output string) error {
+	var d diagnosis
+	if err := single(p, output, &d); err != nil {
+		return err
+	}
+	p.Summary = d.Processor + ", " + d.system()
+	switch {
+	case d.Metal != nil:
+		p.Summary += ", Metal device " + d.Metal.Name
+	default:
+		p.Summary += ", " + d.MetalProblem
+	}
+	return nil
+}
+
+func readParity(p *part, output string) error {
+	p.Documents, p.Output = documents(output)
+	differences, elements := int64(0), int64(0)
+	for _, d := range p.Documents {
+		var r parityDocument
+		if err := json.Unmarshal(d, &r); err != nil {
+			return err
+		}
+		differences, elements = differences+r.Differences, elements+r.Elements
+	}
+	p.Summary = fmt.Sprintf("%d elements, %d differences", elements, differences)
+	if elements == 0 || differences > 0 {
+		return errors.New("not equal")
+	}
+	return nil
+}
+
+func readBench(p *part, output string) error {
+	var b benchDocument
+	if err := single(p, output, &b); err != nil {
+		return err
+	}
+	p.Summary = fmt.Sprintf("%d rows", len(b.Rows))
+	if len(b.Rows) == 0 {
+		return errors.New("nothing was measured")
+	}
+	return nil
+}
+
+var (
+	demoVerified = regexp.MustCompile(`(?m)^metalcast: .*, verified byte by byte$`)
+	demoComputed = regexp.MustCompile(`(?m)^metalcast: ([0-9.]+) s, .*, computed by (.+)$`)
+)
+
+func readDemo(p *part, output string) error {
+	d := demoDocument{Verified: demoVerified.MatchString(output)}
+	if m := demoComputed.FindStringSubmatch(output); m != nil {
+		d.Seconds, _ = strconv.ParseFloat(m[1], 64)
+		d.Device = m[2]
+	}
+	doc, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	p.Documents = []json.RawMessage{doc}
+	if !d.Verified {
+		p.Summary = "not verified"
+		return errors.New("the conversion does not say that it is verified byte by byte")
+	}
+	p.Summary = fmt.Sprintf("converted and verified in %g s, computed by %s", d.Seconds, d.Device)
+	return nil
+}
+
+func readTestPart(p *part, output string) error {
+	c, failures := readTests(output)
+	doc, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	p.Documents, p.Output, p.Summary = []json.RawMessage{doc}, failures, c.String()
+	if c.Failed > 0 || c.Passed == 0 {
+		return errors.New("not all passed")
+	}
+	return nil
+}
+
+// appleSilicon reports whether this is a Mac that Metal kernels can be judged on.
+func appleSilicon() bool { return runtime.GOOS == "darwin" && runtime.GOARCH == "arm64" }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/metalcast/metalcast/internal/temptest"
+)
+
+// A user's name, home, machine, directories, serial number and token are in what every part prints, and none is in the file.
+func TestReportHoldsNothingPrivate(t *testing.T) {
+	users := map[string]struct{ user, full, host, computer, chip string }{
+		"usual":         {"alice", "Alice Liddell", "Alices-MacBook-Pro.local", "Alice’s MacBook Pro", ""},
+		"short":         {"al", "Al Bo", "al-mbp", "al-mbp", ""},
+		"in the chip":   {"max", "Max Mustermann", "Maxs-Mac.fritz.box", "Maxs Mac", "Apple M4 Max"},
+		"a kernel word": {"metal", "Metal Head", "metal", "metal", ""},
+		"part of one":   {"kern", "Kern Conv", "kern.example.org", "Kern", ""},
+		"not ASCII":     {"jörg", "Jörg Müller", "joergs-mac.local", "Jörgs Mäc", ""},
+		"with a dot":    {"jane.doe", "Jane Doe", "corp-0815.corp.example.com", "CORP-0815", ""},
+		"with a space":  {"jane doe", "Jane Doe", "host0815", "host 0815", ""},
+	}
+	for name, u := range users {
+		t.Run(name, func(t *testing.T) {
+			base := temptest.Dir(t)
+			home := filepath.Join(base, "Users", u.user)
+			scratch := filepath.Join(base, "folders", "zz", "abc123", "T")
+			require.NoError(t, os.MkdirAll(home, 0o755))
+			require.NoError(t, os.MkdirAll(scratch, 0o755))
+			require.NoError(t, os.Symlink(home, filepath.Join(base, "link")))
+			t.Setenv("HOME", filepath.Join(base, "link"))
+			t.Setenv("USER", u.user)
+			t.Setenv("LOGNAME", u.user)
+			t.Setenv("HF_HOME", filepath.Join(base, "Secret Project", "hf"))
+			t.Setenv("HF_TOKEN", "plantedtoken1234")
+			t.Setenv("CHIP", u.chip)
+			t.Setenv("SAID", strings.Join([]string{
+				home + "/models/x.safetensors: no such file", "link " + base + "/link/x", "~" + u.user + "/x", "by " + u.user + ", on " + u.host, u.full,
+				"/Users/" + u.user + "/a", "/home/" + u.user + "/a", "/private/var/folders/zz/abc123/T/x", scratch + "/x", "/Volumes/Backup/models", base + "/Secret Project/hf/hub",
+				u.computer, "serial C02XK1ABCDEF, 564D1A2B-9C3D-4E5F-8A6B-7C8D9E0F1A2B, 3c:22:fb:01:02:03", "someone@example.com", "hf_abcdefghijklmnopqrstuvwxyz", "plantedtoken1234",
+				`{"path":"` + home + `/y"}`,
+			}, "\n"))
+			t.Setenv("PART_parity", `printf '%s\n' "$SAID"; printf '{\n  "device": "%s",\n  "elements": 1,\n  "differences": 1\n}\n' "$HOME/$USER"; exit 7`)
+			t.Setenv("PART_test", `printf '%s\n' "$SAID" >&2; printf '{"Action":"output","Package":"m","Output":"at %s/z\\n"}\n{"Action":"fail","Package":"m"}\n' "$HOME"; exit 1`)
+			for _, part := range []string{"demo", "bench"} {
+				t.Setenv("PART_"+part, `printf '%s\n' "$SAID" "$PWD/bin/demo"; exit 1`)
+			}
+			var clone string
+			text := collected(t, func(c *collector) {
+				clone = c.dir
+				t.Setenv("TMPDIR", scratch)
+				c.identity = identify(c.dir)
+				c.identity.users = append(c.identity.users, append(strings.Fields(u.full), u.full)...)
+				c.identity.hosts = append(c.identity.hosts, u.host, u.computer)
+				c.identity.serials = append(c.identity.serials, "C02XK1ABCDEF")
+			})
+			secrets := []string{home, clone, scratch, base + "/link", "/Users/" + u.user, "/home/" + u.user, "Secret Project", "/Volumes/Backup", "abc123", "C02XK1ABCDEF", "564D1A2B", "3c:22",
+				"example.com", "hf_abc", "plantedtoken", u.full}
+			if chip := u.chip; chip != "" {
+				assert.Contains(t, text, chip, "the device is no secret")
+				text = strings.ReplaceAll(text, chip, "")
+			}
+			if u.user != "metal" { // which every report has; only where it tells of somebody is it replaced
+				secrets = append(secrets, u.host, u.computer)
+				assert.NotRegexp(t, `(?i)(^|[^\pL\pN])`+regexp.QuoteMeta(u.user)+`($|[^\pL\pN])`, text)
+			}
+			for _, secret := range secrets {
+				assert.NotContains(t, strings.ToLower(text), strings.ToLower(secret))
+			}
+			r, err := parse("x", []byte(text))
+			require.NoError(t, err)
+			assert.Contains(t, r.part("parity").Output, "~/models/x.safetensors: no such file", "what is left says what happened")
+			assert.Contains(t, r.part("test").Output, "at ~/z")
+		})
+	}
+}
+
+// What identifies nobody stays as it is: names of kernels, versions, modules, devices.
+func TestPrivateLeavesTheRest(t *testing.T) {
+	p := identity{homes: []string{"/Users/al"}, users: []string{"al", "Al", "metal", "conv", "max"}, hosts: []string{"mac.local"}}.private("Apple M4 Max")
+	for _, text := range []string{
+		"dequant F8_E4M3 128x128 BF16 -> BF16", "Apple M4 Max", "metal", "github.com/progrium/darwinkit@v0.5.0/macos/metal/x.go:12", "convert, FP8 to bfloat16", "all 256 codes",
+		"0123456789abcdef0123456789abcdef01234567", "macOS 26.1, a Mac", "/usr/local/go/src/x.go:1", "19:22:01", "/Users/<user>/x",
+	} {
+		assert.Equal(t, text, p.text(text))
+	}
+	assert.Equal(t, "~/x /Users/<user>/x <user> <user>.", p.text("/Users/al/x /Users/alice/x max AL."))
+	assert.Equal(t, `{"al": "<user>", "n": 1, "s": "~ <b> \"~\""}`, string(p.document([]byte(`{"al": "al", "n": 1, "s": "/Users/al <b> \"/Users/al\""}`))))
+}
+
+// A machine without a home, a user or a name of its own plants nothing: neither "" nor "/" is replaced.
+func TestPrivateOfNobody(t *testing.T) {
+	p := identity{homes: []string{"", "/"}, users: []string{"", "x"}, hosts: []string{""}, serials: []string{"", "1"}, places: []word{{text: "/", by: "<root>"}}}.private("", "")
+	assert.Equal(t, "/a/x: 1", p.text("/a/x: 1"))
+}
