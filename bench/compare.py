@@ -87,10 +87,14 @@ class Bench:
             self.skip(f"{text}: {need / 1e9:.0f} GB of disk are needed, {free / 1e9:.0f} are free")
         return free >= need
 
-    def group(self, title: str, contestants: list[Contestant], rounds: int = 0, facts: dict | None = None) -> dict:
+    def loader(self) -> str | None:
+        """An interpreter that has mlx-lm."""
+        return self.options.mlx_python if self.there("loading with mlx-lm", self.options.mlx_python, "import mlx_lm") else None
+
+    def group(self, title: str, contestants: list[Contestant], rounds: int = 0, facts: dict | None = None, loader: str | None = None) -> dict:
         say(title)
         counted = {key: facts[key] for key in ("source_tensors", "bytes_read", "bytes_written")} if facts else {}
-        return {"title": title, **counted, "rows": measure.contest(contestants, rounds or self.rounds, self.copy, self.work)}
+        return {"title": title, **counted, "rows": measure.contest(contestants, rounds or self.rounds, self.copy, self.work, loader)}
 
     def conversions(self) -> list[dict]:
         text = self.size
@@ -118,6 +122,23 @@ class Bench:
         for path in (bf16, reference):
             shutil.rmtree(path)
         return found
+
+    def loads(self) -> list[dict]:
+        """What mlx-lm makes of the release and of each converter's result: once, from a small release, as nothing is timed."""
+        if not (python := self.loader()):
+            return []
+        src, reference, quantized = self.synth("500MB", "--size", "500MB"), self.work / "reference", self.work / "quantized"
+        self.convert(src, reference)
+        self.convert(src, quantized, "-q", "--q-profile", "cpu")
+        contestants = [Contestant("metalcast", [TOOL, "convert", "{src}", "{dst}"], src, reference), *self.peers(src, reference),
+                       Contestant("metalcast -q", [TOOL, "convert", "{src}", "{dst}", "-q", "--q-profile", "cpu"], src, quantized),
+                       Contestant("mlx_lm.convert -q", [python, "-m", "mlx_lm", "convert", "--hf-path", "{src}", "--mlx-path", "{dst}", "-q"], reference, quantized)]
+        found = self.group("what mlx-lm makes of each result, 500MB", contestants, 1, None, python)
+        version = subprocess.run([python, "-c", "import importlib.metadata as m; print(m.version('mlx-lm'))"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        found |= {"release": measure.loads(python, src), "mlx_lm": version}
+        for path in (reference, quantized):
+            shutil.rmtree(path)
+        return [found]
 
     def sizes(self) -> list[dict]:
         found = []
@@ -162,7 +183,7 @@ class Bench:
         return float(subprocess.run([self.copy, "memcpy", str(96 << 20)], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-SECTIONS = {"machine": Bench.machine, "conversions": Bench.conversions, "quantizing": Bench.quantizing, "sizes": Bench.sizes, "many": Bench.many}
+SECTIONS = {"machine": Bench.machine, "conversions": Bench.conversions, "quantizing": Bench.quantizing, "loads": Bench.loads, "sizes": Bench.sizes, "many": Bench.many}
 
 
 def usual(variable: str, environment: str) -> str | None:

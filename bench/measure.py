@@ -27,11 +27,12 @@ class Contestant:
     peak: float = 0  # MiB
     start: float = 0  # seconds of all before the conversion: the interpreter and its imports
     same: str = ""  # what the comparison with the reference said
+    loads: str = ""  # what mlx-lm made of the result
     failed: str = ""
 
     def row(self) -> dict:
         row = {"name": self.name, "seconds": self.seconds, "cpu_seconds": self.cpu, "peak_mib": self.peak}
-        return row | {key: value for key, value in (("same", self.same), ("failed", self.failed), ("start_seconds", self.start)) if value}
+        return row | {key: value for key, value in (("same", self.same), ("loads", self.loads), ("failed", self.failed), ("start_seconds", self.start)) if value}
 
 
 def say(text: str) -> None:
@@ -117,8 +118,13 @@ def run(contestant: Contestant, dst: Path, log) -> None:
     contestant.peak = max(contestant.peak, round(usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)))
 
 
-def contest(contestants: list[Contestant], rounds: int, copy: Path, work: Path) -> list[dict]:
-    """Measures all in turn, each round in another order, and compares results after the first."""
+def loads(python: str, checkpoint: Path) -> str:
+    result = subprocess.run([python, HERE / "loads.py", checkpoint], capture_output=True, text=True)
+    return (result.stdout.strip() or result.stderr.strip() or "no answer").splitlines()[-1]
+
+
+def contest(contestants: list[Contestant], rounds: int, copy: Path, work: Path, loader: str | None = None) -> list[dict]:
+    """Measures all in turn, each round in another order; after the first compares results and has mlx-lm of the interpreter loader load them."""
     dst = work / "dst"
     with tempfile.TemporaryFile() as log:
         for n in range(rounds):
@@ -133,6 +139,9 @@ def contest(contestants: list[Contestant], rounds: int, copy: Path, work: Path) 
                     result = subprocess.run([sys.executable, HERE / "same.py", c.reference, dst], capture_output=True, text=True)
                     c.same = result.stdout.strip() or result.stderr.strip().splitlines()[-1]
                     say(f"    {c.same}")
+                    if loader:
+                        c.loads = loads(loader, dst)
+                        say(f"    mlx-lm: {c.loads}")
                 remove(dst)
     return [c.row() for c in contestants]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the measurements of bench/results into docs/performance.md, between its markers, and docs/performance.svg. usage: report.py"""
+"""Writes the measurements of bench/results into docs/performance.md and README.md, between their markers, and docs/performance.svg. usage: report.py"""
 
 import json
 from html import escape
@@ -10,8 +10,9 @@ HERE = Path(__file__).resolve().parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
 OTHER = RESULTS / "other"  # of another machine than the rest
 BEGIN, END = "<!-- bench/report.py writes from here -->\n", "<!-- to here -->\n"
+README, README_BEGIN, README_END = HERE.parent / "README.md", "<!-- converters: written by bench/report.py -->\n", "<!-- end of converters -->\n"
 PLAIN = "plain copy loop"
-TITLES = {"conversions": "FP8 to bfloat16", "quantizing": "Straight to 4 bits", "sizes": "Growth", "many": "Many tensors", "machine": "Kernels and disk: metalcast bench"}
+TITLES = {"conversions": "FP8 to bfloat16", "quantizing": "Straight to 4 bits", "loads": "Loading", "sizes": "Growth", "many": "Many tensors", "machine": "Kernels and disk: metalcast bench"}
 
 
 def save(name: str, result: dict, where: Path = RESULTS) -> None:
@@ -175,6 +176,8 @@ def text(results: dict, heading: str = "") -> str:
         lines += ["", f"### {heading}{title}"]
         if name == "machine":
             lines += ["", *measured(result["groups"][0])]
+        elif name == "loads":
+            lines += ["", *loading(result["groups"][0])]
         elif name == "sizes":
             lines += ["", *growth(result["groups"])]
         else:
@@ -183,6 +186,39 @@ def text(results: dict, heading: str = "") -> str:
                 lines += ["", f"{group['title'][0].upper()}{group['title'][1:]}.{read}", "", *table(group), *same(group), *started(group)]
         lines += origin(result)
     return "\n".join(lines) + "\n"
+
+
+def loading(group: dict) -> list[str]:
+    """What mlx-lm makes of the results; nothing of it is timed."""
+    lines = [f"What mlx-lm {group['mlx_lm']} makes of the release itself: {group['release']}.", "", "| result of | mlx-lm, strict | compared with metalcast's |", "|---|---|---|"]
+    return lines + [f"| {row['name']} | {row.get('loads') or 'failed: ' + row.get('failed', '')} | {row.get('same', '')} |" for row in group["rows"]]
+
+
+CONVERTERS = {  # README's rows: what a reader calls them, where they were timed, and as what
+    "metalcast": ("`metalcast convert`", "conversions", "metalcast"),
+    "compressed-tensors": ("compressed-tensors, `convert_checkpoint`", "conversions", "compressed-tensors"),
+    "torch": ("torch, a script of 40 lines", "conversions", "torch"),
+    "mlx": ("mlx, a script of 40 lines", "conversions", "mlx"),
+    "transformers": ("transformers, load and save", "conversions", "transformers"),
+    "metalcast -q": ("`metalcast convert -q`", "quantizing", "metalcast -q"),
+    "mlx_lm.convert -q": ("`mlx_lm.convert -q` of the bf16 result", "quantizing", "mlx_lm.convert -q of the bfloat16 checkpoint"),
+}
+
+
+def converters(results: dict) -> str:
+    """README's table: a row for each converter."""
+    group, timed = results["loads"]["groups"][0], {name: rows(results[name]["groups"][0]) for name in ("conversions", "quantizing")}
+    found = {row["name"]: row for row in group["rows"]}
+    lines = ["| | mlx-lm loads what it writes | same bits | peak memory | seconds |", "|---|---|---|---|---|"]
+    for name, (title, section, timed_as) in CONVERTERS.items():
+        row, time = found.get(name, {}), timed[section].get(timed_as)
+        loads = {"loads": "yes"}.get(row.get("loads", ""), row.get("loads") or "not tried")
+        same = "the measure" if name.startswith("metalcast") else ((time or {}).get("same") or row.get("same") or "not compared").split(" have")[0]
+        figures = [f"{time['peak_mib']:.0f} MiB", f"{median(time['seconds']):.1f}"] if time else ["not measured"] * 2
+        lines.append("| " + " | ".join([title, loads, same, *figures]) + " |")
+    m, l = results["conversions"]["machine"], results["loads"]["machine"]
+    return "\n".join([*lines, "", f"Time and memory: 2 GB of FP8, {m['date']}, {m['cores']} cores of {m['processor']}, {m['memory_gib']} GiB, Linux. Loading: 500 MB, {l['date']}, mlx-lm {group['mlx_lm']}; "
+                      f"of the release itself it says `{group['release'].removeprefix('no: ')}`.", ""])
 
 
 def bars(group: dict) -> str:
@@ -212,6 +248,9 @@ def write() -> None:
     other = load(OTHER)
     more = "\n" + text(other, "Another machine: ") if other else ""
     page.write_text(before + BEGIN + "\n" + text(results) + more + "\n" + END + after)
+    if "loads" in results:
+        before, rest = README.read_text().split(README_BEGIN)
+        README.write_text(before + README_BEGIN + converters(results) + README_END + rest.split(README_END)[1])
     if conversions := results.get("conversions"):
         (DOCS / "performance.svg").write_text(bars(conversions["groups"][0]))
 
