@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+actionlint=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 build() { # build bin/metalcast
 	go build -trimpath -o bin/metalcast ./cmd/metalcast
@@ -78,11 +80,14 @@ simd() { # the vector code of arm64 under qemu, and the code without any: what "
 	done
 }
 
-lint() { # gofmt, what a Mac's bash 3.2 lacks, vet for every system, staticcheck
-	local files
+lint() { # gofmt, shell (with shellcheck where it is), workflows, formula, vet for every system, staticcheck
+	local files scripts=(build.sh .ci/run .ci/bash32 .ci/metal-compiler .ci/brew emulator/needs.sh emulator/fake/build.sh emulator/fake/cc emulator/msl/msl-compile emulator/sdk/cc emulator/sdk/generate)
 	files=$(gofmt -l .)
 	[ -z "$files" ] || { echo "not gofmt'ed: $files" >&2; exit 1; }
-	.ci/bash32 build.sh .ci/run emulator/needs.sh emulator/fake/build.sh emulator/fake/cc emulator/msl/msl-compile emulator/sdk/cc emulator/sdk/generate
+	.ci/bash32 "${scripts[@]}"
+	if command -v shellcheck >/dev/null; then shellcheck -S warning -e SC1007,SC2054,SC2120 "${scripts[@]}"; fi
+	go run $actionlint -shellcheck= -pyflakes=
+	if command -v ruby >/dev/null; then ruby -c packaging/homebrew/metalcast.rb packaging/homebrew/try.rb >/dev/null; fi
 	go vet ./...
 	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go vet ./...
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./...
@@ -230,6 +235,28 @@ macs() { # write README's column and the table of docs/performance.md from the r
 	go run ./internal/macreport tables
 }
 
+formula() { # the source archive of HEAD and the Homebrew formula that builds it: formula VERSION DIR [URL, of a release's file]; tries the formula where there is ruby and no brew
+	local version=$1 dir=$2 name=metalcast-$1-source.tar.gz url=${3:-https://github.com/metalcast/metalcast/releases/download/v$1/metalcast-$1-source.tar.gz} sum
+	mkdir -p "$dir"
+	git archive --format=tar --prefix="metalcast-$version/" HEAD | gzip -9n >"$dir/$name"
+	sum=$(sha256 "$dir/$name")
+	sed -e 1d -e "s|@URL@|$url|; s|@VERSION@|$version|; s|@SHA256@|$sum|" packaging/homebrew/metalcast.rb >"$dir/metalcast.rb"
+	echo "$dir/metalcast.rb: $url, sha256 $sum"
+	command -v brew >/dev/null && return
+	if command -v ruby >/dev/null; then
+		ruby packaging/homebrew/try.rb "$dir/metalcast.rb" "$dir/$name"
+	else
+		required ruby && exit 1
+		echo "skipping the formula's test: no ruby"
+	fi
+}
+
+vulnerabilities() { # known ones in what metalcast uses: asks vuln.go.dev
+	go run $govulncheck ./...
+}
+
+sha256() { { shasum -a 256 "$1" 2>/dev/null || sha256sum "$1"; } | cut -d' ' -f1; }
+
 nightly() { # what is too long for every change
 	parity
 	mutants
@@ -245,7 +272,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | venv | demo | parity | simd | lint | fakemetal | kernels | metallib | darwin | shaders | mutants | consumers | compatibility | fuzz | bench | macs | nightly | help) "$what" "$@" ;;
+build | venv | demo | parity | simd | lint | fakemetal | kernels | metallib | darwin | shaders | mutants | consumers | compatibility | formula | vulnerabilities | fuzz | bench | macs | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 mac-report) mac_report "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;
