@@ -76,6 +76,14 @@ def results(**having) -> list[dict]:
     return [want for case in reader.load(VECTORS) for want in case["results"] if all(want.get(key) == x for key, x in having.items())]
 
 
+def test_every_format_is_there():
+    formats = {(want["dtype"], want["mode"], want["bits"], want["group_size"], want["profile"]) for want in results() if "mode" in want}
+    kinds = {("affine", bits, size) for bits in (2, 3, 4, 5, 6, 8) for size in (32, 64, 128)} | {("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)}
+    assert formats == {(dtype, *kind, profile) for dtype in MLX for kind in kinds for profile in ("metal", "cpu")}
+    scales = {(case["scales"]["dtype"], case["scales"]["use"]) for case in reader.load(VECTORS) if "scales" in case}
+    assert scales >= {*((dtype, "multiply") for dtype in ("F32", "BF16", "F16", "F8_E8M0")), ("F32", "divide"), ("BF16", "divide")}
+
+
 def test_the_file_holds_what_exact_arithmetic_gives():
     assert parity_vectors.text(parity_vectors.document()) == VECTORS.read_text()
 
