@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/metalcast/metalcast"
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
@@ -94,7 +96,7 @@ func (c *collector) try(ctx context.Context, t trial) part {
 		p.Output = ""
 		return p
 	}
-	if p.Output == "" {
+	if p.Output == "" && len(p.Documents) == 0 {
 		p.Output = output
 	}
 	p.Summary = strings.TrimPrefix(p.Summary+"; "+err.Error(), "; ")
@@ -168,7 +170,11 @@ func slug(text string) string {
 	return strings.Join(words, "-")
 }
 
-// documents cuts the JSON documents out of what a command printed: a document is printed with indents, from a line "{" to a line "}".
+// inRow are the ends of lines inside a row of a document's list.
+var inRow = regexp.MustCompile(`\n {6,}|\n {4}(\})`)
+
+// documents cuts the JSON documents out of what a command printed: a document is printed with indents, from a line "{" to a line "}". Each row of a list is one
+// line of it then: an issue's text may have 65,536 characters.
 func documents(output string) (list []json.RawMessage, rest string) {
 	var doc, other strings.Builder
 	for line := range strings.Lines(output) {
@@ -181,7 +187,7 @@ func documents(output string) (list []json.RawMessage, rest string) {
 		}
 		if bare == "}" && doc.Len() > 0 {
 			if d := strings.TrimSpace(doc.String()); json.Valid([]byte(d)) {
-				list = append(list, json.RawMessage(d))
+				list = append(list, json.RawMessage(inRow.ReplaceAllString(d, " $1")))
 			} else {
 				other.WriteString(doc.String())
 			}
@@ -219,12 +225,20 @@ func readDoctor(p *part, output string) error {
 func readParity(p *part, output string) error {
 	p.Documents, p.Output = documents(output)
 	differences, elements := int64(0), int64(0)
-	for _, d := range p.Documents {
+	for i, d := range p.Documents {
 		var r parityDocument
 		if err := json.Unmarshal(d, &r); err != nil {
 			return err
 		}
 		differences, elements = differences+r.Differences, elements+r.Elements
+		all := len(r.Rows)
+		r.Rows = slices.DeleteFunc(r.Rows, func(row metalcast.ParityRow) bool { return row.Differences == 0 })
+		r.EqualRows = all - len(r.Rows)
+		short, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		p.Documents[i] = inRow.ReplaceAll(short, []byte(" $1"))
 	}
 	p.Summary = fmt.Sprintf("%d elements, %d differences", elements, differences)
 	if elements == 0 || differences > 0 {
@@ -260,7 +274,7 @@ func readDemo(p *part, output string) error {
 	if err != nil {
 		return err
 	}
-	p.Documents = []json.RawMessage{doc}
+	p.Documents, p.Output = []json.RawMessage{doc}, output
 	if !d.Verified {
 		p.Summary = "not verified"
 		return errors.New("the conversion does not say that it is verified byte by byte")

@@ -48,7 +48,7 @@ END
 parity)
 	for cpu in vector scalar; do
 		echo
-		printf '{\n  "device": "Apple M4 Max",\n  "cpu": "%s",\n  "elements": 1000,\n  "differences": 0,\n  "rows": []\n}\n' $cpu
+		printf '{\n  "device": "Apple M4 Max",\n  "cpu": "%s",\n  "elements": 1000,\n  "differences": 0,\n  "rows": [\n    {\n      "kernel": "casts",\n      "elements": 1000,\n      "differences": 0\n    }\n  ]\n}\n' $cpu
 	done
 	echo "bf16: metal, the CPU's vector code and plain Go wrote the same 10 files, byte for byte"
 	;;
@@ -211,4 +211,39 @@ func TestReportHasFailingTestsInFull(t *testing.T) {
 		assert.Contains(t, text, want+"\n")
 	}
 	assert.NotContains(t, text, "noise of a passing test")
+}
+
+// The report can be pasted into an issue, which takes 65,536 characters: of parity's rows, hundreds, those with differences are there, and a row is a line.
+func TestReportHasRowsThatDiffer(t *testing.T) {
+	t.Setenv("PART_parity", `cat <<'END'
+{
+  "device": "Apple M4 Max",
+  "elements": 30,
+  "differences": 2,
+  "rows": [
+    {
+      "kernel": "casts",
+      "input": "F32 -> BF16",
+      "elements": 10,
+      "differences": 0
+    },
+    {
+      "kernel": "table",
+      "input": "codes x scales",
+      "elements": 20,
+      "differences": 2,
+      "first": "element 7"
+    }
+  ]
+}
+END
+exit 7`)
+	text := collected(t, nil)
+	assert.Contains(t, text, "30 elements, 2 differences; ./build.sh parity --json: exit status 7")
+	assert.Contains(t, text, `"kernel": "table", "input": "codes x scales", "elements": 20, "differences": 2`)
+	assert.Contains(t, text, `"equal_rows": 1`)
+	assert.NotContains(t, text, "F32 -> BF16")
+	r, err := parse("x", []byte(text))
+	require.NoError(t, err)
+	assert.Equal(t, int64(2), r.facts().differences)
 }

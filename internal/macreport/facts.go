@@ -9,11 +9,14 @@ import (
 	"github.com/metalcast/metalcast/internal/doctor"
 )
 
-// diagnosis, parityDocument and benchDocument are what the commands print.
+// diagnosis, parityDocument and benchDocument are what of the commands' documents is read here.
 type (
 	diagnosis      struct{ doctor.Diagnosis }
-	parityDocument = metalcast.ParityReport
-	benchDocument  struct {
+	parityDocument struct {
+		metalcast.ParityReport
+		EqualRows int `json:"equal_rows"` // those without a difference, which a report leaves out
+	}
+	benchDocument struct {
 		Rows []metalcast.BenchRow `json:"rows"`
 	}
 )
