@@ -83,6 +83,7 @@ bfloat16 one that mlx-lm and mlx-vlm load, in one streaming pass and constant me
 	}
 	root.SetHelpCommand(newHelp())
 	strictCompletion(root)
+	completeWords(root)
 	return root
 }
 

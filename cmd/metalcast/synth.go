@@ -71,11 +71,6 @@ with a few layers and experts:
 	f.BoolVar(&o.Stacked, "stacked", false, "bf16 with stacked experts: nothing to convert")
 	f.BoolVar(&o.ActivationScales, "activation-scales", false, "with activation scales, as static quantization leaves them")
 	f.Uint64Var(&o.Seed, "seed", 0, "of the random weights")
-	for flag, values := range map[string][]string{"family": synth.Families(), "scale-type": {"bfloat16", "float32"}} {
-		if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-			panic(err) // there is no such flag
-		}
-	}
 	return c
 }
 
