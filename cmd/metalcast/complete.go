@@ -27,6 +27,7 @@ var flagValues = map[string]cobra.CompletionFunc{
 	"family":          words(synth.Families()...),
 	"layout":          words("auto", "stacked", "per-expert", "mlx"),
 	"nan-policy":      words("error", "keep"),
+	"progress":        words("auto", "json"),
 	"q-bits":          byMode(map[string][]string{"": {"2", "3", "4", "5", "6", "8"}, "mxfp4": {"4"}, "mxfp8": {"8"}, "nvfp4": {"4"}}),
 	"q-group-size":    byMode(map[string][]string{"": {"32", "64", "128"}, "mxfp4": {"32"}, "mxfp8": {"32"}, "nvfp4": {"16"}}),
 	"q-mode":          words("affine", "mxfp4", "mxfp8", "nvfp4"),
@@ -74,7 +75,7 @@ func completeWords(root *cobra.Command) {
 				values = cobra.NoFileCompletions
 			}
 			if err := c.RegisterFlagCompletionFunc(f.Name, values); err != nil {
-				panic(err) // registered elsewhere too
+				panic(err) // registered elsewhere too, where the table above is the place
 			}
 		})
 	}

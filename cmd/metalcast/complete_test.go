@@ -75,7 +75,7 @@ func TestEveryFlagCompletes(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range []string{"device", "dtype", "layout", "nan-policy", "q-mode", "q-profile", "quant-predicate", "scale-type", "scales"} {
+	for _, name := range []string{"device", "dtype", "layout", "nan-policy", "progress", "q-mode", "q-profile", "quant-predicate", "scale-type", "scales"} {
 		assert.True(t, listed[name], "--%s has values", name)
 	}
 }

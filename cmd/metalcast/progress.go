@@ -78,9 +78,6 @@ func (progressFlag) Type() string { return "form" }
 
 func (u *ui) registerProgress(c *cobra.Command) {
 	c.Flags().Var(progressFlag{u}, "progress", `json: each line of standard error is an object: {"event":"progress","phase":...,"bytes":n,"total":n,"seconds":s} or {"event":"message","text":...} (default auto)`)
-	if err := c.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions([]string{"auto", "json"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // there is no such flag
-	}
 }
 
 // watcher is what is told of progress: nothing beside a JSON document, unless JSON is asked for there too.
