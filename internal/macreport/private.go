@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -10,9 +11,12 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // word is a text that is replaced wherever it stands.
@@ -134,11 +138,23 @@ func (id identity) private(keep ...string) private {
 			p = append(p, word{text: s, by: "<secret>"})
 		}
 	}
+	for _, w := range slices.Clone(p) {
+		for _, form := range forms(w.text) {
+			w.text = form
+			p = append(p, w)
+		}
+	}
 	p = slices.DeleteFunc(p, func(w word) bool {
 		return utf8.RuneCountInString(w.text) < 2 || w.path && strings.Count(w.text, "/") == 0
 	})
 	slices.SortStableFunc(p, func(a, b word) int { return len(b.text) - len(a.text) }) // the longest wins; of equals what is kept
 	return p
+}
+
+// forms are the other ways to write a text: composed and decomposed as macOS' file systems may give it, and as Go, a URL and a shell escape it.
+func forms(text string) []string {
+	list := []string{norm.NFC.String(text), norm.NFD.String(text), strings.Trim(strconv.QuoteToASCII(text), `"`), (&url.URL{Path: text}).EscapedPath(), strings.ReplaceAll(text, " ", `\ `)}
+	return slices.DeleteFunc(list, func(form string) bool { return form == text })
 }
 
 // name is a user's or a host's: inside longer words too, but for short ones and those that reports consist of, which would not be reports any more.

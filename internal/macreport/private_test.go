@@ -93,6 +93,15 @@ func TestPrivateLeavesTheRest(t *testing.T) {
 	assert.Equal(t, `{"al": "<user>", "n": 1, "s": "~ <b> \"~\""}`, string(p.document([]byte(`{"al": "al", "n": 1, "s": "/Users/al <b> \"/Users/al\""}`))))
 }
 
+// A name is found however it is written.
+func TestPrivateFindsEveryForm(t *testing.T) {
+	p := identity{homes: []string{"/Users/jörg s"}, users: []string{"jörg s"}}.private()
+	for _, home := range []string{"/Users/jo\u0308rg s", `"/Users/j\u00f6rg s"`, "file:///Users/j%C3%B6rg%20s", `/Users/jörg\ s`} {
+		assert.Contains(t, p.text(home+"/x"), "~")
+		assert.NotContains(t, p.text(home+" by jörg s"), "rg")
+	}
+}
+
 // A machine without a home, a user or a name of its own plants nothing: neither "" nor "/" is replaced.
 func TestPrivateOfNobody(t *testing.T) {
 	p := identity{homes: []string{"", "/"}, users: []string{"", "x"}, hosts: []string{""}, serials: []string{"", "1"}, places: []word{{text: "/", by: "<root>"}}}.private("", "")
