@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +18,8 @@ import (
 	"github.com/metalcast/metalcast/internal/temptest"
 )
 
-// buildScript is a build.sh, and makes a bin/metalcast, that say what those of a Mac would, or what PART_* of the environment has. Its texts are typed from the
-// commands' own output.
+// buildScript is a build.sh, and makes a bin/metalcast, that say what those of a Mac would, or what
+// PART_* of the environment has. Its texts are typed from the commands' own output.
 const buildScript = `#!/usr/bin/env bash
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -92,7 +93,7 @@ func collectedIn(t *testing.T, ctx context.Context, change func(*collector)) str
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "build.sh"), []byte(buildScript), 0o755))
 	var log bytes.Buffer
-	c := collector{dir: dir, mac: true, mostTime: time.Minute, identity: identify(dir), log: &log}
+	c := collector{dir: dir, mac: true, mostTime: time.Minute, identity: identify(dir, runtime.GOOS), log: &log}
 	if change != nil {
 		change(&c)
 	}
@@ -172,7 +173,8 @@ func TestReportGoesOnAfterEachFailure(t *testing.T) {
 	}
 }
 
-// An interrupt ends the part that runs; the file has what came before it, and names what did not run.
+// An interrupt ends the part that runs; the file has what came before it, and names what did not
+// run.
 func TestReportOfWhatWasInterrupted(t *testing.T) {
 	t.Setenv("PART_demo", "touch demo-began; sleep 600")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -192,7 +194,8 @@ func TestReportOfWhatWasInterrupted(t *testing.T) {
 	assert.Regexp(t, `\| test \| FAILED \| \d+ \| .*not run: interrupted`, text)
 }
 
-// Failing tests are there in full, with what they printed; so are packages that do not build, panic or run out of time, and what vet says.
+// Failing tests are there in full, with what they printed; so are packages that do not build, panic
+// or run out of time, and what vet says.
 func TestReportHasFailingTestsInFull(t *testing.T) {
 	t.Setenv("EVENTS", `vet: a.go:1: something
 {"ImportPath":"m/b","Action":"build-output","Output":"# m/b\nb.go:7: undefined: x\n"}
@@ -217,7 +220,8 @@ func TestReportHasFailingTestsInFull(t *testing.T) {
 	assert.NotContains(t, text, "noise of a passing test")
 }
 
-// The report can be pasted into an issue, which takes 65,536 characters: of parity's rows, hundreds, those with differences are there, and a row is a line.
+// The report can be pasted into an issue, which takes 65,536 characters: of parity's rows,
+// hundreds, those with differences are there, and a row is a line.
 func TestReportHasRowsThatDiffer(t *testing.T) {
 	t.Setenv("PART_parity", `cat <<'END'
 {

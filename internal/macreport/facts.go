@@ -98,7 +98,7 @@ func (f facts) row(name, on string) (metalcast.BenchRow, bool) {
 	return metalcast.BenchRow{}, false
 }
 
-// rate is a cell: "61.2 GB/s, 1.31 x memcpy's time".
+// rate is a cell: GB/s, and the time as a multiple of the reference's, "61.2 (1.31)".
 func (f facts) rate(name, on string) string {
 	r, ok := f.row(name, on)
 	if !ok {

@@ -30,7 +30,8 @@ func (c testCounts) String() string {
 	return s
 }
 
-// readTests counts what "go test -json" printed. Of failing tests and packages, and of what is no event, it gives all output.
+// readTests counts what "go test -json" printed. Of failing tests and packages, and of what is no
+// event, it gives all output.
 func readTests(output string) (c testCounts, failures string) {
 	type key struct{ pkg, test string }
 	said := map[key]string{}

@@ -1,4 +1,5 @@
-// Macreport collects what a Mac makes of metalcast in one file that its owner sends back, and writes the documentation's tables of such files. build.sh runs it:
+// Macreport collects what a Mac makes of metalcast in one file that its owner sends back, and
+// writes the documentation's tables of such files. build.sh runs it:
 //
 //	go run ./internal/macreport collect [-o FILE] [-quick]    # ./build.sh mac-report
 //	go run ./internal/macreport tables                        # ./build.sh macs
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -40,7 +42,7 @@ func command(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(what, flag.ExitOnError)
 	switch what {
 	case "collect":
-		c := collector{dir: dir, mac: appleSilicon(), mostTime: mostTime, identity: identify(dir), log: os.Stderr}
+		c := collector{dir: dir, mac: appleSilicon(), mostTime: mostTime, identity: identify(dir, runtime.GOOS), log: os.Stderr}
 		flags.StringVar(&c.out, "o", "", "the file to write (default bin/mac-report-MACHINE-DATE.md)")
 		flags.BoolVar(&c.quick, "quick", false, "samples: minutes, but not for docs/macs")
 		_ = flags.Parse(args) // ends the program

@@ -9,7 +9,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +39,8 @@ const (
 	leastSecret = 8
 )
 
-// patterns are what has a form of its own: homes, volumes and temporary directories of anybody, addresses, numbers of machines, tokens.
+// patterns are what has a form of its own: homes, volumes and temporary directories of anybody,
+// addresses, numbers of machines, tokens.
 var patterns = []struct {
 	form *regexp.Regexp
 	by   string
@@ -60,8 +60,8 @@ type identity struct {
 	places                       []word // other directories
 }
 
-// identify asks the system, and the environment.
-func identify(dir string) identity {
+// identify asks the system, which is goos, and the environment.
+func identify(dir, goos string) identity {
 	var id identity
 	if home, err := os.UserHomeDir(); err == nil {
 		id.homes = append(id.homes, home)
@@ -76,7 +76,7 @@ func identify(dir string) identity {
 		id.hosts = append(id.hosts, host)
 	}
 	id.hosts = append(id.hosts, os.Getenv("HOSTNAME"))
-	if runtime.GOOS == "darwin" {
+	if goos == "darwin" {
 		for _, what := range []string{"ComputerName", "LocalHostName", "HostName"} {
 			id.hosts = append(id.hosts, said("scutil", "--get", what))
 		}
@@ -107,7 +107,8 @@ func said(name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// private makes what replaces all that an identity has. A text of keep stays, whatever part of it is a name: "Apple M4 Max" is no user.
+// private makes what replaces all that an identity has. A text of keep stays, whatever part of it
+// is a name: "Apple M4 Max" is no user.
 func (id identity) private(keep ...string) private {
 	var p private
 	for _, text := range keep {
@@ -151,13 +152,15 @@ func (id identity) private(keep ...string) private {
 	return p
 }
 
-// forms are the other ways to write a text: composed and decomposed as macOS' file systems may give it, and as Go, a URL and a shell escape it.
+// forms are the other ways to write a text: composed and decomposed as macOS' file systems may give
+// it, and as Go, a URL and a shell escape it.
 func forms(text string) []string {
 	list := []string{norm.NFC.String(text), norm.NFD.String(text), strings.Trim(strconv.QuoteToASCII(text), `"`), (&url.URL{Path: text}).EscapedPath(), strings.ReplaceAll(text, " ", `\ `)}
 	return slices.DeleteFunc(list, func(form string) bool { return form == text })
 }
 
-// name is a user's or a host's: inside longer words too, but for short ones and those that reports consist of, which would not be reports any more.
+// name is a user's or a host's: inside longer words too, but for short ones and those that reports
+// consist of, which would not be reports any more.
 func name(text, by string) word {
 	w := word{text: text, by: by, whole: utf8.RuneCountInString(text) < leastWord}
 	for _, v := range vocabulary {

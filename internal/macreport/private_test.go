@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -13,7 +14,8 @@ import (
 	"github.com/metalcast/metalcast/internal/temptest"
 )
 
-// A user's name, home, machine, directories, serial number and token are in what every part prints, and none is in the file.
+// A user's name, home, machine, directories, serial number and token are in what every part prints,
+// and none is in the file.
 func TestReportHoldsNothingPrivate(t *testing.T) {
 	users := map[string]struct{ user, full, host, computer, chip string }{
 		"usual":         {"alice", "Alice Liddell", "Alices-MacBook-Pro.local", "Alice’s MacBook Pro", ""},
@@ -54,7 +56,7 @@ func TestReportHoldsNothingPrivate(t *testing.T) {
 			text := collected(t, func(c *collector) {
 				clone = c.dir
 				t.Setenv("TMPDIR", scratch)
-				c.identity = identify(c.dir)
+				c.identity = identify(c.dir, runtime.GOOS)
 				c.identity.users = append(c.identity.users, append(strings.Fields(u.full), u.full)...)
 				c.identity.hosts = append(c.identity.hosts, u.host, u.computer)
 				c.identity.serials = append(c.identity.serials, "C02XK1ABCDEF")
@@ -102,8 +104,30 @@ func TestPrivateFindsEveryForm(t *testing.T) {
 	}
 }
 
-// A machine without a home, a user or a name of its own plants nothing: neither "" nor "/" is replaced.
+// A machine without a home, a user or a name of its own plants nothing: neither "" nor "/" is
+// replaced.
 func TestPrivateOfNobody(t *testing.T) {
 	p := identity{homes: []string{"", "/"}, users: []string{"", "x"}, hosts: []string{""}, serials: []string{"", "1"}, places: []word{{text: "/", by: "<root>"}}}.private("", "")
 	assert.Equal(t, "/a/x: 1", p.text("/a/x: 1"))
+}
+
+// A Mac says more names than other systems, by programs of its own; what they print here is typed from their manuals.
+func TestIdentifyOfAMac(t *testing.T) {
+	bin := temptest.Dir(t)
+	for name, script := range map[string]string{
+		"scutil": `case $2 in ComputerName) echo "Alice’s Mac" ;; LocalHostName) echo Alices-Mac ;; *) echo "$2: not set" >&2; exit 1 ;; esac`,
+		"ioreg": `cat <<'END'
++-o J314sAP  <class IOPlatformExpertDevice, id 0x100000227, registered, matched, active, busy 0 (8 ms), retain 38>
+    {
+      "IOPlatformUUID" = "564D1A2B-9C3D-4E5F-8A6B-7C8D9E0F1A2B"
+      "IOPlatformSerialNumber" = "C02XK1ABCDEF"
+      "model" = <"MacBookPro18,3">
+    }
+END`,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/bash\n"+script+"\n"), 0o755))
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	p := identify("/clone", "darwin").private()
+	assert.Equal(t, "<host>, <host>, <secret>, <secret>, MacBookPro18,3", p.text("alice’s mac, Alices-Mac, C02XK1ABCDEF, 564d1a2b-9c3d-4e5f-8a6b-7c8d9e0f1a2b, MacBookPro18,3"))
 }

@@ -163,7 +163,8 @@ func (r *report) add(section, kind, text string) {
 	}
 }
 
-// cell makes text that came from elsewhere harmless in a Markdown table: one line, no markup, at most 200 characters.
+// cell makes text that came from elsewhere harmless in a Markdown table: one line, no markup, at
+// most 200 characters.
 func cell(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -23,6 +24,21 @@ func TestTablesAreWhatTheReportsSay(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, string(want), string(text), `%s: run "./build.sh macs"`, page)
 	}
+}
+
+// The line that the documentation has for a Mac is what the workflow runs there.
+func TestWorkflowRunsTheLineForAMac(t *testing.T) {
+	root := filepath.Join("..", "..")
+	line := regexp.MustCompile(`(?m)^    (METALCAST_REQUIRE=metal .*)$`)
+	workflow := page(t, root, ".github/workflows/ci.yml")
+	var lines []string
+	for _, name := range []string{"README.md", "CONTRIBUTING.md"} {
+		for _, m := range line.FindAllStringSubmatch(page(t, root, name), -1) {
+			lines = append(lines, m[1])
+			assert.Contains(t, workflow, "\n        run: "+m[1]+"\n")
+		}
+	}
+	assert.NotEmpty(t, lines, "README.md has no line for a Mac")
 }
 
 // tree has the pages, and the reports of docs/macs.
