@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Page is what the file shows.
@@ -99,6 +100,7 @@ const (
 	pitch  = 18
 	side   = 16
 	letter = 7
+	gap    = 3 // between two names of columns
 	above  = 34
 	margin = 8
 )
@@ -113,12 +115,8 @@ func (m *Map) draw() drawing {
 	for i, r := range m.Rows {
 		d.Labels = append(d.Labels, label{left - margin, above + i*pitch + 12, r})
 	}
-	last := -1 << 30
-	for i, c := range m.Columns { // as many as do not touch
-		if x := left + i*pitch + side/2; x-last >= letter*(len(c)+1) && (i%5 == 0 || len(m.Columns) <= 12 || i == len(m.Columns)-1) {
-			d.Ticks = append(d.Ticks, label{x, above - 6, c})
-			last = x
-		}
+	for _, i := range m.ticks() {
+		d.Ticks = append(d.Ticks, label{left + i*pitch + side/2, above - 6, m.Columns[i]})
 	}
 	s := m.scale()
 	for _, c := range m.Cells {
@@ -135,6 +133,22 @@ func (m *Map) draw() drawing {
 	d.Height = below + len(d.Legend)*pitch + margin
 	d.Width = max(left+len(m.Columns)*pitch, left+30*letter) + margin
 	return d
+}
+
+// ticks are the columns whose names are written: the first and the last, and of those between each fifth, or each of a few, where names do not touch.
+func (m *Map) ticks() (list []int) {
+	last := len(m.Columns) - 1
+	apart := func(i, k int) bool {
+		half := letter * (utf8.RuneCountInString(m.Columns[i]) + utf8.RuneCountInString(m.Columns[k])) / 2
+		return (k-i)*pitch >= half+gap
+	}
+	for i := range m.Columns {
+		wanted := i == 0 || i%5 == 0 || len(m.Columns) <= 12
+		if i == last || wanted && (len(list) == 0 || apart(list[len(list)-1], i)) && apart(i, last) {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 // steps is how many colours there are for finite values.
@@ -192,14 +206,14 @@ func (s *scale) step(v float64) int {
 	return max(0, min(s.steps-1, int((v-s.first)/s.width)))
 }
 
-// text is a step's in the legend.
+// text is a step's in the legend: the first and the last say how far what lies beyond goes.
 func (s *scale) text(i int, text func(float64) string) string {
 	from, to := s.first+float64(i)*s.width, s.first+float64(i+1)*s.width
-	switch {
-	case i == 0 && s.least < from:
-		return "below " + text(to)
-	case i == s.steps-1 && s.most >= to:
-		return text(from) + " or more"
+	if i == 0 {
+		from = min(from, s.least)
+	}
+	if i == s.steps-1 {
+		to = max(to, s.most)
 	}
 	return text(from) + " – " + text(to)
 }
