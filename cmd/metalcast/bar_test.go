@@ -179,6 +179,7 @@ func TestMessageBesideTheBar(t *testing.T) {
 	u.progress("converting", 300*mib, 1000*mib)
 	copyWritten(t, s, master, tty)
 	assert.Equal(t, "converting   300/1000 MiB   30 %", s.text())
+	assert.EqualValues(t, 300*mib, u.bar.first, "what an earlier run did")
 	u.warningf("the GPU failed")
 	u.progress("converting", 400*mib, 1000*mib)
 	copyWritten(t, s, master, tty)
