@@ -213,7 +213,7 @@ def converters(results: dict) -> str:
     for name, (title, section, timed_as) in CONVERTERS.items():
         row, time = found.get(name, {}), timed[section].get(timed_as)
         loads = {"loads": "yes"}.get(row.get("loads", ""), row.get("loads") or "not tried")
-        same = "the measure" if name.startswith("metalcast") else ((time or {}).get("same") or row.get("same") or "not compared").split(" have")[0]
+        same = "reference" if name.startswith("metalcast") else ((time or {}).get("same") or row.get("same") or "not compared").split(" have")[0]
         figures = [f"{time['peak_mib']:.0f} MiB", f"{median(time['seconds']):.1f}"] if time else ["not measured"] * 2
         lines.append("| " + " | ".join([title, loads, same, *figures]) + " |")
     m, l = results["conversions"]["machine"], results["loads"]["machine"]

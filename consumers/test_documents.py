@@ -1,5 +1,6 @@
 """README and docs: links lead somewhere, and README's table of converters is what bench measured."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,6 +26,16 @@ def test_links_lead_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{page.name}: {link}"
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}: no such heading"
+
+
+def test_the_readme_is_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_index_has_every_page():
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {os.path.relpath(page, ROOT / "docs") for page in PAGES} - {"README.md"}
+    assert {page for page in pages if f"]({page})" not in index} <= {f"macs/{page.name}" for page in ROOT.glob("docs/macs/*.md") if page.name != "README.md"}
 
 
 def test_the_table_of_converters_is_what_bench_measured():
