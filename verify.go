@@ -335,15 +335,17 @@ func (v *verifier) cutOff(shard int) (n int) {
 	return n
 }
 
-// present is a Comparer that compares what lies before the shards' ends. Of one that is missing that is nothing.
+// present is a Comparer that compares what lies before the shards' ends, and counts it. Of a shard that is missing that is nothing.
 type present struct {
 	*engine.Comparer
-	ends []int64
+	ends  []int64
+	bytes int64
 }
 
-func (p present) Write(extents []engine.Extent) error {
+func (p *present) Write(extents []engine.Extent) error {
 	for _, x := range extents {
 		x.Data = x.Data[:max(0, min(int64(len(x.Data)), p.ends[x.Shard]-x.Off))]
+		p.bytes += int64(len(x.Data))
 		if err := p.Comparer.Write([]engine.Extent{x}); err != nil {
 			return err
 		}
@@ -438,13 +440,13 @@ func (v *verifier) compareTensors(ctx context.Context, c Options) error {
 	defer j.close()
 	v.result.Device = j.device
 	j.sample = v.result.Sample
-	compare := &engine.Comparer{Plan: v.plan, Disk: v, Most: mostProblems}
-	r, err := j.pass(ctx, "verifying", present{compare, v.ends}, engine.Progress{})
+	compare := &present{Comparer: &engine.Comparer{Plan: v.plan, Disk: v, Most: mostProblems}, ends: v.ends}
+	r, err := j.pass(ctx, "verifying", compare, engine.Progress{})
 	v.result.EndedEarly = errors.Is(err, ErrMismatch)
 	if err != nil && !v.result.EndedEarly {
 		return err
 	}
-	v.result.Bytes, v.findings = r.Written, findings(r)
+	v.result.Bytes, v.findings = compare.bytes, findings(r)
 	for i := range compare.Found {
 		m := &compare.Found[i]
 		v.result.Differences = append(v.result.Differences, TensorProblem{m.Shard, m.Tensor, m.Index, m.Where(), m.Byte, m.Bytes})

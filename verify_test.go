@@ -148,6 +148,7 @@ func TestVerifyOfAShardThatIsCut(t *testing.T) {
 		assert.Regexp(t, fmt.Sprintf("^model.safetensors: is %d bytes long, %d were written; %d tensors? ends? behind that$", size, st.Size(), behind), r.Problems[0])
 		assert.Empty(t, r.Differences)
 		assert.Equal(t, []metalcast.CutShard{{Name: "model.safetensors", Tensors: behind}}, r.CutOff)
+		assert.EqualValues(t, max(size-header, 0), r.Bytes, "what is there is compared, and no more")
 	}
 	spoilt := bytes.Clone(b[:st.Size()/2])
 	spoilt[header] ^= 1

@@ -31,7 +31,7 @@ func newBench(u *ui) *cobra.Command {
 	o := metalcast.BenchOptions{Size: 1 << 30, Checkpoint: benchCheckpoint}
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "measure this machine: kernels beside memcpy, disk, a conversion beside a copy",
+		Short: "measure kernels, disk and conversions beside plain copies",
 		Long: `bench measures, in turn with what each is compared with: the kernels of the CPU with all workers and with one, in vector code and in plain Go,
 and of the GPU; writing and reading a file in --dir, and copying it; and converting a synthetic checkpoint, beside a plain
 copy loop that reads and writes as many bytes. GB/s count bytes read and bytes written. The ratio is of times: 2.00 took twice

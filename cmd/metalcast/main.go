@@ -53,8 +53,9 @@ func newRoot(u *ui) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "metalcast",
 		Short: "convert FP8 checkpoints into ones that Apple-silicon runtimes load",
-		Long: `metalcast converts an FP8 checkpoint (E4M3 weights, block scales, one tensor per expert) into a
-bfloat16 one that mlx-lm and mlx-vlm load, in one streaming pass and constant memory.
+		Long: `metalcast converts an FP8 checkpoint (E4M3 weights, block scales, one tensor per
+expert) into a bfloat16 one that mlx-lm and mlx-vlm load, in one streaming pass
+and constant memory.
 
     metalcast convert Qwen3.6-35B-A3B-FP8 Qwen3.6-35B-A3B-bf16
 
@@ -88,9 +89,10 @@ bfloat16 one that mlx-lm and mlx-vlm load, in one streaming pass and constant me
 }
 
 // exitStatuses is the constants below in words.
-const exitStatuses = `Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or incomplete; 4 not supported;
-5 not enough disk or memory; 7 a difference was found; 8 nothing to convert, SRC is usable as it is (its path is
-on standard output); 130 interrupted.`
+const exitStatuses = `Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or
+incomplete; 4 not supported; 5 not enough disk or memory; 7 a difference was
+found; 8 nothing to convert, SRC is usable as it is (its path is on standard
+output); 130 interrupted.`
 
 const (
 	exitOK          = 0

@@ -15,7 +15,7 @@ func newSynth(u *ui) *cobra.Command {
 	var scales string
 	c := &cobra.Command{
 		Use:   "synth DST",
-		Short: "make a small checkpoint with a family's true structure, to try things on",
+		Short: "make a small checkpoint of a family's true structure",
 		Long: `synth writes a checkpoint of random weights into the new directory DST. By default it has the names, types,
 shards and every key of the FP8 release of Qwen3.6-35B-A3B, all 61,690 that mlx-lm rejects, in small dimensions.
 
