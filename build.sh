@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 actionlint=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+cyclonedx=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 build() { # build bin/metalcast
@@ -81,7 +82,7 @@ simd() { # the vector code of arm64 under qemu, and the code without any: what "
 }
 
 lint() { # gofmt, shell (with shellcheck where it is), workflows, formula, vet for every system, staticcheck
-	local files scripts=(build.sh .ci/run .ci/metal-compiler .ci/brew .ci/assemble emulator/needs.sh emulator/fake/build.sh emulator/fake/cc emulator/msl/msl-compile emulator/sdk/cc emulator/sdk/generate)
+	local files scripts=(build.sh .ci/run .ci/metal-compiler .ci/brew .ci/assemble emulator/needs.sh emulator/fake/build.sh emulator/fake/cc emulator/msl/msl-compile emulator/sdk/cc emulator/sdk/generate emulator/sdk/link emulator/sdk/zig packaging/build.sh packaging/program)
 	files=$(gofmt -l .)
 	[ -z "$files" ] || { echo "not gofmt'ed: $files" >&2; exit 1; }
 	.ci/bash32 "${scripts[@]}"
@@ -154,19 +155,8 @@ metallib() { # on a Mac with Apple's Metal toolchain: compile the kernels, and b
 
 darwin() { # vet and link for macOS on arm64, on any system; installs zig into .venv-zig. darwin -write: take over what the program links against
 	local out=bin/darwin-arm64/metalcast
-	if [ -z "${ZIG:-}" ]; then
-		[ -x .venv-zig/bin/python ] || python3 -m venv .venv-zig
-		.venv-zig/bin/pip install --quiet --disable-pip-version-check -r emulator/sdk/requirements.txt
-		ZIG=$(.venv-zig/bin/python -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))')
-	fi
-	export ZIG SDK="$PWD/emulator/build/sdk" DARWINKIT
-	DARWINKIT=$(go mod download github.com/progrium/darwinkit && go list -m -f '{{.Dir}}' github.com/progrium/darwinkit)
-	emulator/sdk/generate "$SDK"
-	local mac=(env GOOS=darwin GOARCH=arm64 CGO_ENABLED=1 "CC=$PWD/emulator/sdk/cc")
-	"${mac[@]}" go vet ./...
-	rm -f "$out" # the go command does not see that the SDK changed
-	"${mac[@]}" go build -trimpath -ldflags=-w -o "$out" ./cmd/metalcast # -w: or it would run this system's strip on it
-	rm -f ./-.o # which zig leaves where it is asked what it would do
+	emulator/sdk/link vet
+	emulator/sdk/link "$out"
 	go run emulator/sdk/macho.go "$@" emulator/sdk/symbols.txt "$out"
 	echo "$out"
 }
@@ -236,6 +226,51 @@ macs() { # write README's column and the table of docs/performance.md from the r
 	go run ./internal/macreport tables
 }
 
+release() { # archives, wheels, checksums and an SBOM of HEAD in bin/release: release VERSION; built twice, in two directories, which must give the same bytes
+	local version dir copy commit
+	version=$(go run ./packaging version "${1:-}")
+	commit=$(git rev-parse HEAD)
+	[ -z "$(git status --porcelain)" ] || echo "release: what is not committed is not in it" >&2
+	dir=$(mktemp -d)
+	trap "rm -rf '$dir'" EXIT
+	GOBIN="$dir" go install $cyclonedx
+	export CYCLONEDX="$dir/cyclonedx-gomod" ZIG=${ZIG:-}
+	[ "$(uname)" = Darwin ] || ZIG=$(emulator/sdk/zig)
+	for copy in first another/second; do # each compiles everything by itself
+		git clone -q . "$dir/$copy/metalcast"
+		git -C "$dir/$copy/metalcast" checkout -q --detach "$commit"
+		GOCACHE="$dir/$copy/cache" "$dir/$copy/metalcast/packaging/build.sh" "$dir/$copy/out"
+	done
+	diff -r "$dir/first/out" "$dir/another/second/out" >&2 || { echo "release: two builds of one commit differ, see above" >&2; exit 1; }
+	rm -rf bin/release
+	mv "$dir/first/out" bin/release
+	echo "bin/release: metalcast $version of $commit by $(go env GOVERSION), built twice, byte for byte the same"
+	[ ! -d bin/release/form-only ] || echo "bin/release/form-only: for macOS, but linked by zig: a check of form that no Mac has run, not to be published"
+}
+
+wheel() { # this machine's wheel in bin/wheel, tried: installs it into a new environment of PYTHON (python3), converts the demo's model by command and from Python, compares; python/tests, twine
+	local goos arch dir file bin
+	goos=$(go env GOHOSTOS) arch=$(go env GOHOSTARCH)
+	dir=$(mktemp -d)
+	trap "rm -rf '$dir'" EXIT
+	packaging/program "$goos" "$arch" "$dir/program"
+	rm -rf bin/wheel
+	mkdir -p bin/wheel
+	file=$(SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) go run ./packaging wheel -out bin/wheel "$dir/program")
+	"${PYTHON:-python3}" -m venv "$dir/venv"
+	bin=$dir/venv/bin
+	"$bin/pip" install --quiet --disable-pip-version-check --no-deps "$file"
+	"$bin/metalcast" version
+	"$bin/metalcast" synth "$dir/fp8" --quiet
+	"$bin/metalcast" convert "$dir/fp8" "$dir/command" --quiet
+	"$bin/python" -c 'import metalcast, sys; metalcast.convert(*sys.argv[1:])' "$dir/fp8" "$dir/python"
+	diff -r "$dir/command" "$dir/python" >&2
+	"$bin/pip" install --quiet --disable-pip-version-check -r python/requirements.txt
+	"$bin/twine" check --strict "$file"
+	env -u METALCAST_BINARY "$bin/python" -m pytest -q -p no:cacheprovider python/tests
+	echo "$file: installed, and the same model by command and from Python"
+}
+
 formula() { # the source archive of HEAD and the Homebrew formula that builds it: formula VERSION DIR [URL, of a release's file]; tries the formula where there is ruby and no brew
 	local version=$1 dir=$2 name=metalcast-$1-source.tar.gz url=${3:-https://github.com/metalcast/metalcast/releases/download/v$1/metalcast-$1-source.tar.gz} sum
 	mkdir -p "$dir"
@@ -273,7 +308,7 @@ help() {
 what=${1:-help}
 [ $# -gt 0 ] && shift
 case $what in
-build | venv | demo | parity | simd | lint | fakemetal | kernels | metallib | darwin | shaders | mutants | consumers | compatibility | formula | vulnerabilities | fuzz | bench | macs | nightly | help) "$what" "$@" ;;
+build | venv | demo | parity | simd | lint | fakemetal | kernels | metallib | darwin | shaders | mutants | consumers | compatibility | release | wheel | formula | vulnerabilities | fuzz | bench | macs | nightly | help) "$what" "$@" ;;
 test) test_ "$@" ;;
 mac-report) mac_report "$@" ;;
 *) echo "build.sh: no command \"$what\"; these are:" >&2; help >&2; exit 2 ;;

@@ -43,6 +43,7 @@ var imports = map[string][]string{
 	"internal/macreport":                 {"", "internal/doctor"}, // reads what the commands print
 	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
 		"internal/newdir", "internal/safetensors", "internal/heatmap", "cpufallback", "metal"},
+	"packaging":     {""}, // for Version
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/newdir", "internal/dtype", "metal"},
 }
 
