@@ -120,6 +120,30 @@ def test_ctrl_c_keeps_what_is_done(large, tmp_path, whole_group):
     assert files(out) == files(tmp_path / "whole")
 
 
+COUNT = """import signal, sys, time
+count = []
+signal.signal(signal.SIGINT, lambda *_: count.append(1))
+print('{"event":"progress","phase":"converting","bytes":1,"total":2,"seconds":0}', file=sys.stderr, flush=True)
+while not count:
+    time.sleep(0.01)
+for _ in range(50):
+    time.sleep(0.01)
+open(sys.argv[1], "w").write(str(len(count)))
+sys.exit(130)
+"""
+
+
+def test_one_ctrl_c_is_one_signal(fake, tmp_path):
+    (tmp_path / "count.py").write_text(COUNT)
+    program = fake(f"exec {sys.executable} {tmp_path}/count.py {tmp_path}/count")
+    process = subprocess.Popen([sys.executable, "-c", CALL, "x", "y"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+                               env={**os.environ, "METALCAST_BINARY": str(program)})
+    assert process.stdout.readline().startswith("converting 1 2")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    process.communicate(timeout=60)
+    assert (tmp_path / "count").read_text() == "1", "the second would end it at once"
+
+
 def test_a_signal_to_the_program_is_no_ctrl_c(fake):
     fake('''echo '{"error": "interrupted", "kept": "x.partial", "exit_code": 130}'; exit 130''')
     with pytest.raises(metalcast.Interrupted) as caught:
