@@ -243,6 +243,7 @@ release() { # archives, wheels, checksums and an SBOM of HEAD in bin/release: re
 	done
 	diff -r "$dir/first/out" "$dir/another/second/out" >&2 || { echo "release: two builds of one commit differ, see above" >&2; exit 1; }
 	rm -rf bin/release
+	mkdir -p bin
 	mv "$dir/first/out" bin/release
 	echo "bin/release: metalcast $version of $commit by $(go env GOVERSION), built twice, byte for byte the same"
 	[ ! -d bin/release/form-only ] || echo "bin/release/form-only: for macOS, but linked by zig: a check of form that no Mac has run, not to be published"
