@@ -61,12 +61,15 @@ same() { # same DIR NAME [FLAG...]: converts DIR/release with both backends, by 
 
 has_cc() { [ "$(go env CGO_ENABLED)" = 1 ] && command -v "$(go env CC)" >/dev/null; }
 
-test_() { # all Go tests, with the race detector where there is a C compiler: test [long] [go test's arguments]. "long" runs every round and size
-	local race=-race
+test_() { # all Go tests, and once more with the race detector those in which things run side by side: test [long] [go test's arguments]. "long" runs every round and size
 	[ "${1:-}" = long ] && { export METALCAST_LONG=1; shift; }
-	has_cc || { race=; echo "no C compiler: testing without the race detector"; }
 	go vet ./...
-	go test $race "$@" ./...
+	go test "$@" ./...
+	if has_cc; then
+		go test -race -short "$@" ./...
+	else
+		echo "no C compiler: nothing was tested with the race detector"
+	fi
 }
 
 simd() { # the vector code of arm64 under qemu, and the code without any: what "test" does not run on amd64

@@ -197,7 +197,10 @@ func holes(dtype, shape string, n int64, more string) func(*testing.T, string) {
 const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 5368709120\n"
 
 // TestHostile converts every checkpoint of the table on the CPU. Each is refused with its message and its exit status, soon, and leaves nothing.
-func TestHostile(t *testing.T) { refuseAll(t, "cpu") }
+func TestHostile(t *testing.T) {
+	needtest.Alone(t)
+	refuseAll(t, "cpu")
+}
 
 func refuseAll(t *testing.T, device string) {
 	t.Helper()
@@ -246,6 +249,7 @@ func refuseAll(t *testing.T, device string) {
 
 // TestHostileHarmless converts what looks dangerous and is not: as a sound checkpoint is converted, in little memory. Verify agrees.
 func TestHostileHarmless(t *testing.T) {
+	needtest.Alone(t)
 	bomb := "---\na0: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
 	for i := 1; i < 10; i++ {
 		bomb += fmt.Sprintf("a%d: &a%d [%s*a%d]\n", i, i, strings.Repeat(fmt.Sprintf("*a%d,", i-1), 9), i-1)

@@ -152,6 +152,7 @@ func synthetic(t *testing.T, o synth.Options) (dir string, config map[string]any
 }
 
 func TestQuantizationErrorEqualsANaiveComputation(t *testing.T) {
+	needtest.Alone(t)
 	for _, test := range []struct {
 		family string
 		dtype  string
@@ -218,6 +219,7 @@ func TestQuantizationErrorEqualsANaiveComputation(t *testing.T) {
 
 // The totals are those of all weights together, not means of means.
 func TestQuantizationErrorSumsUp(t *testing.T) {
+	needtest.Alone(t)
 	src, config := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
 	dst := filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{Quantize: &metalcast.Quantize{Predicate: "mixed_2_6"}})

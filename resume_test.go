@@ -171,7 +171,7 @@ func TestConvertCountsOnceWhatItDoesAgain(t *testing.T) {
 			require.NoError(t, err)
 			require.Positive(t, int64(len(want.Findings))+want.NVFP4Groups)
 			o.MaxMemory, o.CheckpointEvery = manyWindows.MaxMemory, 1
-			for part := 0.05; part < 1; part += 1 / float64(needtest.Rounds(3, 10)) {
+			for part := 0.05; part < 1; part += 1 / float64(needtest.Rounds(2, 10)) {
 				dst := filepath.Join(t.TempDir(), "dst")
 				require.Error(t, cut(t, src, dst, o, part))
 				again := o

@@ -22,6 +22,7 @@ import (
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
@@ -102,6 +103,7 @@ func plain(lists ...[]Tensor) *Checkpoint {
 }
 
 func TestScalesThatAreReciprocals(t *testing.T) {
+	needtest.Alone(t)
 	for i, g := range grids {
 		t.Run(g.name, func(t *testing.T) {
 			list, want := g.weights(uint64(i), func(most float64) float64 { return 448 / most }, reciprocal)
@@ -152,6 +154,7 @@ func TestScalesThatAreReciprocals(t *testing.T) {
 
 // Codes that fill their range, at scales that give weights of 0.03 to 2, are sound in all of these forms.
 func TestScalesThatAreSound(t *testing.T) {
+	needtest.Alone(t)
 	for i, g := range grids {
 		t.Run(g.name, func(t *testing.T) {
 			list, want := g.weights(uint64(i), func(most float64) float64 { return most / 448 }, func(x float64) float64 { return x })
@@ -316,6 +319,7 @@ func TestScalesOfWhatIsMeasured(t *testing.T) {
 }
 
 func TestScalesAreRecordedAndCompared(t *testing.T) {
+	needtest.Alone(t)
 	src := randomMoe(4, 512, 512, 1)
 	for _, list := range src.Shards {
 		for i := range list {
@@ -404,6 +408,7 @@ func rewriteScales(t *testing.T, dir string, exponent func(name string, e int) i
 // A checkpoint with reciprocals gives, inverted, what the same one with scales gives: exactly so where they are powers of two. This holds for every family's names and
 // forms, stacked, turned, split and quantized.
 func TestInvertedScalesOfFamilies(t *testing.T) {
+	needtest.Alone(t)
 	forms := map[string]metalcast.Options{"": {}, "mlx": {Layout: "mlx"}, "-q": {Quantize: &metalcast.Quantize{GroupSize: 32}}}
 	for _, family := range []string{"qwen3_5_moe", "deepseek_v3", "llama4", "minimax", "qwen3_moe"} {
 		src, _ := synthetic(t, synth.Options{Family: family, Layers: 2, Seed: 5})

@@ -23,6 +23,7 @@ import (
 )
 
 func TestVerifyFindsEveryFlippedBit(t *testing.T) {
+	needtest.Alone(t)
 	c := randomMoe(2, 64, 64, 1)
 	c.Files["tokenizer.json"] = `{"a long": "enough file"}`
 	src := c.Write(t)

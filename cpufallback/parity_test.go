@@ -10,6 +10,7 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/kernel/kerneltest"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -23,7 +24,7 @@ func TestWorkers(t *testing.T) {
 		be := New(workers)
 		rig := kerneltest.NewRig(be)
 		rng := rand.New(rand.NewPCG(1, 2))
-		for seed := range uint64(20) {
+		for seed := range uint64(needtest.Rounds(20, 20)) {
 			w := kerneltest.NewWindow(seed)
 			for range 1 + rng.IntN(4) {
 				w.Add(kerneltest.RandomJob(rng))
@@ -41,6 +42,7 @@ func TestWorkers(t *testing.T) {
 
 // TestTiles checks that the tiles of a job cover it once, whatever its blocks, and that no tile needs more tables than there are.
 func TestTiles(t *testing.T) {
+	needtest.Alone(t)
 	rng := rand.New(rand.NewPCG(4, 4))
 	side := func() int { return 1 + rng.IntN(1<<rng.IntN(21)) }
 	for range 20_000 {
@@ -95,6 +97,7 @@ func TestTiles(t *testing.T) {
 
 // TestFill compares the fast tables with products one by one, for every exponent and sign.
 func TestFill(t *testing.T) {
+	needtest.Alone(t)
 	rng := rand.New(rand.NewPCG(6, 6))
 	for e := range uint32(256) {
 		for range 50 {

@@ -70,6 +70,7 @@ func BenchmarkQuantize(b *testing.B) {
 
 // TestPackedTiles checks that the tiles of a job that quantizes cover it once, cut no group, and fit a worker's memory.
 func TestPackedTiles(t *testing.T) {
+	needtest.Alone(t)
 	rng := rand.New(rand.NewPCG(5, 5))
 	side := func() int { return 1 + rng.IntN(1<<rng.IntN(21)) }
 	for range 20_000 {
@@ -120,6 +121,7 @@ func TestPackedTiles(t *testing.T) {
 }
 
 func TestQuantizeAllocations(t *testing.T) {
+	needtest.Alone(t)
 	be := New(2)
 	defer func() { require.NoError(t, be.Close()) }()
 	p := kernel.Params{Op: kernel.Quantize, From: dtype.F8E4M3, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128, To: dtype.BF16, Format: mlxquant.Affine.Default()}

@@ -73,7 +73,10 @@ func firstDifference(a, b []byte) int {
 }
 
 // TestSIMDCodes has every code by every scale in bfloat16, and by many others.
-func TestSIMDCodes(t *testing.T) { eachFast(t, testSIMDCodes) }
+func TestSIMDCodes(t *testing.T) {
+	needtest.Alone(t)
+	eachFast(t, testSIMDCodes)
+}
 
 func testSIMDCodes(t *testing.T, r rows) {
 	const some = 64
@@ -103,7 +106,10 @@ func testSIMDCodes(t *testing.T, r rows) {
 }
 
 // TestSIMDShapes has blocks and rows of any length.
-func TestSIMDShapes(t *testing.T) { eachFast(t, testSIMDShapes) }
+func TestSIMDShapes(t *testing.T) {
+	needtest.Alone(t)
+	eachFast(t, testSIMDShapes)
+}
 
 func testSIMDShapes(t *testing.T, r rows) {
 	rng := rand.New(rand.NewPCG(9, 9))
@@ -163,7 +169,10 @@ func FuzzRows(f *testing.F) {
 }
 
 // TestSIMDCast has every element of 16 bits, and many of 32: those next to where rounding turns, and any.
-func TestSIMDCast(t *testing.T) { eachFast(t, testSIMDCast) }
+func TestSIMDCast(t *testing.T) {
+	needtest.Alone(t)
+	eachFast(t, testSIMDCast)
+}
 
 func testSIMDCast(t *testing.T, r rows) {
 	rng := rand.New(rand.NewPCG(10, 10))

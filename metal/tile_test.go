@@ -12,6 +12,7 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/mlxquant"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // operands is where an element of the output comes from: byte offsets of its source element and its scale.
@@ -102,6 +103,7 @@ func coveredGroups(t *testing.T, l *layout, p *kernel.Params) map[int]group {
 
 // TestTilesCoverEveryGroupOnce compares tiles with the contract's own indices, for jobs of any geometry and what is cut out of them.
 func TestTilesCoverEveryGroupOnce(t *testing.T) {
+	needtest.Alone(t)
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		side := func() int { return []int{1, 3, 16, 32, 128, 200, 1 << 20, math.MaxInt32}[rng.IntN(8)] }

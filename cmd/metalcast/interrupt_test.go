@@ -97,12 +97,16 @@ func synthetic(t *testing.T, args ...string) string {
 
 // An interrupt in the middle of a conversion ends it with status 130, and the same command again goes on and writes the same bytes as one run.
 func TestInterrupt(t *testing.T) {
+	layers, size := "12", "60MB"
+	if needtest.Long() {
+		layers, size = "40", "150MB"
+	}
 	for _, test := range []struct {
 		name         string
 		synth, flags []string
 	}{
-		{"many small tensors", nil, []string{"--max-memory", "200MiB"}},
-		{"few large tensors", []string{"--size", "150MB"}, []string{"--max-memory", "40MiB", "--verify"}},
+		{"many small tensors", []string{"--layers", layers}, []string{"--max-memory", "100MiB"}},
+		{"few large tensors", []string{"--size", size}, []string{"--max-memory", "40MiB", "--verify"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src := synthetic(t, test.synth...)

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the program as a person does. Scripts are named by what they try.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
+	p := testscript.Params{
 		Dir: "testdata",
 		Condition: func(name string) (bool, error) {
 			switch name {
@@ -47,7 +47,11 @@ func TestScripts(t *testing.T) {
 			"poke":     poke,
 			"lastbyte": lastByte,
 		},
-	})
+	}
+	if testing.Short() && !needtest.Long() { // what has windows, progress and both ways to compute
+		p.Dir, p.Files = "", []string{"testdata/convert_reproducible.txtar", "testdata/quantize.txtar"}
+	}
+	testscript.Run(t, p)
 }
 
 // status N command...: the command ends with exit status N.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // small is a suite of a few megabytes whose conversion makes a file twice the checkpoint's size.
@@ -55,6 +56,7 @@ func left(t *testing.T, s *Suite) (names []string) {
 }
 
 func TestSuite(t *testing.T) {
+	needtest.Alone(t)
 	s := small(t)
 	var told []Row
 	s.Each = func(r Row) { told = append(told, r) }

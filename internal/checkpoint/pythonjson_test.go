@@ -13,6 +13,7 @@ import (
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // What Python's json.loads gives for each was tried with Python 3.11.
@@ -67,6 +68,7 @@ func TestConfigReadsWhatPythonReads(t *testing.T) {
 
 // Hostile texts make neither many notes nor much work: each level and each pair of members is looked at once.
 func TestConfigWithManyRepeats(t *testing.T) {
+	needtest.Alone(t)
 	deep := strings.Repeat(`{"a":`, 9000) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat(`,"a":1}`, 9000)
 	c, err := checkpoint.ParseConfig([]byte(deep))
 	require.NoError(t, err)

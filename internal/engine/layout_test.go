@@ -9,6 +9,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -35,6 +36,7 @@ func apart(matrices int, rows, cols int64) *geometry {
 
 // What goes past the page cache must lie in memory as it does in a page of its file. The room that takes is within the limit, also where windows are full to the last byte.
 func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
+	needtest.Alone(t)
 	for _, tt := range []struct {
 		rows, window int64 // matrices in a window
 		runs         bool

@@ -32,9 +32,10 @@ func pack(s kernel.Slot, p *kernel.Params, j *kernel.Job, t *kernel.Tally) {
 	}
 	to := *j
 	to.Dst, to.DstStride = 0, j.Cols
+	at := &memory{s.In(), values}
 	for r := range j.Rows {
 		for c := range j.Cols {
-			element(&memory{s.In(), values}, inner, to, r, c, t)
+			element(at, &inner, &to, r, c, t)
 		}
 	}
 	matrix := make([]uint16, rows*cols)
@@ -74,6 +75,7 @@ func quantized(matrix []uint16, rows int, f mlxquant.Format) (codes, scales, bia
 }
 
 func TestPackedRowsLandOnceForAnyMemory(t *testing.T) {
+	needtest.Alone(t)
 	const layer = "model.layers.0."
 	heads, nope, value, rank, inner, hidden := 2, 64, 128, 1088, 320, 256
 	affine := mlxquant.Affine.Default()

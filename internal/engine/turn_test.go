@@ -91,6 +91,7 @@ func check(t *testing.T, c *Checkpoint, o plan.Options, want map[string]func(i i
 }
 
 func TestGateAndUpSideBySide(t *testing.T) {
+	needtest.Alone(t)
 	const prefix = "language_model.model.layers.0.feed_forward.experts."
 	for _, test := range []struct {
 		inner, hidden int

@@ -12,6 +12,7 @@ import (
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/family"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // Layers that take keys and values from others have queries alone, with their norm, in gemma4 as in Hunyuan.
@@ -43,6 +44,7 @@ func TestMixedFormatsOfMLXAreWhole(t *testing.T) {
 
 // Names and forms that no model has take no time that grows with their square: without its bounds this test does not end.
 func TestWholeIsQuickWithWhatNoModelHas(t *testing.T) {
+	needtest.Alone(t)
 	var list []Tensor
 	for i := range 40_000 {
 		list = append(list, Tensor{Name: fmt.Sprintf("layers.0.experts.%d.w%d", i, i), DType: "BF16", Shape: []int{0}})

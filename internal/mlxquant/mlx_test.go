@@ -90,6 +90,7 @@ func sweep(r *rand.Rand, t dtype.DType) (w []float32) {
 
 // TestMLX compares with MLX itself, which has no other profile than the CPU's here.
 func TestMLX(t *testing.T) {
+	needtest.Alone(t)
 	path := python(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	jobs := mixed(r, needtest.Rounds(816, 4080))

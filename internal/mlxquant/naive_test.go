@@ -194,6 +194,7 @@ func naiveE2M1(v *rat, p Profile) *rat {
 }
 
 func TestNaive(t *testing.T) {
+	needtest.Alone(t)
 	r := rand.New(rand.NewPCG(7, 8))
 	groups := 0
 	for _, from := range floats {

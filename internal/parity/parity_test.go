@@ -11,6 +11,7 @@ import (
 
 	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/parity"
 )
 
@@ -32,6 +33,7 @@ func (w wrong) Run(ctx context.Context, s kernel.Slot, batches []kernel.Batch, t
 
 // A backend agrees with itself in every case, and in every case a wrong bit is found.
 func TestSuite(t *testing.T) {
+	needtest.Alone(t)
 	for name, of := range map[string]func(kernel.Backend) kernel.Backend{
 		"itself": func(b kernel.Backend) kernel.Backend { return b }, "a wrong one": func(b kernel.Backend) kernel.Backend { return wrong{b} },
 	} {
@@ -83,6 +85,7 @@ func (m misplacing) Run(ctx context.Context, s kernel.Slot, batches []kernel.Bat
 
 // Matrices in each other's place are found in every row of experts, though both backends agree on them: where they belong is computed apart.
 func TestMisplacedExpertsAreFound(t *testing.T) {
+	needtest.Alone(t)
 	cpu := cpufallback.New(2)
 	t.Cleanup(func() { require.NoError(t, cpu.Close()) })
 	s := parity.Suite{Test: misplacing{cpu}, Reference: misplacing{cpu}, Quick: true}

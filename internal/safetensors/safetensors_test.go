@@ -16,6 +16,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // file makes a safetensors file of a header's text and n bytes of data.
@@ -140,6 +141,7 @@ func TestDuplicateIsToldInTheOrderOfTheText(t *testing.T) {
 
 // What a header's tensors hold on to is what they need, however long their shapes.
 func TestLongShapesHoldNoMoreThanTheyNeed(t *testing.T) {
+	needtest.Alone(t)
 	const n, rank = 20_000, 64
 	var b strings.Builder
 	shape := strings.Repeat("0,", rank-1) + "0"

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // What the families' checkpoints are, written down apart from the tables that make them.
@@ -64,6 +65,7 @@ var expected = map[string]struct {
 }
 
 func TestFamilies(t *testing.T) {
+	needtest.Alone(t)
 	assert.Len(t, expected, len(Families()))
 	for _, name := range Families() {
 		t.Run(name, func(t *testing.T) {
@@ -171,6 +173,7 @@ func complete(t *testing.T, c *checkpoint) {
 
 // What is said of one family and of no other.
 func TestPeculiarities(t *testing.T) {
+	needtest.Alone(t)
 	for name, tensors := range map[string]map[string]string{
 		"qwen3_next": {
 			"model.layers.0.linear_attn.in_proj_qkvz.weight":      "F8_E4M3 [768 256]",
@@ -272,6 +275,7 @@ func TestPowersOfTwo(t *testing.T) {
 }
 
 func TestFamiliesTakeOptions(t *testing.T) {
+	needtest.Alone(t)
 	for _, name := range Families() {
 		for _, o := range []Options{
 			{Layers: 1}, {Layers: 9, Hidden: 200, Intermediate: 72, Vocab: 600, ScaleType: dtype.F32, Shards: 1}, {Layers: 2, PerExpertBF16: true},

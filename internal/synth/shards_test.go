@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
@@ -112,6 +113,7 @@ func TestSizes(t *testing.T) {
 }
 
 func TestSize200MB(t *testing.T) {
+	needtest.Alone(t)
 	c := write(t, Options{Size: 200e6})
 	assert.InEpsilon(t, 200e6, c.DiskBytes, 0.10)
 	assert.Equal(t, []int64{512, 2048}, c.tensors["model.language_model.layers.3.mlp.experts.0.up_proj.weight"].Shape)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
@@ -87,6 +88,7 @@ func isExpert(name string) bool { return strings.Contains(name, ".mlp.experts.")
 
 // The release has 61,690 keys that mlx-lm rejects.
 func TestDefaultHasTheReleasesKeys(t *testing.T) {
+	needtest.Alone(t)
 	c := write(t, Options{})
 	assert.Equal(t, 61_690, c.MLXRejects)
 	assert.Equal(t, 30_720, c.count(isExpert))
@@ -235,6 +237,7 @@ func TestTokenizer(t *testing.T) {
 }
 
 func TestOptionsAreRefused(t *testing.T) {
+	needtest.Alone(t)
 	for want, o := range map[string]Options{
 		`--family: "llama"`:         {Family: "llama"},
 		"--experts: -1":             {Experts: -1},

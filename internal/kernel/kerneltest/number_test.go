@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"github.com/metalcast/metalcast/internal/dtype"
+	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/stretchr/testify/require"
 )
 
 // The reference's own arithmetic, against math/big and values from the standards.
 func TestRound(t *testing.T) {
+	needtest.Alone(t)
 	f16, bf16, f32 := formatOf(dtype.F16), formatOf(dtype.BF16), formatOf(dtype.F32)
 	for _, c := range []struct {
 		f    format
@@ -73,6 +75,7 @@ func TestDoubleRounding(t *testing.T) {
 
 // TestPlusOne compares sums with exact ones, rounded once by math/big to float32, and with values that were worked out by hand.
 func TestPlusOne(t *testing.T) {
+	needtest.Alone(t)
 	single := formatOf(dtype.F32)
 	for _, c := range []struct {
 		from, to dtype.DType
