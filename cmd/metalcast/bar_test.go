@@ -196,6 +196,7 @@ func TestMessageBesideTheBar(t *testing.T) {
 
 // The program itself on terminals of all widths: a bar is drawn, in place, and what stays are the lines that it says.
 func TestProgramOnATerminal(t *testing.T) {
+	needtest.Alone(t)
 	src := synthetic(t, "--size", "50MB")
 	drawn := regexp.MustCompile(`\r(converting|verifying|measuring|scanning)? *[^\r\n]*\d+ %`)
 	for _, columns := range widths {

@@ -26,7 +26,7 @@ func kills(t *testing.T) int {
 	case os.Getenv("METALCAST_NIGHTLY") != "":
 		n = 500
 	default:
-		return needtest.Rounds(6, 12)
+		return 12
 	}
 	t.Logf("METALCAST_KILLS=%d", n)
 	return n

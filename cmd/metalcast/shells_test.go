@@ -124,6 +124,7 @@ func (s *shell) words(line string) string {
 
 // The real shells complete values of flags and sources, and quote what they must.
 func TestShellsComplete(t *testing.T) {
+	needtest.Alone(t)
 	for name := range shells {
 		t.Run(name, func(t *testing.T) {
 			hubWith(t, "org/model-FP8", "qwen/Qwen3-FP8")
