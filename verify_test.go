@@ -187,11 +187,12 @@ func TestVerifyWithAnotherSource(t *testing.T) {
 
 // Another model of the same shapes has the same headers. If both are of the hub the record knows that too; else so much differs that the comparison ends, and says why.
 func TestVerifyWithAModelOfTheSameShapes(t *testing.T) {
+	needtest.Alone(t)
 	hub := t.TempDir()
 	snapshot := func(name string, seed uint64) string {
 		dir := filepath.Join(hub, "models--org--"+name, "snapshots", "0123")
 		require.NoError(t, os.MkdirAll(filepath.Dir(dir), 0o755))
-		_, err := synth.Write(t.Context(), dir, synth.Options{Family: "deepseek_v3", Seed: seed, Experts: 32})
+		_, err := synth.Write(t.Context(), dir, synth.Options{Family: "deepseek_v3", Seed: seed, Experts: 32, Hidden: 128, Intermediate: 64})
 		require.NoError(t, err)
 		return dir
 	}

@@ -193,7 +193,7 @@ func TestSecondInterruptKills(t *testing.T) {
 
 // A terminal that goes away is an interrupt, but not under nohup.
 func TestHangup(t *testing.T) {
-	src := synthetic(t, "--size", "150MB")
+	src := synthetic(t, "--size", "60MB")
 	dst := filepath.Join(temptest.Dir(t), "dst")
 	interrupted(t, syscall.SIGHUP, dst, "metalcast", "convert", src, dst, "--max-memory", "40MiB", "--verify")
 	assert.NoDirExists(t, dst)

@@ -25,8 +25,10 @@ func kills(t *testing.T) int {
 	case err == nil:
 	case os.Getenv("METALCAST_NIGHTLY") != "":
 		n = 500
-	default:
+	case needtest.Long():
 		return 12
+	default:
+		return 6
 	}
 	t.Logf("METALCAST_KILLS=%d", n)
 	return n
@@ -51,7 +53,7 @@ func TestKill(t *testing.T) {
 
 	rng := rand.New(rand.NewPCG(uint64(began.UnixNano()), 1))
 	killed, resumed, finished := 0, 0, 0
-	for most := kills(t); killed < most; finished++ {
+	for most := kills(t); killed < most || resumed == 0 && killed < 10*most; finished++ {
 		dst := filepath.Join(t.TempDir(), "dst")
 		for {
 			var messages bytes.Buffer

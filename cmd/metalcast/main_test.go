@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the program as a person does. Scripts are named by what they try.
 func TestScripts(t *testing.T) {
+	needtest.Alone(t) // whole conversions run side by side where they are interrupted and killed
 	p := testscript.Params{
 		Dir: "testdata",
 		Condition: func(name string) (bool, error) {
@@ -47,9 +48,6 @@ func TestScripts(t *testing.T) {
 			"poke":     poke,
 			"lastbyte": lastByte,
 		},
-	}
-	if testing.Short() && !needtest.Long() { // what has windows, progress and both ways to compute
-		p.Dir, p.Files = "", []string{"testdata/convert_reproducible.txtar", "testdata/quantize.txtar"}
 	}
 	testscript.Run(t, p)
 }

@@ -187,7 +187,7 @@ func FuzzWindows(f *testing.F) {
 	f.Add([]byte{1, 4, 1, 1, 0, 1, 0, 0, 0, 0, 11, 13, 0, 2, 0, 0})
 	f.Add([]byte{0, 2, 2, 0, 0, 0, 1, 2, 1, 13, 12})
 	f.Add([]byte{0, 3, 3, 0, 0, 1, 1, 0, 0, 2, 9, 3})
-	chance(f, needtest.Rounds(120, 600), 80)
+	chance(f, needtest.Rounds(60, 600), 80)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 200 {
 			return

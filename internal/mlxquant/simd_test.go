@@ -80,6 +80,7 @@ func TestSIMDGroups(t *testing.T) {
 
 // TestSIMDSweep has every value of 16 bits, each in a group beside others.
 func TestSIMDSweep(t *testing.T) {
+	needtest.Alone(t)
 	r := rand.New(rand.NewPCG(13, 14))
 	for _, q := range fastQuantizers(t) {
 		if q.from == dtype.F32 {
@@ -107,6 +108,7 @@ func TestSIMDSweep(t *testing.T) {
 // TestSIMDScales has groups whose scales are, or are next to, powers of two and halves between two values of the source type. Elements are not of that
 // type here.
 func TestSIMDScales(t *testing.T) {
+	needtest.Alone(t)
 	r := rand.New(rand.NewPCG(17, 18))
 	for _, q := range fastQuantizers(t) {
 		most := float32(int(1)<<q.Bits - 1)
