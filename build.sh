@@ -123,7 +123,7 @@ fakemetal() { # the Metal backend on Linux against a fake Metal: fakemetal [vet|
 	vet) "${build[@]}" && go vet -tags fakemetal . "${packages[@]}" &&
 		GOBIN="$PWD/bin" CC= CGO_ENABLED=0 go install $staticcheck && bin/staticcheck -tags fakemetal "${packages[@]}" ;; # not go run: it is not to be linked with the fake
 	test) "${build[@]}" && which=. && gotest "$@" && fake_metallib ;;
-	race) "${build[@]}" && gotest -race "$@" ;;
+	race) "${build[@]}" && gotest -race -short "$@" ;;
 	asan)
 		export LSAN_OPTIONS="suppressions=$PWD/emulator/fake/lsan.supp:print_suppressions=0"
 		"${build[@]}" asan && gotest -asan "$@" &&
