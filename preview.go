@@ -32,6 +32,7 @@ type Preview struct {
 	MemoryBytes   int64           `json:"memory_bytes"` // of the windows in flight
 	Notes         []string        `json:"notes,omitempty"`
 	MLXProblem    string          `json:"mlx_lm_problem,omitempty"` // why mlx-lm does not load the output, or cannot be known to
+	Tokenizer     bool            `json:"tokenizer"`                // a tokenizer lies beside the weights, and goes along
 	Quantization  *Quantization   `json:"quantization,omitempty"`
 	Quantizes     bool            `json:"quantizes"`              // metalcast can quantize the family's models
 	BitsPerWeight float64         `json:"bits_per_weight"`        // of all tensors, scales included
@@ -87,7 +88,7 @@ func preview(p *plan.Plan, s *engine.Schedule, o Options) Preview {
 		Family: p.Family.Name(), Known: p.Family.Known(), Form: p.Form.String(), Layout: p.LayoutName(), MLXProblem: p.MLXProblem(), DType: p.DType.ConfigName(),
 		SourceTensors: len(p.Source.Tensors), SourceBytes: p.Source.Bytes(),
 		DiskBytes: p.DiskBytes() + provenanceOf(p, o).size(p, o), MemoryBytes: s.Memory(), Notes: p.Notes,
-		Dropped: droppedGroups(p.Dropped),
+		Dropped: droppedGroups(p.Dropped), Tokenizer: p.Source.HasTokenizer(),
 	}
 	v.Tensors, v.ScalesUsed = plannedTensors(p)
 	v.Quantization, v.Quantizes = quantization(p.Quantized), p.Family.Native != nil

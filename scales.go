@@ -32,16 +32,20 @@ func checkScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source, o
 	if o.Scales == TrustScales {
 		return nil
 	}
-	found, err := engine.Survey(ctx, p, source, p.Invert)
-	if err != nil || len(found) == 0 {
+	found, zero, err := engine.Survey(ctx, p, source, p.Invert)
+	if err != nil {
 		return err
+	}
+	noteZeros(p, zero)
+	if len(found) == 0 {
+		return nil
 	}
 	first := &found[0]
 	q := &p.Pieces[first.Piece]
 	if math.IsInf(first.Scale, 0) {
 		return fault.Corrupt(q.Scale.String(), "holds a scale that has no reciprocal, for the weight's row %d, column %d", first.Row, first.Col)
 	}
-	other, err := engine.Survey(ctx, p, source, !p.Invert)
+	other, _, err := engine.Survey(ctx, p, source, !p.Invert)
 	if err != nil {
 		return err
 	}
@@ -50,7 +54,7 @@ func checkScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source, o
 	if p.Invert {
 		what = fmt.Sprintf("code %g times %.4g, the reciprocal of its scale, is %.4g, at row %d, column %d", first.Code, first.Scale, first.Weight(), first.Row, first.Col)
 	}
-	what += fmt.Sprintf("; no model has weights beyond %d, and %d of %s here have some", engine.MostWeight, sourcesOf(p, found), plural(scaledSources(p), "FP8 weight", "FP8 weights"))
+	what += fmt.Sprintf("; no model has weights beyond %d, and %d of %s here have some", engine.MostWeight, sourcesOf(p, piecesOf(found)), plural(scaledSources(p), "FP8 weight", "FP8 weights"))
 	switch {
 	case p.Invert && len(other) == 0:
 		return fault.Corrupt(q.Source.String(), "%s: %q holds no reciprocals", what, q.Scale.Name).WithHint("leave --scales out")
@@ -62,11 +66,34 @@ func checkScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source, o
 	return fault.Corrupt(q.Source.String(), "%s: %q seems to hold reciprocals of scales, and %q does not", what, q.Scale.Name, p.Pieces[other[0].Piece].Scale.Name).WithHint(hintOfTrust)
 }
 
-// sourcesOf counts the source tensors of suspects, which come in the source's order.
-func sourcesOf(p *plan.Plan, list []engine.Suspect) (n int) {
-	var last *checkpoint.Tensor
+// noteZeros names the weights of which every scale is zero, as in a file that was given its size but not its data.
+func noteZeros(p *plan.Plan, zero []int32) {
+	if len(zero) == 0 {
+		return
+	}
+	n := sourcesOf(p, zero)
+	note := fmt.Sprintf("every scale of %s is 0, so these weights are 0; the first is %s", plural(n, "FP8 weight", "FP8 weights"), p.Pieces[zero[0]].Source.Name)
+	if n == scaledSources(p) {
+		note = "every scale of the checkpoint is 0, so every FP8 weight is 0: a download that was cut short may leave such files"
+	}
+	p.SourceNotes = append(p.SourceNotes, note)
+	p.Notes = append(p.Notes, note)
+}
+
+// piecesOf lists the pieces of suspects.
+func piecesOf(list []engine.Suspect) []int32 {
+	pieces := make([]int32, len(list))
 	for i := range list {
-		if t := p.Pieces[list[i].Piece].Source; t != last {
+		pieces[i] = list[i].Piece
+	}
+	return pieces
+}
+
+// sourcesOf counts the source tensors of pieces, which come in the source's order.
+func sourcesOf(p *plan.Plan, pieces []int32) (n int) {
+	var last *checkpoint.Tensor
+	for _, i := range pieces {
+		if t := p.Pieces[i].Source; t != last {
 			n++
 			last = t
 		}

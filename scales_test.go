@@ -441,3 +441,33 @@ func TestInvertedScalesOfFamilies(t *testing.T) {
 		}
 	}
 }
+
+// A shard that has its size but not its data reads as zeros, which is said.
+func TestScalesThatAreZero(t *testing.T) {
+	src, _ := synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 2, Seed: 5})
+	one := "model.layers.0.mlp.down_proj.weight"
+	rewriteScales(t, src, func(name string, e int) int {
+		if strings.HasPrefix(name, one) {
+			return 0
+		}
+		return e
+	})
+	want := "every scale of 1 FP8 weight is 0, so these weights are 0; the first is " + one
+	p, err := metalcast.PlanConversion(t.Context(), src, metalcast.Options{})
+	require.NoError(t, err)
+	assert.Contains(t, p.Notes, want)
+	for name, o := range map[string]metalcast.Options{"bf16": {}, "4bit": {Quantize: &metalcast.Quantize{}}} {
+		r, err := metalcast.Convert(t.Context(), src, filepath.Join(t.TempDir(), name), o)
+		require.NoError(t, err)
+		assert.Contains(t, r.Notes, want)
+	}
+	i, err := metalcast.Inspect(t.Context(), src, metalcast.InspectOptions{})
+	require.NoError(t, err)
+	assert.Contains(t, i.Notes, want)
+
+	rewriteScales(t, src, func(string, int) int { return 0 })
+	dst := filepath.Join(t.TempDir(), "dst")
+	r, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
+	require.NoError(t, err)
+	assert.Contains(t, r.Notes, "every scale of the checkpoint is 0, so every FP8 weight is 0: a download that was cut short may leave such files")
+}

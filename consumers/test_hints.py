@@ -45,3 +45,23 @@ def test_what_a_hint_says_works(metalcast, tmp_path, monkeypatch, name, flags):
     assert commands, done.stderr
     run(metalcast, commands[0])
     assert (tmp_path / "out" / "config.json").exists()
+
+
+def test_mlx_lm_needs_the_tokenizer_that_metalcast_misses(metalcast, tmp_path):
+    metalcast.run("synth", tmp_path / "source", "--family", "qwen3_moe")
+    (tmp_path / "source" / "tokenizer.json").unlink()
+    done = metalcast.run("convert", tmp_path / "source", tmp_path / "out", "--dtype", "float32")
+    assert "mlx_lm.generate needs one" in done.stderr
+    with pytest.raises(ValueError):
+        generate(tmp_path / "out")
+    metalcast.run("synth", tmp_path / "with", "--family", "qwen3_moe")
+    done = metalcast.run("convert", tmp_path / "with", tmp_path / "usable", "--dtype", "float32")
+    assert "tokenizer" not in done.stderr
+    generate(tmp_path / "usable")
+
+
+def generate(path) -> None:
+    import mlx_lm
+
+    model, tokenizer = mlx_lm.load(str(path))
+    mlx_lm.generate(model, tokenizer, prompt="Hello", max_tokens=1)

@@ -201,6 +201,9 @@ func showReport(u *ui, r *metalcast.Report) {
 // nextSteps prints the commands that usually follow.
 func nextSteps(u *ui, r *metalcast.Report, src, dst, upload string) {
 	generate := command("mlx_lm.generate", "--model", path(dst), "--prompt", "Hello")
+	if !r.Tokenizer && (r.MLXProblem == "" || !r.Known) {
+		u.warningf("no tokenizer lies beside the weights; mlx_lm.generate needs one, such as tokenizer.json, in %s", path(dst))
+	}
 	switch {
 	case !r.Known:
 		u.messagef("%s; to try it:", r.MLXProblem)

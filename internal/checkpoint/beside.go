@@ -98,6 +98,18 @@ func (v *Inventory) addFile(l *listing, name string) error {
 	return nil
 }
 
+// HasTokenizer reports whether a file that goes along holds a tokenizer's vocabulary, under the names that transformers and
+// mistral_common give it. tokenizer_config.json alone is none.
+func (v *Inventory) HasTokenizer() bool {
+	return slices.ContainsFunc(v.Files, func(f File) bool {
+		switch f.Name {
+		case "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json":
+			return true
+		}
+		return strings.HasSuffix(f.Name, ".tiktoken") || strings.HasSuffix(f.Name, "tiktoken.model") || strings.HasPrefix(f.Name, "tokenizer.model.")
+	})
+}
+
 // holdsWeights recognises safetensors, pickles (bare, and in PyTorch's zip archives), GGUF and HDF5 by their first bytes.
 // A backup or a rename often hides the name's ending.
 func holdsWeights(f *os.File, size int64) bool {

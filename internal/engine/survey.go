@@ -21,30 +21,36 @@ func (s *Suspect) Weight() float64 { return s.Code * s.Scale }
 
 // Survey looks for weights beyond MostWeight, and with invert for scales without a reciprocal, before anything is written: it reads the scales of a plan, and codes where a scale
 // allows such a weight. What it reads is bounded by wholeScales a piece or surveyPart of the codes: of longer scales it reads four parts, which shows a tensor
-// that is wrong as a whole, and of codes surveyCodes in surveyBlocks blocks. Run looks at all of them. The suspects come in the order of the pieces.
-func Survey(ctx context.Context, p *plan.Plan, src Source, invert bool) ([]Suspect, error) {
-	s := surveyor{plan: p, src: src, invert: invert, seen: map[int32]*surveyed{}}
+// that is wrong as a whole, and of codes surveyCodes in surveyBlocks blocks. Run looks at all of them. The suspects come in the order of the pieces. So do
+// the pieces of which every scale that was read is zero.
+func Survey(ctx context.Context, p *plan.Plan, src Source, invert bool) (found []Suspect, zero []int32, err error) {
+	s := surveyor{plan: p, src: src, invert: invert, seen: map[int32]*surveyed{}, some: make([]bool, len(p.Pieces))}
 	list := scaleSpans(p)
 	for len(list) > 0 {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		n, end := together(p, list)
 		off := list[0].off
 		s.buf = slices.Grow(s.buf[:0], int(end-off))[:end-off]
 		if err := src.ReadAt(p.Pieces[list[0].piece].Scale.Shard, s.buf, off); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i := range list[:n] {
 			x := &list[i]
 			if err := s.look(x, s.buf[x.off-off:x.off-off+x.n]); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 		list = list[n:]
 	}
 	slices.SortFunc(s.found, func(a, b Suspect) int { return cmp.Compare(a.Piece, b.Piece) })
-	return s.found, nil
+	for i := range p.Pieces {
+		if p.Pieces[i].Params.Scaled() && !s.some[i] {
+			zero = append(zero, int32(i))
+		}
+	}
+	return s.found, zero, nil
 }
 
 // Bounds of a survey.
@@ -116,6 +122,7 @@ type surveyor struct {
 	buf    []byte // of scales
 	row    []byte // of codes
 	seen   map[int32]*surveyed
+	some   []bool // of each piece: one of its scales is not zero
 	found  []Suspect
 }
 
@@ -132,6 +139,9 @@ func (s *surveyor) look(x *scaleSpan, scales []byte) error {
 	size := int(q.Params.ScaleType.Size())
 	for i := range len(scales) / size {
 		scale := q.Params.ScaleType.Widen(scales[i*size:])
+		if scale != 0 {
+			s.some[x.piece] = true
+		}
 		if s.invert {
 			stored := scale
 			if scale = 1 / stored; math.IsInf(float64(scale), 0) {

@@ -45,14 +45,15 @@ func TestSurveyReadsFew(t *testing.T) {
 	const n = 1000
 	p, src := open(t, scaled(n, []byte{0, 0, 0x80, 0x3F}), plan.Options{})
 	c := &counted{Source: src}
-	found, err := engine.Survey(t.Context(), p, c, false)
+	found, zero, err := engine.Survey(t.Context(), p, c, false)
 	require.NoError(t, err)
 	assert.Empty(t, found)
+	assert.Empty(t, zero)
 	assert.Equal(t, counted{src, 1, 4 * n}, *c)
 
 	p, src = open(t, scaled(n, []byte{0, 0, 0x80, 0x46}), plan.Options{}) // 2^14
 	c = &counted{Source: src}
-	found, err = engine.Survey(t.Context(), p, c, false)
+	found, zero, err = engine.Survey(t.Context(), p, c, false)
 	require.NoError(t, err)
 	require.Len(t, found, n)
 	assert.Equal(t, engine.Suspect{Piece: n - 1, Code: 2, Scale: 1 << 14}, found[n-1])
