@@ -1,12 +1,16 @@
 """The suite runs where the wheel is installed: ./build.sh wheel. It needs nothing but that and pytest."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 import metalcast
+
+# A shell starts what runs in the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def program(*args, **more):
