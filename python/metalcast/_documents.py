@@ -28,7 +28,7 @@ class VerifyOptions(PlanOptions, total=False):
 Plan = TypedDict("Plan", {
     "source": str, "repo": str, "revision": str, "family": str, "family_known": bool, "form": str, "layout": str, "dtype": str, "source_tensors": int,
     "source_bytes": int, "tensors": Rows, "shards": Rows, "dropped": Rows, "scales_used": int, "files": List[str], "disk_bytes": int, "memory_bytes": int,
-    "notes": List[str], "mlx_lm_problem": str, "quantization": Dict[str, Any], "quantizes": bool, "bits_per_weight": float, "least_mac_gb": int}, total=False)
+    "notes": List[str], "mlx_lm_problem": str, "tokenizer": bool, "quantization": Dict[str, Any], "quantizes": bool, "bits_per_weight": float, "least_mac_gb": int}, total=False)
 
 _Outcome = TypedDict("_Outcome", {
     "destination": str, "device": str, "gpu_seconds": float, "bytes_read": int, "bytes_written": int, "seconds": float, "peak_memory_bytes": int,
