@@ -12,6 +12,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/newdir"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/metal"
 )
 
@@ -117,7 +118,7 @@ func implementations(device string) (list []bench.Implementation, err error) {
 
 // benchWrite writes a file as conversions write shards.
 func benchWrite(ctx context.Context, path string, data []byte, size int64) (err error) {
-	f, err := engine.OS{}.Create(path, size)
+	f, err := partial.OS{}.Create(path, size)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,9 @@ var imports = map[string][]string{
 	"internal/checkpoint/checkpointtest": {"internal/needtest", "internal/temptest"},
 	"internal/family":                    {"internal/checkpoint", "internal/dtype"},
 	"internal/plan":                      {"internal/family", "internal/kernel", "internal/mlxquant", "internal/checkpoint", "internal/safetensors", "internal/dtype"},
-	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/mlxquant", "internal/dtype", "internal/newdir"}, // never checkpoint: Source and Sink are its own
+	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/mlxquant", "internal/dtype"}, // never checkpoint: Source and Sink are its own
+	"internal/engine/enginetest":         {"internal/checkpoint", "internal/checkpoint/checkpointtest", "internal/plan", "internal/kernel", "internal/mlxquant", "internal/dtype"},
+	"internal/partial":                   {"internal/engine", "internal/plan", "internal/newdir"},
 	"internal/synth":                     {"internal/safetensors", "internal/dtype", "internal/newdir"},
 	"internal/mlxquant":                  {"internal/dtype"},
 	"cpufallback":                        {"internal/kernel", "internal/mlxquant", "internal/dtype"}, // never metal
@@ -41,7 +43,7 @@ var imports = map[string][]string{
 	"internal/bench":                     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
 	"internal/macreport":                 {"", "internal/doctor"}, // reads what the commands print
-	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
+	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/partial", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
 		"internal/newdir", "internal/safetensors", "internal/heatmap", "cpufallback", "metal"},
 	"packaging":     {""}, // for Version
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/newdir", "internal/dtype", "metal"},

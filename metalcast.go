@@ -39,6 +39,7 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -104,8 +105,8 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if !slices.ContainsFunc(p.Pieces, func(q plan.Piece) bool { return q.Params.Transposed }) { // tiles read their pages several times
 		job.source.Once()
 	}
-	job.dir, err = engine.CreateDir(dst, p, engine.DirOptions{
-		FS: engine.OS{Overcommit: len(rules.purgeable) > 0 && o.IgnoreSpace}, State: state, Restart: o.Restart, Every: o.CheckpointEvery, Warn: o.Warn,
+	job.dir, err = partial.CreateDir(dst, p, partial.DirOptions{
+		FS: partial.OS{Overcommit: len(rules.purgeable) > 0 && o.IgnoreSpace}, State: state, Restart: o.Restart, Every: o.CheckpointEvery, Warn: o.Warn,
 		Room: func() error { return checkSpace(p, dst, o) }, Made: func() error { return checkReserve(dst, o) },
 	})
 	if err != nil {
@@ -139,7 +140,7 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 
 // explainLeftover says what differs between this run and the one that left DST.partial.
 func explainLeftover(err error) error {
-	var d *engine.Differs
+	var d *partial.Differs
 	if !errors.As(err, &d) {
 		return err
 	}

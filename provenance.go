@@ -13,8 +13,8 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
-	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -232,4 +232,4 @@ func parseProvenance(text []byte) (*provenance, error) {
 	return r, nil
 }
 
-var _ reader = (*engine.Dir)(nil)
+var _ reader = (*partial.Dir)(nil)

@@ -19,6 +19,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/newdir"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/plan"
 	"github.com/metalcast/metalcast/internal/safetensors"
 	"github.com/metalcast/metalcast/metal"
@@ -32,7 +33,7 @@ type job struct {
 	be       kernel.Backend
 	ring     *engine.Ring
 	source   *checkpoint.Source
-	dir      *engine.Dir
+	dir      *partial.Dir
 	opts     Options
 	dst      string
 

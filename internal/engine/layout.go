@@ -40,8 +40,8 @@ func (b *scheduler) layOut(w *Window, scaleAt []int) (used int) {
 		} else {
 			if !moved {
 				at = (used + align - 1) &^ (align - 1)
-				if n := b.runOf(regions[k:]); n > 0 && n >= longRun {
-					at = used + int((g.off-int64(used))&(page-1))
+				if n := b.runOf(regions[k:]); n > 0 && n >= LongRun {
+					at = used + int((g.off-int64(used))&(Page-1))
 				}
 				used = at
 			}
@@ -71,7 +71,7 @@ func (b *scheduler) runOf(regions []region) (n int64) {
 	for _, g := range regions {
 		x := &b.parts[g.parts[0]]
 		p := &b.plan.Pieces[x.piece]
-		if n > longRun || p.Params.Op == 0 || x.segments > 1 || g.shard != regions[0].shard || g.off != regions[0].off+n ||
+		if n > LongRun || p.Params.Op == 0 || x.segments > 1 || g.shard != regions[0].shard || g.off != regions[0].off+n ||
 			g.off%b.plan.Tensors[x.results[g.result].Target].DType.Size() != 0 {
 			break
 		}

@@ -41,7 +41,7 @@ func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
 		rows, window int64 // matrices in a window
 		runs         bool
 	}{
-		{270, 4, true}, // 270 x 1024 x 2 bytes: a little more than longRun
+		{270, 4, true}, // 270 x 1024 x 2 bytes: a little more than LongRun
 		{270, 2, true},
 		{50, 20, false},
 	} {
@@ -57,9 +57,9 @@ func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
 						continue
 					}
 					computed++
-					if x.N >= longRun {
+					if x.N >= LongRun {
 						runs++
-						assert.Zero(t, (x.Off-int64(x.Buf))%page, "offset %d is at %d", x.Off, x.Buf)
+						assert.Zero(t, (x.Off-int64(x.Buf))%Page, "offset %d is at %d", x.Off, x.Buf)
 					}
 				}
 				most = max(most, computed)

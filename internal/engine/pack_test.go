@@ -2,9 +2,7 @@ package engine_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -12,67 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
-	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/engine/enginetest"
 	"github.com/metalcast/metalcast/internal/fault"
-	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/mlxquant"
 	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/plan"
 )
-
-// pack quantizes a job row by row. What is tested here is which rows the engine asks for and where it puts them, not the arithmetic.
-func pack(s kernel.Slot, p *kernel.Params, j *kernel.Job, t *kernel.Tally) {
-	rows, cols, codes, scales, biases := p.Packed(j)
-	values := make([]byte, j.Rows*j.Cols*2)
-	inner := *p
-	inner.Op, inner.To, inner.Transposed = kernel.Cast, dtype.BF16, false
-	if p.Scaled() {
-		inner.Op = kernel.Dequant
-	}
-	to := *j
-	to.Dst, to.DstStride = 0, j.Cols
-	at := &memory{s.In(), values}
-	for r := range j.Rows {
-		for c := range j.Cols {
-			element(at, &inner, &to, r, c, t)
-		}
-	}
-	matrix := make([]uint16, rows*cols)
-	for i := range matrix {
-		r, c := i/cols, i%cols
-		if p.Transposed {
-			r, c = c, r
-		}
-		matrix[i] = binary.LittleEndian.Uint16(values[2*(r*j.Cols+c):])
-	}
-	a, b, c := quantized(matrix, rows, p.Format)
-	copy(s.Out()[j.Dst:][:codes], a)
-	copy(s.Out()[j.DstScale:][:scales], b)
-	copy(s.Out()[j.DstBias:][:biases], c)
-}
-
-// quantized packs the rows of a matrix of bf16.
-func quantized(matrix []uint16, rows int, f mlxquant.Format) (codes, scales, biases []byte) {
-	q, err := mlxquant.New(f, mlxquant.CPU, dtype.BF16)
-	if err != nil {
-		panic(err)
-	}
-	cols := len(matrix) / rows
-	size := int(f.ScaleType(dtype.BF16).Size()) * f.Groups(cols)
-	codes, scales, biases = make([]byte, rows*f.RowBytes(cols)), make([]byte, rows*size), make([]byte, rows*size)
-	values := make([]float32, cols)
-	for r := range rows {
-		for c := range cols {
-			values[c] = math.Float32frombits(uint32(matrix[r*cols+c]) << 16)
-		}
-		q.Row(codes[r*f.RowBytes(cols):], scales[r*size:], biases[r*size:], values)
-	}
-	if f.Mode != mlxquant.Affine {
-		biases = nil
-	}
-	return codes, scales, biases
-}
 
 func TestPackedRowsLandOnceForAnyMemory(t *testing.T) {
 	needtest.Alone(t)
@@ -134,10 +78,10 @@ func TestPackedRowsLandOnceForAnyMemory(t *testing.T) {
 					"mlp.switch_mlp.gate_proj": 2 * inner, "mlp.switch_mlp.up_proj": 2 * inner, "mlp.switch_mlp.down_proj": 2 * hidden,
 					"mlp.shared_experts.up_proj": 2, "self_attn.embed_q": heads * rank, "self_attn.unembed_out": heads * value,
 				}
-				p, src := open(t, c, plan.Options{ShardSize: 200 << 10, Quantize: &plan.Quantization{Format: f, Profile: mlxquant.CPU}})
+				p, src := enginetest.Open(t, c, plan.Options{ShardSize: 200 << 10, Quantize: &plan.Quantization{Format: f, Profile: mlxquant.CPU}})
 				want := map[string][]byte{}
 				for name, m := range stacks {
-					want[layer+name+".weight"], want[layer+name+".scales"], want[layer+name+".biases"] = quantized(m, rows[name], f)
+					want[layer+name+".weight"], want[layer+name+".scales"], want[layer+name+".biases"] = enginetest.Quantized(m, rows[name], f)
 				}
 				least := engine.MinMemory(p)
 				for _, mem := range []int64{least, 512 << 20, least + least/2}[:needtest.Rounds(2, 3)] {
@@ -167,14 +111,14 @@ func TestWhatCannotBeQuantizedIsRefused(t *testing.T) {
 	w := Tensor{Name: "model.layers.0.mlp.up_proj.weight", DType: "F8_E4M3", Shape: []int{2, 64}, Data: make([]byte, 128)}
 	w.Data[64+7] = 0x7F
 	s := Tensor{Name: w.Name + "_scale_inv", DType: "F32", Shape: []int{1, 1}, Data: []byte{0, 0, 0x80, 0x3F}}
-	p, src := open(t, &Checkpoint{Files: config, Shards: map[string][]Tensor{"model.safetensors": {w, s}}}, o)
+	p, src := enginetest.Open(t, &Checkpoint{Files: config, Shards: map[string][]Tensor{"model.safetensors": {w, s}}}, o)
 	_, err := runEngine(t, t.Context(), p, engine.NewSchedule(p, 64<<20), src, newDisk(p), engine.Options{KeepNaN: true})
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 	assert.Contains(t, err.Error(), `up_proj.weight": holds 1 values that are NaN or infinite and cannot be quantized, the first at row 1, column 7`)
 
 	w.Data[64+7] = 0
 	s.Data = []byte{0, 0, 0x80, 0x7F}
-	p, src = open(t, &Checkpoint{Files: config, Shards: map[string][]Tensor{"model.safetensors": {w, s}}}, o)
+	p, src = enginetest.Open(t, &Checkpoint{Files: config, Shards: map[string][]Tensor{"model.safetensors": {w, s}}}, o)
 	_, err = runEngine(t, t.Context(), p, engine.NewSchedule(p, 64<<20), src, newDisk(p), engine.Options{KeepNaN: true})
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 	assert.Contains(t, err.Error(), `weight_scale_inv": holds a scale that is NaN or infinite, for the weight's row 0, column 0, which cannot be quantized`)

@@ -15,8 +15,8 @@ const (
 	minWindow  = 64 << 10
 	maxGap     = 256 << 10 // unused bytes that are read through rather than split a window
 	scaleGap   = 16 << 10  // the same for scales that are read apart
-	page       = 4 << 10   // the main read and long runs of results keep their file offset's place in a page, so that aligned data stays aligned
-	longRun    = 512 << 10 // bytes of results that are written as one and go past the page cache
+	Page       = 4 << 10   // the main read and long runs of results keep their file offset's place in a page, so that aligned data stays aligned
+	LongRun    = 512 << 10 // bytes of results that are written as one and go past the page cache
 )
 
 // Schedule is how a plan is cut into windows, in the source's order, and what a slot must hold for any of them. Windows are made as they are needed, for a
@@ -32,7 +32,7 @@ type Schedule struct {
 	plan   *plan.Plan
 	size   int64 // bytes of codes in a window, at most
 	beside map[line][]int32
-	skip   pieceSet
+	skip   PieceSet
 	part   float64 // of the results that is left, at least; 0: all
 }
 
@@ -68,7 +68,7 @@ func (s *Schedule) Windows() iter.Seq[*Window] {
 		}
 		b := scheduler{plan: s.plan, size: s.size, beside: s.beside, yield: yield}
 		for i := range s.plan.Pieces {
-			if s.skip.has(int32(i)) {
+			if s.skip.Has(int32(i)) {
 				continue
 			}
 			if b.add(int32(i)); b.stopped {
@@ -132,13 +132,13 @@ func NewSchedule(p *plan.Plan, memory int64) *Schedule {
 // NewScheduleAfter leaves out the pieces that an earlier run has done.
 func NewScheduleAfter(p *plan.Plan, memory int64, earlier Progress) *Schedule {
 	const unit = 1 << 20
-	size := min(windowSize, ((memory/slots-fixed)*unit/slotFor(p, unit))&^(page-1))
+	size := min(windowSize, ((memory/slots-fixed)*unit/slotFor(p, unit))&^(Page-1))
 	if size < minWindow {
 		panic(fmt.Sprintf("engine: internal error: %d bytes for the windows, below MinMemory %d", memory, MinMemory(p)))
 	}
 	s := &Schedule{Slots: slots, plan: p, size: size, beside: piecesBeside(p)}
 	if len(earlier.Done) > 0 {
-		done, ok := setOf(len(p.Pieces), earlier.Done)
+		done, ok := PieceSetOf(len(p.Pieces), earlier.Done)
 		if !ok {
 			panic("engine: internal error: an earlier run did pieces that the plan does not have")
 		}
@@ -156,25 +156,25 @@ func NewScheduleAfter(p *plan.Plan, memory int64, earlier Progress) *Schedule {
 }
 
 // skipDone leaves out what is done. Pieces that fill the same lines are done together or again.
-func (s *Schedule) skipDone(done pieceSet) {
-	s.skip = newPieceSet(len(s.plan.Pieces))
+func (s *Schedule) skipDone(done PieceSet) {
+	s.skip = NewPieceSet(len(s.plan.Pieces))
 	for i := range s.plan.Pieces {
 		p := &s.plan.Pieces[i]
-		all := done.has(int32(i))
+		all := done.Has(int32(i))
 		if p.Apart() {
 			for _, k := range s.beside[lineOf(s.plan, p)] {
-				all = all && done.has(k)
+				all = all && done.Has(k)
 			}
 		}
 		if all {
-			s.skip.add(int32(i))
+			s.skip.Add(int32(i))
 			s.Before += p.InBytes()
 		}
 	}
 }
 
 // fixed is what a slot holds besides: the main read's place in its page, and rounding.
-const fixed = 2 * page
+const fixed = 2 * Page
 
 // MinMemory is the least memory, in bytes, that the ring of slots needs for a plan.
 func MinMemory(p *plan.Plan) int64 {
@@ -188,7 +188,7 @@ func slotFor(p *plan.Plan, codes int64) int64 {
 	if p.Invert {
 		in += codes // reciprocals are in float32, and the narrowest scales are of one byte
 	}
-	return in + out + out*page/longRun
+	return in + out + out*Page/LongRun
 }
 
 // growth is the output bytes for each input byte, at most. (A quarter of the input's bytes in scales comes on top of the input.)
@@ -209,7 +209,7 @@ func growth(p *plan.Plan) (g int64) {
 func (s *Schedule) check(memory, written int64) {
 	var want int64
 	for i := range s.plan.Pieces {
-		if !s.skip.has(int32(i)) {
+		if !s.skip.Has(int32(i)) {
 			want += s.plan.Pieces[i].OutBytes()
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/engine/enginetest"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -43,7 +44,7 @@ func scaled(n int, scale []byte) *Checkpoint {
 // Scales that lie together are read together, and codes only where a scale asks for it: a row of each weight.
 func TestSurveyReadsFew(t *testing.T) {
 	const n = 1000
-	p, src := open(t, scaled(n, []byte{0, 0, 0x80, 0x3F}), plan.Options{})
+	p, src := enginetest.Open(t, scaled(n, []byte{0, 0, 0x80, 0x3F}), plan.Options{})
 	c := &counted{Source: src}
 	found, zero, err := engine.Survey(t.Context(), p, c, false)
 	require.NoError(t, err)
@@ -51,7 +52,7 @@ func TestSurveyReadsFew(t *testing.T) {
 	assert.Empty(t, zero)
 	assert.Equal(t, counted{src, 1, 4 * n}, *c)
 
-	p, src = open(t, scaled(n, []byte{0, 0, 0x80, 0x46}), plan.Options{}) // 2^14
+	p, src = enginetest.Open(t, scaled(n, []byte{0, 0, 0x80, 0x46}), plan.Options{}) // 2^14
 	c = &counted{Source: src}
 	found, zero, err = engine.Survey(t.Context(), p, c, false)
 	require.NoError(t, err)

@@ -15,6 +15,7 @@ import (
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/engine/enginetest"
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/needtest"
 	"github.com/metalcast/metalcast/internal/plan"
@@ -50,7 +51,7 @@ func randomMatrix(rng *rand.Rand, name string, rows, cols int, block [2]int, fp8
 	m.tensors = append(m.tensors, s)
 	m.value = func(r, c int) uint16 {
 		var b [2]byte
-		store(b[:], dtype.BF16, e4m3(w.Data[r*cols+c])*load(s.Data[4*(r/block[0]*across+c/block[1]):], dtype.F32))
+		enginetest.Store(b[:], dtype.BF16, enginetest.E4M3(w.Data[r*cols+c])*enginetest.Load(s.Data[4*(r/block[0]*across+c/block[1]):], dtype.F32))
 		return binary.LittleEndian.Uint16(b[:])
 	}
 	return m
@@ -59,7 +60,7 @@ func randomMatrix(rng *rand.Rand, name string, rows, cols int, block [2]int, fp8
 // check runs a plan with several amounts of memory and compares tensors with values given by index.
 func check(t *testing.T, c *Checkpoint, o plan.Options, want map[string]func(i int) uint16) {
 	t.Helper()
-	p, src := open(t, c, o)
+	p, src := enginetest.Open(t, c, o)
 	require.Len(t, p.Tensors, len(want))
 	elements := map[string][]uint16{} // by their closures once, which are slow under the race detector
 	for _, x := range p.Tensors {
@@ -200,7 +201,7 @@ func TestTransposedPiecesLeaveInLongWrites(t *testing.T) {
 	}
 	c := &Checkpoint{Shards: map[string][]Tensor{"model.safetensors": list}, Files: map[string]string{
 		"config.json": `{"model_type":"llama4","text_config":{"num_hidden_layers":1,"num_local_experts":4},"quantization_config":{"weight_block_size":[1,1048576]}}`}}
-	p, _ := open(t, c, plan.Options{})
+	p, _ := enginetest.Open(t, c, plan.Options{})
 	windows := slices.Collect(engine.NewSchedule(p, 512<<20).Windows())
 	require.Len(t, windows, 1)
 	assert.Len(t, windows[0].Writes, 1, "two tensors side by side")

@@ -173,7 +173,7 @@ func (b *scheduler) read(shard int, off, n int64, through bool) (buf int) {
 		return buf
 	}
 	if len(b.reads) == 0 {
-		buf = int(off % page)
+		buf = int(off % Page)
 	} else {
 		last := &b.reads[len(b.reads)-1]
 		buf = last.Buf + last.N

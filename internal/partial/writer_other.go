@@ -1,13 +1,17 @@
 //go:build !linux
 
-package engine
+package partial
 
-import "os"
+import (
+	"os"
+
+	"github.com/metalcast/metalcast/internal/engine"
+)
 
 // writer sends what begins off a page there in two: on macOS what is uncached leaves at once, and the system paces the rest.
 type writer struct{}
 
-func (*writer) write(f *os.File, extents []Extent) error {
+func (*writer) write(f *os.File, extents []engine.Extent) error {
 	return writeFromPage(f, extents, directPage)
 }
 

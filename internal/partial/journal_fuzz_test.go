@@ -1,4 +1,4 @@
-package engine_test
+package partial_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -35,10 +36,10 @@ func FuzzJournal(f *testing.F) {
 		put("metalcast.lock", []byte("a conversion by metalcast is in progress here, or was interrupted\n"))
 		put("metalcast.journal", journal)
 		put("model.safetensors", []byte("hhhhhhhhhhhhhhhhdata"))
-		o := engine.DirOptions{FS: m, State: []byte(state)}
-		d, err := engine.CreateDir("/out/dst", p, o)
+		o := partial.DirOptions{FS: m, State: []byte(state)}
+		d, err := partial.CreateDir("/out/dst", p, o)
 		if err != nil {
-			var differs *engine.Differs
+			var differs *partial.Differs
 			var e *fault.Error
 			require.True(t, errors.As(err, &differs) || errors.As(err, &e), "%v", err)
 			return
@@ -53,7 +54,7 @@ func FuzzJournal(f *testing.F) {
 		if tail := journal[min(len(journal), whole(journal)):]; bytes.ContainsRune(tail, '\n') {
 			return // no run leaves lines behind one that is torn
 		}
-		d, err = engine.CreateDir("/out/dst", p, o)
+		d, err = partial.CreateDir("/out/dst", p, o)
 		require.NoError(t, err)
 		had[more] = true
 		require.Equal(t, had, members(t, d, pieces))
@@ -72,14 +73,14 @@ func TestJournalIsReadStrictly(t *testing.T) {
 		} {
 			m.names["/out/dst.partial/"+name] = &node{data: []byte(text), synced: []byte(text)}
 		}
-		d, err := engine.CreateDir("/out/dst", p, engine.DirOptions{FS: m, State: []byte(`{"a":1}`)})
+		d, err := partial.CreateDir("/out/dst", p, partial.DirOptions{FS: m, State: []byte(`{"a":1}`)})
 		require.NoError(t, err)
 		require.Equal(t, map[int32]bool{0: true, 1: true, 2: true}, members(t, d, 70), line)
 	}
 }
 
 // members are the pieces that a run need not do again.
-func members(t *testing.T, d *engine.Dir, pieces int32) map[int32]bool {
+func members(t *testing.T, d *partial.Dir, pieces int32) map[int32]bool {
 	t.Helper()
 	set := map[int32]bool{}
 	for _, r := range d.Resumed().Done {

@@ -1,4 +1,4 @@
-package engine_test
+package partial_test
 
 import (
 	"bytes"
@@ -16,9 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/engine/enginetest"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/needtest"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -30,8 +32,8 @@ type making struct {
 	mem  int64
 }
 
-func (m *making) run(ctx context.Context, f engine.FS) (err error) {
-	d, err := engine.CreateDir("/out/dst", m.plan, engine.DirOptions{FS: f, State: []byte(`{"a":1}`), Every: 40 << 10})
+func (m *making) run(ctx context.Context, f partial.FS) (err error) {
+	d, err := partial.CreateDir("/out/dst", m.plan, partial.DirOptions{FS: f, State: []byte(`{"a":1}`), Every: 40 << 10})
 	if err != nil {
 		return err
 	}
@@ -42,7 +44,7 @@ func (m *making) run(ctx context.Context, f engine.FS) (err error) {
 	return d.Commit()
 }
 
-func (m *making) fill(ctx context.Context, d *engine.Dir) error {
+func (m *making) fill(ctx context.Context, d *partial.Dir) error {
 	s := engine.NewScheduleAfter(m.plan, m.mem, d.Resumed())
 	ring, err := engine.NewRing(s, m.be)
 	if err != nil {
@@ -61,12 +63,12 @@ func (m *making) fill(ctx context.Context, d *engine.Dir) error {
 }
 
 func smallMaking(t *testing.T) *making {
-	c, _ := ragged([2]int{128, 128}, 7)
+	c, _ := enginetest.Ragged([2]int{128, 128}, 7)
 	c.Remove("w2") // rows of 70,001 and 40,000
 	c.Remove("w3")
 	c.Index(nil)
-	p, src := open(t, c, plan.Options{ShardSize: 300 << 10})
-	return &making{p, src, &naive{}, engine.MinMemory(p)}
+	p, src := enginetest.Open(t, c, plan.Options{ShardSize: 300 << 10})
+	return &making{p, src, &enginetest.Naive{}, engine.MinMemory(p)}
 }
 
 // check demands that dst, if it is there, is whole, and that nothing in dst.partial looks like a model that is not.

@@ -1,4 +1,4 @@
-package engine_test
+package partial_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/newdir"
+	"github.com/metalcast/metalcast/internal/partial"
 )
 
 var errPower = errors.New("the power is gone")
@@ -95,7 +96,7 @@ func (m *memFS) MkdirAll(name string) error {
 	return m.Mkdir(name, "")
 }
 
-func (m *memFS) Create(name string, size int64) (engine.File, error) {
+func (m *memFS) Create(name string, size int64) (partial.File, error) {
 	if err := m.op(); err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (m *memFS) Create(name string, size int64) (engine.File, error) {
 	return &memFile{m, n}, nil
 }
 
-func (m *memFS) Open(name string) (engine.File, int64, error) {
+func (m *memFS) Open(name string) (partial.File, int64, error) {
 	if err := m.op(); err != nil {
 		return nil, 0, err
 	}

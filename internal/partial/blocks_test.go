@@ -1,4 +1,4 @@
-package engine
+package partial
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/metalcast/metalcast/internal/engine"
 )
 
 // writes remembers what was written where; it fails at the offsets it is told.
@@ -33,18 +35,18 @@ func TestLongExtentsAreWrittenFromTheirFirstPage(t *testing.T) {
 		off, n int
 		want   [][2]int
 	}{
-		{"whole pages", 2 * p, longRun + p, [][2]int{{2 * p, longRun + p}}},
-		{"an odd end", 0, longRun + 5, [][2]int{{0, longRun}, {longRun, 5}}},
-		{"an odd beginning", p + 16, longRun + p - 16, [][2]int{{p + 16, p - 16}, {2 * p, longRun}}},
-		{"begins at 4 KiB", p + 4096, longRun, [][2]int{{p + 4096, p - 4096}, {2 * p, longRun - p}, {longRun + p, 4096}}},
-		{"both ends", 1, longRun, [][2]int{{1, p - 1}, {p, longRun - p}, {longRun, 1}}},
-		{"short", 1, longRun - 1, [][2]int{{1, longRun - 1}}},
+		{"whole pages", 2 * p, engine.LongRun + p, [][2]int{{2 * p, engine.LongRun + p}}},
+		{"an odd end", 0, engine.LongRun + 5, [][2]int{{0, engine.LongRun}, {engine.LongRun, 5}}},
+		{"an odd beginning", p + 16, engine.LongRun + p - 16, [][2]int{{p + 16, p - 16}, {2 * p, engine.LongRun}}},
+		{"begins at 4 KiB", p + 4096, engine.LongRun, [][2]int{{p + 4096, p - 4096}, {2 * p, engine.LongRun - p}, {engine.LongRun + p, 4096}}},
+		{"both ends", 1, engine.LongRun, [][2]int{{1, p - 1}, {p, engine.LongRun - p}, {engine.LongRun, 1}}},
+		{"short", 1, engine.LongRun - 1, [][2]int{{1, engine.LongRun - 1}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			data := make([]byte, tt.n)
 			_, _ = rand.NewChaCha8([32]byte{9}).Read(data)
 			w := &writes{file: make([]byte, tt.off+tt.n)}
-			require.NoError(t, writeFromPage(w, []Extent{{Off: int64(tt.off), Data: data}, {Off: 0, Data: nil}}, p))
+			require.NoError(t, writeFromPage(w, []engine.Extent{{Off: int64(tt.off), Data: data}, {Off: 0, Data: nil}}, p))
 			assert.Equal(t, tt.want, w.calls)
 			assert.True(t, bytes.Equal(data, w.file[tt.off:]))
 			for i, c := range tt.want { // nothing is written after what failed
@@ -52,7 +54,7 @@ func TestLongExtentsAreWrittenFromTheirFirstPage(t *testing.T) {
 					continue
 				}
 				w := &writes{file: make([]byte, tt.off+tt.n), fail: c[0]}
-				require.EqualError(t, writeFromPage(w, []Extent{{Off: int64(tt.off), Data: data}}, p), "broken")
+				require.EqualError(t, writeFromPage(w, []engine.Extent{{Off: int64(tt.off), Data: data}}, p), "broken")
 				assert.Len(t, w.calls, i+1)
 			}
 		})

@@ -1,4 +1,4 @@
-package engine
+package partial
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/newdir"
 )
 
@@ -44,7 +45,7 @@ type File interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
 	// WriteExtents writes extents, all of this file, in any order or side by side.
-	WriteExtents(extents []Extent) error
+	WriteExtents(extents []engine.Extent) error
 	Sync() error
 	// Forget drops the file from the system's cache, so that reading it reads the disk.
 	Forget()
@@ -179,7 +180,7 @@ type osFile struct {
 	writer writer
 }
 
-func (f *osFile) WriteExtents(extents []Extent) error { return f.writer.write(f.File, extents) }
+func (f *osFile) WriteExtents(extents []engine.Extent) error { return f.writer.write(f.File, extents) }
 
 func (f *osFile) Sync() error { return newdir.Flush(f.File) }
 

@@ -1,4 +1,4 @@
-package engine
+package partial
 
 import (
 	"context"
@@ -8,12 +8,13 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
 )
 
 // Write implements Sink.
-func (d *Dir) Write(extents []Extent) error {
+func (d *Dir) Write(extents []engine.Extent) error {
 	return d.durably(func() error { return d.write(extents) })
 }
 
@@ -24,7 +25,7 @@ func (d *Dir) durably(work func() error) error {
 	return err
 }
 
-func (d *Dir) write(extents []Extent) error {
+func (d *Dir) write(extents []engine.Extent) error {
 	for len(extents) > 0 {
 		shard, n := extents[0].Shard, 0
 		for n < len(extents) && extents[n].Shard == shard {
@@ -41,9 +42,9 @@ func (d *Dir) write(extents []Extent) error {
 }
 
 // Done implements Keeper: now and then what is written becomes durable and the journal says so.
-func (d *Dir) Done(pieces []int32, c *Counts) error {
+func (d *Dir) Done(pieces []int32, c *engine.Counts) error {
 	for _, i := range pieces {
-		d.done.add(i)
+		d.done.Add(i)
 	}
 	d.counts = *c
 	if d.unsafe < d.every {
@@ -65,8 +66,8 @@ func (d *Dir) sync() error {
 		}
 		d.touched[i] = false
 	}
-	now := Progress{d.done.ranges(len(d.plan.Pieces)), d.counts}
-	line, err := json.Marshal(&Progress{now.Done, Counts{now.Found[len(d.progress.Found):], now.NVFP4}})
+	now := engine.Progress{Done: d.done.Ranges(len(d.plan.Pieces)), Counts: d.counts}
+	line, err := json.Marshal(&engine.Progress{Done: now.Done, Counts: engine.Counts{Found: now.Found[len(d.progress.Found):], NVFP4: now.NVFP4}})
 	if err == nil {
 		err = d.journal.append(line)
 	}

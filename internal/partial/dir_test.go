@@ -1,6 +1,6 @@
 //go:build unix
 
-package engine_test
+package partial_test
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -28,7 +29,7 @@ func TestDirAppearsWholeByOneRename(t *testing.T) {
 		if exists { // an empty directory is as good as none
 			require.NoError(t, os.Mkdir(dst, 0o755))
 		}
-		d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+		d, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 		require.NoError(t, err)
 		shard := filepath.Join(dst+".partial", "model.safetensors")
 		st, err := os.Stat(shard)
@@ -63,12 +64,15 @@ func TestDirWritesExtents(t *testing.T) {
 		p.Shards = append(p.Shards, plan.Shard{Name: name, Header: []byte("12345678{header}"), Size: 16 + int64(len(data))})
 	}
 	dst := filepath.Join(t.TempDir(), "dst")
-	d, err := engine.CreateDir(dst, p, engine.DirOptions{})
+	d, err := partial.CreateDir(dst, p, partial.DirOptions{})
 	require.NoError(t, err)
 	const third = 3 << 20
 	require.NoError(t, d.Write(nil))
-	require.NoError(t, d.Write([]engine.Extent{{0, 16 + third, data[third:]}, {0, 16, data[:third]}, {0, 16, nil}, {1, 16, data[:third]}}))
-	require.NoError(t, d.Write([]engine.Extent{{1, 16 + third, data[third:]}}))
+	at := func(shard int, off int64, data []byte) engine.Extent {
+		return engine.Extent{Shard: shard, Off: off, Data: data}
+	}
+	require.NoError(t, d.Write([]engine.Extent{at(0, 16+third, data[third:]), at(0, 16, data[:third]), at(0, 16, nil), at(1, 16, data[:third])}))
+	require.NoError(t, d.Write([]engine.Extent{at(1, 16+third, data[third:])}))
 	require.NoError(t, d.Seal(t.Context()))
 	require.NoError(t, d.Commit())
 	for _, s := range p.Shards {
@@ -83,7 +87,7 @@ func TestDirCheckpointsAfterSoManyBytes(t *testing.T) {
 	p := *oneShard
 	p.Pieces = make([]plan.Piece, 4)
 	dst := filepath.Join(t.TempDir(), "dst")
-	d, err := engine.CreateDir(dst, &p, engine.DirOptions{Every: 40})
+	d, err := partial.CreateDir(dst, &p, partial.DirOptions{Every: 40})
 	require.NoError(t, err)
 	var in []string // the journal, of one window more each time
 	for i := range int32(4) {
@@ -103,7 +107,7 @@ func TestDirCheckpointsAfterSoManyBytes(t *testing.T) {
 
 func TestDirAbortLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
-	d, err := engine.CreateDir(filepath.Join(parent, "dst"), oneShard, engine.DirOptions{})
+	d, err := partial.CreateDir(filepath.Join(parent, "dst"), oneShard, partial.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, d.Abort())
 	entries, err := os.ReadDir(parent)
@@ -115,7 +119,7 @@ func TestDirAbortLeavesNothing(t *testing.T) {
 func TestDirAbortWhereOpenFilesStayOrRemovalFails(t *testing.T) {
 	aborted := func(fail func(m *memFS)) (*memFS, error) {
 		m := newMemFS()
-		d, err := engine.CreateDir("/out/dst", oneShard, engine.DirOptions{FS: m})
+		d, err := partial.CreateDir("/out/dst", oneShard, partial.DirOptions{FS: m})
 		require.NoError(t, err)
 		require.NoError(t, d.AddFile(t.Context(), "more/tokenizer.json", strings.NewReader("{}")))
 		fail(m)
@@ -144,11 +148,11 @@ func TestDirAbortWhereOpenFilesStayOrRemovalFails(t *testing.T) {
 // Somebody may have removed what is to be removed.
 func TestDirAbortOfNothing(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
-	d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	d, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, os.RemoveAll(dst+".partial"))
 	require.NoError(t, d.Abort())
-	d, err = engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	d, err = partial.CreateDir(dst, oneShard, partial.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(dst+".partial", "metalcast.lock")))
 	require.NoError(t, d.Abort())
@@ -160,25 +164,25 @@ func TestDirRefuses(t *testing.T) {
 	full := filepath.Join(parent, "full")
 	require.NoError(t, os.Mkdir(full, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(full, "x"), nil, 0o644))
-	_, err := engine.CreateDir(full, oneShard, engine.DirOptions{})
+	_, err := partial.CreateDir(full, oneShard, partial.DirOptions{})
 	require.ErrorContains(t, err, "full: exists and is not empty")
 	file := filepath.Join(parent, "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	_, err = engine.CreateDir(file, oneShard, engine.DirOptions{})
+	_, err = partial.CreateDir(file, oneShard, partial.DirOptions{})
 	require.ErrorContains(t, err, "file: exists and is no directory")
 
 	require.NoError(t, os.Mkdir(filepath.Join(parent, "a.partial"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(parent, "a.partial", "mine"), nil, 0o644))
-	_, err = engine.CreateDir(filepath.Join(parent, "a"), oneShard, engine.DirOptions{Restart: true})
+	_, err = partial.CreateDir(filepath.Join(parent, "a"), oneShard, partial.DirOptions{Restart: true})
 	require.ErrorContains(t, err, "a.partial: exists and was not made by metalcast")
 	assert.FileExists(t, filepath.Join(parent, "a.partial", "mine"))
 }
 
 func TestDirLocksOutASecondRun(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
-	d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	d, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 	require.NoError(t, err)
-	_, err = engine.CreateDir(dst, oneShard, engine.DirOptions{Restart: true})
+	_, err = partial.CreateDir(dst, oneShard, partial.DirOptions{Restart: true})
 	require.ErrorContains(t, err, "another metalcast is writing there")
 	require.NoError(t, d.Abort())
 }
@@ -222,13 +226,13 @@ func TestDirGoesOnWithWhatIsThere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dst := filepath.Join(t.TempDir(), "dst")
 			leave(t, dst, test.journal)
-			o := engine.DirOptions{State: []byte(`{"a":1}`)}
-			d, err := engine.CreateDir(dst, &p, o)
+			o := partial.DirOptions{State: []byte(`{"a":1}`)}
+			d, err := partial.CreateDir(dst, &p, o)
 			if test.err != "" {
 				require.ErrorContains(t, err, test.err)
 				assert.FileExists(t, filepath.Join(dst+".partial", "old"), "nothing is touched")
 				o.Restart = true
-				d, err = engine.CreateDir(dst, &p, o)
+				d, err = partial.CreateDir(dst, &p, o)
 			}
 			require.NoError(t, err)
 			assert.Equal(t, test.done, d.Resumed().Done)
@@ -254,7 +258,7 @@ func TestDirRefusesShardsOfAnotherSize(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
 	leave(t, dst, "{}\n{\"done\":[[0,3]]}\n")
 	require.NoError(t, os.Truncate(filepath.Join(dst+".partial", "model.safetensors"), 100))
-	_, err := engine.CreateDir(dst, &p, engine.DirOptions{State: []byte("{}")})
+	_, err := partial.CreateDir(dst, &p, partial.DirOptions{State: []byte("{}")})
 	require.ErrorContains(t, err, "model.safetensors: is 100 bytes long, the interrupted run made it of 116")
 }
 
@@ -273,7 +277,7 @@ func TestDirCommitNeverReplacesAnything(t *testing.T) {
 				if before {
 					require.NoError(t, os.Mkdir(dst, 0o755))
 				}
-				d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+				d, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 				require.NoError(t, err)
 				require.NoError(t, d.Seal(t.Context()))
 				if before {
@@ -296,13 +300,13 @@ func TestDirCommitNeverReplacesAnything(t *testing.T) {
 func TestDirUsesAnEmptyPartial(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "dst")
 	require.NoError(t, os.Mkdir(dst+".partial", 0o755))
-	d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	d, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, d.Abort())
 }
 
 func TestDirStopsCopyingWithItsContext(t *testing.T) {
-	d, err := engine.CreateDir(filepath.Join(t.TempDir(), "dst"), oneShard, engine.DirOptions{})
+	d, err := partial.CreateDir(filepath.Join(t.TempDir(), "dst"), oneShard, partial.DirOptions{})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

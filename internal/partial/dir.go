@@ -1,4 +1,4 @@
-package engine
+package partial
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/plan"
@@ -40,12 +41,12 @@ type Dir struct {
 	opts    DirOptions
 	every   int64
 
-	done     pieceSet // that are written, durable or not
-	counts   Counts   // of them
-	progress Progress // the last checkpoint: what the journal has
-	touched  []bool   // shards, since then
-	unsafe   int64    // bytes written since then
-	broken   bool     // a write or a sync failed
+	done     engine.PieceSet // that are written, durable or not
+	counts   engine.Counts   // of them
+	progress engine.Progress // the last checkpoint: what the journal has
+	touched  []bool          // shards, since then
+	unsafe   int64           // bytes written since then
+	broken   bool            // a write or a sync failed
 }
 
 // DirOptions are the choices of CreateDir.
@@ -84,7 +85,7 @@ func CreateDir(dst string, p *plan.Plan, o DirOptions) (*Dir, error) {
 	}
 	d := &Dir{
 		fs: o.FS, path: dst, empty: empty, partial: newdir.Partial(dst), plan: p, state: o.State, opts: o, every: cmp.Or(o.Every, DefaultEvery),
-		done: newPieceSet(len(p.Pieces)), touched: make([]bool, len(p.Shards)),
+		done: engine.NewPieceSet(len(p.Pieces)), touched: make([]bool, len(p.Shards)),
 	}
 	resume, err := d.begin(o.Restart)
 	if err != nil {
@@ -221,9 +222,9 @@ func (d *Dir) canResume() (bool, error) {
 	if !bytes.Equal(state, d.state) {
 		return false, &Differs{d.partial, state, d.state}
 	}
-	done, ok := setOf(len(d.plan.Pieces), last.Done)
+	done, ok := engine.PieceSetOf(len(d.plan.Pieces), last.Done)
 	for _, f := range last.Found {
-		ok = ok && 0 <= f.Piece && int(f.Piece) < len(d.plan.Pieces) && done.has(f.Piece)
+		ok = ok && 0 <= f.Piece && int(f.Piece) < len(d.plan.Pieces) && done.Has(f.Piece)
 	}
 	if !ok {
 		return false, fault.New(nil, filepath.Join(d.partial, journalName), "names pieces that the conversion does not have").WithHint("--restart begins anew")
@@ -313,7 +314,7 @@ func (d *Dir) resume() error {
 func (d *Dir) doneTo(shard int) (end int64) {
 	for i := range d.plan.Pieces {
 		p := &d.plan.Pieces[i]
-		if !d.done.has(int32(i)) {
+		if !d.done.Has(int32(i)) {
 			continue
 		}
 		for _, r := range p.Results(nil, 0, 0, p.Rows, p.Cols) {
@@ -341,4 +342,4 @@ func (d *Dir) explain(name string, err error) error {
 }
 
 // Resumed is how far the run that this one goes on with came; nothing where it is the first.
-func (d *Dir) Resumed() Progress { return d.progress }
+func (d *Dir) Resumed() engine.Progress { return d.progress }

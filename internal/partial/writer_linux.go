@@ -1,4 +1,4 @@
-package engine
+package partial
 
 import (
 	"errors"
@@ -8,15 +8,17 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/metalcast/metalcast/internal/engine"
 )
 
 // forget drops a file from the page cache.
 func forget(f *os.File, size int64) { _ = unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_DONTNEED) }
 
 const (
-	block = page    // what O_DIRECT must begin at and be a multiple of, in the file and in memory: devices want 512 or 4096
-	chunk = 4 << 20 // bytes that one call writes, so that the device has several of them
-	depth = 8       // calls side by side
+	block = engine.Page // what O_DIRECT must begin at and be a multiple of, in the file and in memory: devices want 512 or 4096
+	chunk = 4 << 20     // bytes that one call writes, so that the device has several of them
+	depth = 8           // calls side by side
 )
 
 // writer writes to a shard. Long extents go past the page cache (O_DIRECT): copying them there and the upkeep of the pages cost more CPU time than all else
@@ -26,13 +28,13 @@ type writer struct {
 	refused bool // the file system has no O_DIRECT, or wants larger blocks
 }
 
-func (w *writer) write(f *os.File, extents []Extent) error {
-	var direct []Extent
+func (w *writer) write(f *os.File, extents []engine.Extent) error {
+	var direct []engine.Extent
 	for _, x := range extents {
 		first, last := len(x.Data), len(x.Data) // of the blocks among it
-		if !w.refused && len(x.Data) >= longRun && (int64(reflect.ValueOf(x.Data).Pointer())-x.Off)&(block-1) == 0 {
+		if !w.refused && len(x.Data) >= engine.LongRun && (int64(reflect.ValueOf(x.Data).Pointer())-x.Off)&(block-1) == 0 {
 			first, last = blocks(x.Off, len(x.Data), block)
-			direct = append(direct, Extent{x.Shard, x.Off + int64(first), x.Data[first:last]})
+			direct = append(direct, engine.Extent{Shard: x.Shard, Off: x.Off + int64(first), Data: x.Data[first:last]})
 		}
 		// A write to the cache waits for those past it; so it comes before.
 		if err := w.pacer.write(f, x.Data[:first], x.Off); err != nil {
@@ -58,7 +60,7 @@ func (w *writer) write(f *os.File, extents []Extent) error {
 }
 
 // writeDirect writes whole blocks, several pieces at once, or tells that the file system refuses to.
-func writeDirect(f *os.File, extents []Extent) (refused bool, err error) {
+func writeDirect(f *os.File, extents []engine.Extent) (refused bool, err error) {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
 		return false, err

@@ -1,4 +1,4 @@
-package engine
+package partial
 
 import (
 	"bytes"
@@ -11,12 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
 // Long extents go past the page cache, however their ends lie, unless they lie in memory otherwise than in the file or the file system refuses; the bytes are the same.
 func TestWriterWritesLongRunsPastTheCache(t *testing.T) {
-	const size = 4*longRun + 2*chunk
+	const size = 4*engine.LongRun + 2*chunk
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, unix.Munmap(mem)) }()
@@ -31,24 +32,24 @@ func TestWriterWritesLongRunsPastTheCache(t *testing.T) {
 		refused bool
 		extents []extent
 	}{
-		{"blocks", false, []extent{{0, 8192, longRun + chunk, true}}},
-		{"a block more", false, []extent{{0, 0, longRun + block, true}}},
-		{"odd ends", false, []extent{{16, 4096 + 16, longRun + 5, true}}},
-		{"the least", false, []extent{{4095, 4095, longRun, true}}},
-		{"short", false, []extent{{0, 0, longRun - 1, false}}},
-		{"lies otherwise in memory", false, []extent{{8, 4096 + 16, longRun, false}}},
-		{"refused", true, []extent{{16, 4096 + 16, longRun, false}}},
+		{"blocks", false, []extent{{0, 8192, engine.LongRun + chunk, true}}},
+		{"a block more", false, []extent{{0, 0, engine.LongRun + block, true}}},
+		{"odd ends", false, []extent{{16, 4096 + 16, engine.LongRun + 5, true}}},
+		{"the least", false, []extent{{4095, 4095, engine.LongRun, true}}},
+		{"short", false, []extent{{0, 0, engine.LongRun - 1, false}}},
+		{"lies otherwise in memory", false, []extent{{8, 4096 + 16, engine.LongRun, false}}},
+		{"refused", true, []extent{{16, 4096 + 16, engine.LongRun, false}}},
 		{"several", false, []extent{
-			{16, 4096 + 16, longRun + 5, true}, {2 * longRun, 3*longRun + 77, 1000, false}, {3 * longRun, 2 * longRun, longRun, true},
+			{16, 4096 + 16, engine.LongRun + 5, true}, {2 * engine.LongRun, 3*engine.LongRun + 77, 1000, false}, {3 * engine.LongRun, 2 * engine.LongRun, engine.LongRun, true},
 		}},
-		{"several, refused", true, []extent{{16, 4096 + 16, longRun + 5, false}, {3 * longRun, 2 * longRun, longRun, false}}},
+		{"several, refused", true, []extent{{16, 4096 + 16, engine.LongRun + 5, false}, {3 * engine.LongRun, 2 * engine.LongRun, engine.LongRun, false}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := create(t, size)
 			want := make([]byte, size)
-			var extents []Extent
+			var extents []engine.Extent
 			for _, x := range tt.extents {
-				extents = append(extents, Extent{Off: int64(x.off), Data: mem[x.at : x.at+x.n]})
+				extents = append(extents, engine.Extent{Off: int64(x.off), Data: mem[x.at : x.at+x.n]})
 				copy(want[x.off:], mem[x.at:x.at+x.n])
 			}
 			w := writer{refused: tt.refused}
@@ -74,20 +75,20 @@ func TestWriterWritesLongRunsPastTheCache(t *testing.T) {
 
 // A file that cannot be written to directly says so when asked, or when it is written to.
 func TestWriterGoesOnWhereDirectWritesAreRefused(t *testing.T) {
-	mem, err := unix.Mmap(-1, 0, longRun+2*block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	mem, err := unix.Mmap(-1, 0, engine.LongRun+2*block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, unix.Munmap(mem)) }()
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer null.Close()
 	var w writer
-	require.NoError(t, w.write(null, []Extent{{Off: 5, Data: mem[5:]}, {Off: 4 * longRun, Data: mem[:longRun]}}))
+	require.NoError(t, w.write(null, []engine.Extent{{Off: 5, Data: mem[5:]}, {Off: 4 * engine.LongRun, Data: mem[:engine.LongRun]}}))
 	assert.True(t, w.refused)
-	assert.EqualValues(t, 2*longRun+block, w.pacer.flight, "all of it is written otherwise")
+	assert.EqualValues(t, 2*engine.LongRun+block, w.pacer.flight, "all of it is written otherwise")
 	assert.EqualValues(t, block, w.pacer.queue[0].off)
 
-	f := create(t, longRun+2*block)
-	refused, err := writeDirect(f, []Extent{{Off: 1, Data: mem[1 : 1+longRun]}})
+	f := create(t, engine.LongRun+2*block)
+	refused, err := writeDirect(f, []engine.Extent{{Off: 1, Data: mem[1 : 1+engine.LongRun]}})
 	if err == nil {
 		needtest.Skip(t, "directio", "the temporary directory's file system writes anything directly")
 	}

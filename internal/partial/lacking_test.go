@@ -1,6 +1,6 @@
 //go:build unix
 
-package engine_test
+package partial_test
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/metalcast/metalcast/internal/engine"
+	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -22,20 +22,20 @@ func TestDirWithoutLocks(t *testing.T) {
 		f := newMemFS()
 		f.noLock = errno
 		var warnings []string
-		o := engine.DirOptions{FS: engine.LockErrors{FS: f}, Warn: func(m string) { warnings = append(warnings, m) }}
-		d, err := engine.CreateDir("/out/dst", oneShard, o)
+		o := partial.DirOptions{FS: partial.LockErrors{FS: f}, Warn: func(m string) { warnings = append(warnings, m) }}
+		d, err := partial.CreateDir("/out/dst", oneShard, o)
 		require.NoError(t, err, errno)
 		assert.Equal(t, []string{"/out/dst.partial: its file system has no locks; let no other metalcast write there meanwhile"}, warnings)
 		require.NoError(t, d.Abort())
 		assert.Nil(t, f.names["/out/dst.partial"])
 		o.Warn = nil
-		d, err = engine.CreateDir("/out/dst", oneShard, o)
+		d, err = partial.CreateDir("/out/dst", oneShard, o)
 		require.NoError(t, err)
 		require.NoError(t, d.Abort())
 	}
 	f := newMemFS()
 	f.noLock = syscall.EACCES
-	_, err := engine.CreateDir("/out/dst", oneShard, engine.DirOptions{FS: engine.LockErrors{FS: f}})
+	_, err := partial.CreateDir("/out/dst", oneShard, partial.DirOptions{FS: partial.LockErrors{FS: f}})
 	require.ErrorIs(t, err, syscall.EACCES)
 }
 
@@ -48,8 +48,8 @@ func TestDirWhereFilesGrow(t *testing.T) {
 	f := newMemFS()
 	f.grows = true
 	var warnings []string
-	o := engine.DirOptions{FS: f, State: []byte(`{"a":1}`), Every: 40 << 10, Warn: func(m string) { warnings = append(warnings, m) }}
-	d, err := engine.CreateDir("/out/dst", m.plan, o)
+	o := partial.DirOptions{FS: f, State: []byte(`{"a":1}`), Every: 40 << 10, Warn: func(m string) { warnings = append(warnings, m) }}
+	d, err := partial.CreateDir("/out/dst", m.plan, o)
 	require.NoError(t, err)
 	require.Greater(t, len(m.plan.Shards), 1)
 	for _, s := range m.plan.Shards {
@@ -96,7 +96,7 @@ func TestDirOverlooksWhatMacOSLeaves(t *testing.T) {
 	leave(dst)
 	require.NoError(t, os.Mkdir(dst+".partial", 0o755))
 	leave(dst + ".partial")
-	d, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	d, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, d.Seal(t.Context()))
 	assert.FileExists(t, filepath.Join(dst, ".DS_Store"), "until DST is made")
@@ -106,7 +106,7 @@ func TestDirOverlooksWhatMacOSLeaves(t *testing.T) {
 
 	// An abort, with a visit at the last moment.
 	dst += "2"
-	d, err = engine.CreateDir(dst, oneShard, engine.DirOptions{FS: visited{engine.OS{}, func() { leave(dst + ".partial") }}})
+	d, err = partial.CreateDir(dst, oneShard, partial.DirOptions{FS: visited{partial.OS{}, func() { leave(dst + ".partial") }}})
 	require.NoError(t, err)
 	require.NoError(t, d.Abort())
 	assert.NoDirExists(t, dst+".partial")
@@ -117,18 +117,18 @@ func TestDirOverlooksWhatMacOSLeaves(t *testing.T) {
 		require.NoError(t, os.Mkdir(dst, 0o755))
 		leave(dst)
 		require.NoError(t, os.WriteFile(filepath.Join(dst, name), nil, 0o644))
-		_, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+		_, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 		require.ErrorContains(t, err, "exists and is not empty", "%q", name)
 		assert.FileExists(t, filepath.Join(dst, ".DS_Store"), "nothing is removed")
 	}
 	for _, name := range []string{".DS_Store", "._x"} {
 		dst := filepath.Join(t.TempDir(), "dst")
 		require.NoError(t, os.MkdirAll(filepath.Join(dst, name), 0o755))
-		_, err := engine.CreateDir(dst, oneShard, engine.DirOptions{})
+		_, err := partial.CreateDir(dst, oneShard, partial.DirOptions{})
 		require.ErrorContains(t, err, "exists and is not empty")
 		require.NoError(t, os.RemoveAll(dst))
 		require.NoError(t, os.MkdirAll(filepath.Join(dst+".partial", name), 0o755))
-		_, err = engine.CreateDir(dst, oneShard, engine.DirOptions{})
+		_, err = partial.CreateDir(dst, oneShard, partial.DirOptions{})
 		require.ErrorContains(t, err, "was not made by metalcast")
 	}
 
@@ -136,7 +136,7 @@ func TestDirOverlooksWhatMacOSLeaves(t *testing.T) {
 	dst = filepath.Join(t.TempDir(), "dst")
 	require.NoError(t, os.Mkdir(dst, 0o755))
 	leave(dst)
-	d, err = engine.CreateDir(dst, oneShard, engine.DirOptions{})
+	d, err = partial.CreateDir(dst, oneShard, partial.DirOptions{})
 	require.NoError(t, err)
 	require.NoError(t, d.Seal(t.Context()))
 	require.NoError(t, os.WriteFile(filepath.Join(dst, "mine"), nil, 0o644))
@@ -148,7 +148,7 @@ func TestDirOverlooksWhatMacOSLeaves(t *testing.T) {
 
 // visited is a file system whose user looks at DST.partial each time that its marker has been removed.
 type visited struct {
-	engine.FS
+	partial.FS
 	look func()
 }
 

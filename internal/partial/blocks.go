@@ -1,6 +1,10 @@
-package engine
+package partial
 
-import "io"
+import (
+	"io"
+
+	"github.com/metalcast/metalcast/internal/engine"
+)
 
 // directPage is where a write must begin for macOS to send it past the cache (F_NOCACHE): of one that begins elsewhere all bytes are copied there.
 const directPage = 16 << 10
@@ -15,10 +19,10 @@ func blocks(off int64, n, block int) (first, last int) {
 }
 
 // writeFromPage writes long extents so that what begins with their first page is a write of its own, of whole pages.
-func writeFromPage(f io.WriterAt, extents []Extent, page int) error {
+func writeFromPage(f io.WriterAt, extents []engine.Extent, page int) error {
 	for _, x := range extents {
 		first, last := len(x.Data), len(x.Data)
-		if len(x.Data) >= longRun {
+		if len(x.Data) >= engine.LongRun {
 			first, last = blocks(x.Off, len(x.Data), page)
 		}
 		begin := 0
