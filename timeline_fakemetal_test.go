@@ -272,7 +272,7 @@ func TestFakeMetalTimeline(t *testing.T) {
 	}{
 		{"a disk of 5 GB/s each way, a GPU that takes 1 ms: the writer never waits", [stages]time.Duration{reading: read, writing: write}, 1},
 		{"a source on a slow disk: the reader never waits", [stages]time.Duration{reading: 3 * write, writing: write}, 1},
-		{"a GPU that takes 20 ms: two command buffers are always with it", [stages]time.Duration{reading: read, writing: write}, 20},
+		{"a GPU that takes 20 ms: it always holds two command buffers", [stages]time.Duration{reading: read, writing: write}, 20},
 	}
 	if !needtest.Long() {
 		cases = cases[:1]

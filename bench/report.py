@@ -5,6 +5,7 @@ import json
 from html import escape
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 
 HERE = Path(__file__).resolve().parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
@@ -41,6 +42,11 @@ def ratio(row: dict, base: dict | None, key: str = "seconds") -> float | None:
 
 def figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def wrapped(line: str) -> str:
+    """Prose at 100 columns; tables and code as they are."""
+    return line if line.startswith(("|", "    ")) else fill(line, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def table(group: dict) -> list[str]:
@@ -185,7 +191,7 @@ def text(results: dict, heading: str = "") -> str:
                 read = f" Reads {group['bytes_read'] / 1e9:.2f} GB, writes {group['bytes_written'] / 1e9:.2f} GB." if "bytes_read" in group else ""
                 lines += ["", f"{group['title'][0].upper()}{group['title'][1:]}.{read}", "", *table(group), *same(group), *started(group)]
         lines += origin(result)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(wrapped, lines)) + "\n"
 
 
 def loading(group: dict) -> list[str]:
@@ -217,8 +223,9 @@ def converters(results: dict) -> str:
         figures = [f"{time['peak_mib']:.0f} MiB", f"{median(time['seconds']):.1f}"] if time else ["not measured"] * 2
         lines.append("| " + " | ".join([title, loads, same, *figures]) + " |")
     m, l = results["conversions"]["machine"], results["loads"]["machine"]
-    return "\n".join([*lines, "", f"Time and memory: 2 GB of FP8, {m['date']}, {m['cores']} cores of {m['processor']}, {m['memory_gib']} GiB, Linux. Loading: 500 MB, {l['date']}, mlx-lm {group['mlx_lm']}; "
-                      f"of the release itself it says `{group['release'].removeprefix('no: ')}`.", ""])
+    said = (f"Time and memory: 2 GB of FP8, {m['date']}, {m['cores']} cores of {m['processor']}, {m['memory_gib']} GiB, Linux. "
+            f"Loading: 500 MB, {l['date']}, mlx-lm {group['mlx_lm']}; on the release itself it answers `{group['release'].removeprefix('no: ')}`.")
+    return "\n".join([*lines, "", wrapped(said), ""])
 
 
 def bars(group: dict) -> str:

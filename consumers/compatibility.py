@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import outcomes
@@ -22,13 +23,16 @@ from shelf import Shelf
 HERE = Path(__file__).parent
 TEXT = """# What loads where
 
-Made by `python consumers/compatibility.py docs/compatibility.md`; do not edit. Each row is a small checkpoint with its family's true names and
-config and FP8 weights in one dialect, made by `consumers/`. metalcast converts it; the result is compared with a naive conversion in numpy, and
-then loaded, strictly, by the real consumers: every parameter of the loaded model, norms and MLA parts included, is compared with an independent computation.
+Made by `python consumers/compatibility.py docs/compatibility.md`; do not edit. Each row is a small
+checkpoint with its family's true names and config, and FP8 weights in one dialect, made by
+`consumers/`. metalcast converts it; the output is compared with a naive conversion in numpy and
+then loaded strictly by the real consumers: every parameter of the loaded model, including norms and
+MLA parts, is compared with an independent computation.
 
-"equal (N)": N tensors, and every name, type, shape and bit is as expected. The layout `mlx` has no vision tower, and is not for transformers.
-"as published" is what mlx-lm makes of the FP8 checkpoint without metalcast. A small checkpoint's prediction layer (MTP) is
-not number 61, the one that mlx-lm drops from deepseek_v3.
+"equal (N)" means N tensors, with every name, type, shape and bit as expected. The layout `mlx` has
+no vision tower, and is not for transformers. "as published" is what mlx-lm does with the FP8
+checkpoint without metalcast. A small checkpoint's prediction layer (MTP) is not number 61, the one
+that mlx-lm drops from deepseek_v3.
 
 {versions}
 
@@ -83,15 +87,15 @@ def rows(shelf: Shelf, by_hand: dict) -> list[list[str]]:
 
 
 REASONS = {
-    "mlx-lm, ministral3": "mlx-lm takes the E4M3 byte for a number and multiplies it by the scale",
-    "mlx-lm, deepseek_v3": "mlx-lm takes the byte of a UE8M0 scale for a number",
+    "mlx-lm, ministral3": "mlx-lm takes the E4M3 byte as an integer and multiplies it by the scale",
+    "mlx-lm, deepseek_v3": "mlx-lm takes the byte of a UE8M0 scale as an integer",
     "mlx-vlm, mistral4": "mlx-vlm's model has kv_b_proj whole, mlx-lm's has it split",
-    "transformers, longcat_flash": "transformers' gate_up_proj has room for the experts that do nothing too; its down_proj and the checkpoint have not",
-    "transformers, minimax": "transformers knows another model as `minimax`, the older MiniMax-Text-01",
-    "transformers, qwen3_vl_moe": "transformers transposes experts only if their shape is not the one it wants, and here both are the same",
-    "transformers": "transformers cuts rows and columns into as many equal parts as there are scales, 160 rows into 80 and 80, not into 128 and 32",
+    "transformers, longcat_flash": "transformers' gate_up_proj has rows for the experts that do nothing too; its down_proj and the checkpoint do not",
+    "transformers, minimax": "transformers knows a different model as `minimax`, the older MiniMax-Text-01",
+    "transformers, qwen3_vl_moe": "transformers transposes experts only if their shape is not the one it wants, and here both shapes are the same",
+    "transformers": "transformers splits rows and columns into as many equal parts as there are scales, 160 rows into 80 and 80, not into 128 and 32",
 }
-RAISES = "transformers raises where such parts would not be equal, 576 rows over 5 scales"
+RAISES = "transformers raises if such parts would not be equal, 576 rows over 5 scales"
 
 
 def why(name: str, result: str) -> str:
@@ -113,12 +117,18 @@ def wrong(shelf: Shelf, by_hand: dict) -> list[str]:
     return lines
 
 
+def wrapped(line: str) -> str:
+    """Prose at 100 columns, an item of a list below its mark."""
+    indent = " " * (len(line) - len(line.lstrip(" -")))
+    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def text(shelf: Shelf) -> str:
     by_hand = recorded()
     table = [HEAD, ["---"] * len(HEAD), *rows(shelf, by_hand)]
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("mlx", "mlx-lm", "mlx-vlm"))
-    return TEXT.format(versions=f"With {packages} on the CPU; {by_hand['versions']}.",
-                       table="\n".join("| " + " | ".join(cells) + " |" for cells in table), wrong="\n".join(wrong(shelf, by_hand)))
+    return TEXT.format(versions=wrapped(f"With {packages} on the CPU; {by_hand['versions']}."),
+                       table="\n".join("| " + " | ".join(cells) + " |" for cells in table), wrong="\n".join(map(wrapped, wrong(shelf, by_hand))))
 
 
 if __name__ == "__main__":

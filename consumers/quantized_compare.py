@@ -80,19 +80,19 @@ def with_dtype(config: dict, asked: Asked) -> dict:
 
 
 DIFFERENCES = [
-    Difference("a module's entry has its mode", "mlx_lm leaves it out of its routers' entries, where every loader then takes affine; written out it cannot be misread",
+    Difference("a module's entry has its mode", "mlx_lm omits it from its routers' entries, where every loader then assumes affine; written out, it cannot be misread",
                each_entry(lambda entry, overall: entry and {"mode": "affine"} | entry)),
-    Difference("an entry's group_size is a number", "mlx_lm writes null in a recipe's entries where --q-group-size is not given; MLX takes null for 64",
+    Difference("an entry's group_size is a number", "mlx_lm writes null in a recipe's entries if --q-group-size is not given; MLX takes null as 64",
                each_entry(lambda entry, overall: entry and entry | {"group_size": entry["group_size"] or overall["group_size"]})),
-    Difference("a module that an override leaves as it is has the entry false", "mlx_lm leaves it out, for which older releases look at the tensors; false says so, and all of them know it",
+    Difference("a module that an override leaves unquantized has the entry false", "mlx_lm omits it, so older releases have to look at the tensors; false is explicit, and all releases understand it",
                with_left_out),
-    Difference("entries are in natural order of their paths, and group_size, bits, mode in this order", "mlx_lm has them in the order in which it walks the model; nothing depends on it",
+    Difference("entries are in natural order of their paths, with group_size, bits and mode in this order", "mlx_lm has them in the order in which it walks the model; nothing depends on the order",
                lambda config, asked: in_order(each_entry(lambda entry, overall: entry and {key: entry[key] for key in FORMAT if key in entry})(config, asked), asked)),
-    Difference("rope_type of Qwen3.5's rope_parameters keeps its name", "mlx_lm renames it to type in the config that it reads, by accident writes that, and reads both; transformers reads rope_type",
+    Difference("rope_type of Qwen3.5's rope_parameters keeps its name", "mlx_lm renames it to type in the config that it reads, accidentally writes that, and reads both; transformers reads rope_type",
                with_rope_type),
-    Difference("dtype and torch_dtype say the type of the weights", "mlx_lm casts the tensors and leaves the config as it was; where that says another type, or none, "
-               "whoever believes it next casts again or fails", with_dtype),
-    Difference("text beyond ASCII is written as it is, and numbers as the source spells them", "mlx_lm escapes the former and spells the latter anew; to a JSON reader it is the same",
+    Difference("dtype and torch_dtype name the type of the weights", "mlx_lm casts the tensors and leaves the config unchanged; if that names another type, or none, "
+               "the next program to trust it casts again or fails", with_dtype),
+    Difference("non-ASCII text is written unescaped, and numbers as the source spells them", "mlx_lm escapes the text and respells the numbers; to a JSON reader both are the same",
                lambda config, asked: config),
 ]
 

@@ -34,7 +34,7 @@ def row(workshop: Workshop, name: str) -> str:
 
 
 def table(workshop: Workshop) -> str:
-    head = ["| family | quantized / left as they are, usual sizes, 4 bits in groups of 64 | ragged sizes | formats and sizes in which all is equal |",
+    head = ["| family | quantized / not quantized, usual sizes, 4 bits in groups of 64 | ragged sizes | formats and sizes in which everything is equal |",
             "|---|---|---|---|"]
     packages = ", ".join(f"{package} {version(package)}" for package in ("mlx", "mlx-lm"))
     return "\n".join([f"With {packages}, on the CPU:", "", *head, *(row(workshop, name) for name in NAMES)])

@@ -181,13 +181,13 @@ def test_a_file_is_missing(workshop, copy, name):
 NEEDED = {  # for each difference a conversion that shows it
     "a module's entry has its mode": (SAMPLE, (), {}, Asked()),
     "an entry's group_size is a number": (SAMPLE, ("--quant-predicate", "mixed_3_4"), {"quant_predicate": "mixed_3_4"}, Asked()),
-    "a module that an override leaves as it is has the entry false": (
+    "a module that an override leaves unquantized has the entry false": (
         SAMPLE, ("--q-override", "lm_head=none"), {"quant_predicate": lambda path, module: path != "lm_head" and (not path.endswith("mlp.gate") or EIGHT)},
         Asked(left=frozenset({"lm_head"}))),
-    "entries are in natural order of their paths, and group_size, bits, mode in this order": (
+    "entries are in natural order of their paths, with group_size, bits and mode in this order": (
         SAMPLE, ("--quant-predicate", "mixed_3_4"), {"quant_predicate": "mixed_3_4"}, Asked()),
     "rope_type of Qwen3.5's rope_parameters keeps its name": (Sample("qwen3_5"), (), {}, Asked()),
-    "dtype and torch_dtype say the type of the weights": (SAMPLE, ("--dtype", "float16"), {"dtype": "float16"}, Asked(dtype="float16")),
+    "dtype and torch_dtype name the type of the weights": (SAMPLE, ("--dtype", "float16"), {"dtype": "float16"}, Asked(dtype="float16")),
 }
 EIGHT = {"group_size": 64, "bits": 8}
 
@@ -202,6 +202,6 @@ def test_each_difference_is_there(workshop, monkeypatch, difference):
 
 
 def test_all_of_them_are_tried():
-    """But one: test_odd_texts_in_the_config, which compares texts, is about that."""
+    """Except one, which test_odd_texts_in_the_config covers, because it compares texts."""
     assert [each.name for each in quantized_compare.DIFFERENCES if each.name not in NEEDED] == [
-        "text beyond ASCII is written as it is, and numbers as the source spells them"]
+        "non-ASCII text is written unescaped, and numbers as the source spells them"]

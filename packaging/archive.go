@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-// file is an entry of a package.
+// file is an entry in a package.
 type file struct {
 	name    string // with slashes
 	content []byte
@@ -47,13 +47,14 @@ func readTree(dir, name string) (list []file, err error) {
 	return list, err
 }
 
-// documents are the texts that go with every package.
+// documents returns the texts that are part of every package.
 func (r *release) documents(notices []byte) ([]file, error) {
 	license, err := os.ReadFile(filepath.Join(r.root, "LICENSE"))
 	return []file{{"LICENSE", license, plainFile}, {noticesName, notices, plainFile}}, err
 }
 
-// archive gives the name and the content of a .tar.gz with the program, its pages and the project's texts.
+// archive returns the name and the content of a .tar.gz with the program, its man pages and the
+// project's texts.
 func (r *release) archive(b *binary, notices []byte, pages string) (name string, content []byte, err error) {
 	if pages == "" {
 		return "", nil, errors.New("-pages is missing")
@@ -100,11 +101,11 @@ func (r *release) tarball(files []file) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// sumsName is the list of checksums, which sha256sum -c reads.
+// sumsName is the list of checksums, in the format of sha256sum -c.
 const sumsName = "checksums.txt"
 
 func writeSums(dir string) error {
-	entries, err := os.ReadDir(dir) // by name
+	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"os"
 )
 
-// binary is a built program and what it runs on, as it says itself.
+// binary is a built program and the system it is for, as recorded in the file.
 type binary struct {
 	content  []byte
 	info     *buildinfo.BuildInfo
@@ -54,8 +54,8 @@ func buildInfo(content []byte) (*buildinfo.BuildInfo, error) {
 	return buildinfo.Read(bytes.NewReader(content))
 }
 
-// linuxTag is the tag of a program that needs no library, which runs under glibc and musl alike. The oldest Linux that Go supports (3.2) is older than
-// any with glibc 2.17.
+// linuxTag returns the tag of a static program, which runs under glibc and musl alike. The oldest
+// Linux that Go supports (3.2) is older than any with glibc 2.17.
 func linuxTag(content []byte) (string, error) {
 	f, err := elf.NewFile(bytes.NewReader(content))
 	if err != nil {
@@ -80,7 +80,8 @@ const (
 	loadBuildVersion  = 0x32
 )
 
-// macTag goes by the least macOS that the program names. Without a UUID and a signature macOS does not start it.
+// macTag returns a tag for the oldest macOS that the program supports. Without a UUID and a
+// signature macOS does not start it.
 func macTag(content []byte) (string, error) {
 	f, err := macho.NewFile(bytes.NewReader(content))
 	if err != nil {
@@ -98,7 +99,7 @@ func macTag(content []byte) (string, error) {
 			named = true
 		case loadCodeSignature:
 			signed = true
-		case loadBuildVersion: // command, size, platform, least system
+		case loadBuildVersion: // command, size, platform, oldest system
 			least = f.ByteOrder.Uint32(raw[12:])
 		}
 	}
@@ -108,7 +109,8 @@ func macTag(content []byte) (string, error) {
 	return macPlatform(least), nil
 }
 
-// macPlatform is the tag of a least macOS, 0xMMMMmmpp. From macOS 11 on installers know tags of major versions alone.
+// macPlatform returns the tag for an oldest macOS, 0xMMMMmmpp. From macOS 11 on installers know
+// only tags of major versions.
 func macPlatform(least uint32) string {
 	major := least >> 16
 	if least&0xFFFF != 0 {

@@ -1,4 +1,5 @@
-// Command packaging makes of built programs what users install: archives, and wheels for Python's package index. ./build.sh release and ./build.sh wheel run it.
+// Command packaging turns built programs into what users install: archives, and wheels for Python's
+// package index. ./build.sh release and ./build.sh wheel run it.
 //
 //	go run ./packaging version VERSION
 //	go run ./packaging archive -out DIR -pages DIR BINARY...
@@ -6,8 +7,9 @@
 //	go run ./packaging sbom -out DIR FILE
 //	go run ./packaging sums DIR
 //
-// It runs in the root of the repository. Which system a binary is for, and which the least version of it is, is read from the binary. Every time is
-// that of SOURCE_DATE_EPOCH, and nothing else of the machine or the directory goes into what it writes.
+// It runs in the root of the repository. It reads from a binary which system it is for, and the
+// oldest version of it. Every timestamp is SOURCE_DATE_EPOCH, and nothing else about the machine or
+// the directory affects the output.
 package main
 
 import (
@@ -64,7 +66,7 @@ func run(args []string) error {
 
 // release is what all packages of a version share.
 type release struct {
-	root    string // of the repository
+	root    string // the repository's root
 	version string // semantic: 0.1.0-rc.1
 	time    time.Time
 }

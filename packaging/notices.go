@@ -12,12 +12,14 @@ import (
 	"regexp"
 )
 
-// noticesName is the file with the licences of what is linked in: most ask that their text goes along.
+// noticesName is the file with the licences of everything linked in; most require that their text
+// is distributed too.
 const noticesName = "THIRD-PARTY-LICENSES.txt"
 
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|copyright|patents)([.\-_].*)?$`)
 
-// notices are the licences of the modules that a program was built from, and of Go, whose runtime it holds.
+// notices returns the licences of the modules that a program was built from, and of Go, whose
+// runtime it contains.
 func notices(b *binary) ([]byte, error) {
 	goroot, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -43,7 +45,7 @@ func notices(b *binary) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// moduleDirs is where the module cache has the modules that the program may be built from.
+// moduleDirs returns where the module cache has the modules that the program may be built from.
 func moduleDirs() (map[string]string, error) {
 	list, err := exec.Command("go", "list", "-m", "-json", "all").Output()
 	if err != nil {

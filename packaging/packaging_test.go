@@ -47,7 +47,7 @@ func program(t *testing.T, goos, goarch string, flags ...string) []byte {
 	return content
 }
 
-// The tag is what the program says of itself, and a program that cannot keep its promise has none.
+// The tag follows from the program, and a program that cannot run where its tag promises has none.
 func TestTags(t *testing.T) {
 	linux, mac := program(t, "linux", "amd64"), program(t, "darwin", "arm64")
 	for _, test := range []struct {
@@ -56,7 +56,7 @@ func TestTags(t *testing.T) {
 	}{
 		{linux, "linux/amd64", "manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64"},
 		{program(t, "linux", "arm64"), "linux/arm64", "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64"},
-		{mac, "darwin/arm64", "macosx_12_0_arm64"}, // the least that Go 1.26 writes
+		{mac, "darwin/arm64", "macosx_12_0_arm64"}, // the oldest that Go 1.26 targets
 	} {
 		b, err := newBinary(test.content)
 		require.NoError(t, err, test.on)
@@ -67,7 +67,8 @@ func TestTags(t *testing.T) {
 		c[at] = to
 		return c
 	}
-	const firstProgramHeader, machine, cpu = 64, 18, 4 // in an ELF file of 64 bits; of a Mach-O file
+	// offsets in a 64-bit ELF file; the last in a Mach-O file
+	const firstProgramHeader, machine, cpu = 64, 18, 4
 	for problem, content := range map[string][]byte{
 		"is linked to libraries of the system":             changed(linux, firstProgramHeader, byte(elf.PT_INTERP)),
 		"is linked to libraries of the system, a":          changed(linux, firstProgramHeader, byte(elf.PT_DYNAMIC)),
@@ -126,7 +127,8 @@ func TestArchive(t *testing.T) {
 	require.ErrorContains(t, err, "other.1: neither a file nor a directory")
 }
 
-// readWheel is Python's own reading of a wheel: the archive is sound, RECORD is of all files and right, times, modes and order are as they should be.
+// readWheel has Python read a wheel: the archive is sound, RECORD is complete and correct, times,
+// modes and order are as required.
 const readWheel = `
 import base64, csv, email, hashlib, io, sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
@@ -173,7 +175,7 @@ func TestWheel(t *testing.T) {
 	assert.NotContains(t, string(out), "tests")
 }
 
-// The package stays small enough to be read in a minute.
+// The Python package stays small enough to be read in a minute.
 func TestPythonPackageIsSmall(t *testing.T) {
 	files, err := readTree(filepath.Join("..", "python", "metalcast"), "")
 	require.NoError(t, err)
@@ -196,7 +198,7 @@ func TestLinksOfThePage(t *testing.T) {
 	}
 }
 
-// Whatever is linked in has its licence in the notices: here what this test itself was built from.
+// Everything linked in has its licence in the notices: here, what this test itself was built from.
 func TestNotices(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)

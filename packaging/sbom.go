@@ -9,8 +9,9 @@ import (
 	"github.com/tidwall/sjson"
 )
 
-// writeSBOM writes cyclonedx-gomod's list of what the program is made of, without what that depends on the machine: the checksums of the tool itself. The version is
-// the release's: of a commit without a tag the tool knows none.
+// writeSBOM writes cyclonedx-gomod's list of the program's components, without the part that
+// depends on the machine, the checksums of the tool itself. The version is the release's, because
+// the tool knows no version for a commit without a tag.
 func (r *release) writeSBOM(out, path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {

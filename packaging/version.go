@@ -7,10 +7,11 @@ import (
 	"github.com/metalcast/metalcast"
 )
 
-// versions are a release's or a candidate's, as semantic versioning spells them (0.1.0-rc.1) or as PEP 440 does (0.1.0rc1).
+// versions matches a release or a candidate, as spelled by semantic versioning (0.1.0-rc.1) or by
+// PEP 440 (0.1.0rc1).
 var versions = regexp.MustCompile(`^((?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*))(?:(?:-rc\.|rc)([1-9][0-9]*))?$`)
 
-// pythonVersion is a version as PEP 440 spells it.
+// pythonVersion returns a version as PEP 440 spells it.
 func pythonVersion(version string) (string, error) {
 	m := versions.FindStringSubmatch(version)
 	switch {
@@ -22,7 +23,8 @@ func pythonVersion(version string) (string, error) {
 	return m[1] + "rc" + m[2], nil
 }
 
-// checkVersion refuses a version that is not the program's, and prints it as PEP 440 spells it: file names of wheels have it.
+// checkVersion refuses a version that is not the program's, and prints it as PEP 440 spells it,
+// which is the form in the file names of wheels.
 func checkVersion(asked string) error {
 	want, err := pythonVersion(metalcast.Version)
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 	"strings"
 )
 
-// wheel gives the name and the content of a wheel (PyPA's "binary distribution format" 1.0): the Python package, and the program among the scripts, which installers put beside Python.
+// wheel returns the name and the content of a wheel (PyPA's "binary distribution format" 1.0): the
+// Python package, and the program among the scripts, which installers put beside Python.
 func (r *release) wheel(b *binary, notices []byte) (name string, content []byte, err error) {
 	version, err := pythonVersion(r.version)
 	if err != nil {
@@ -53,7 +54,7 @@ func (r *release) wheel(b *binary, notices []byte) (name string, content []byte,
 	return fmt.Sprintf("%s-py3-none-%s.whl", base, b.tag), content, err
 }
 
-// wheelFile is WHEEL: a tag that stands for several is one line for each.
+// wheelFile returns WHEEL, in which a tag that stands for several has one line for each.
 func wheelFile(tag string) []byte {
 	var b bytes.Buffer
 	b.WriteString("Wheel-Version: 1.0\nGenerator: metalcast-packaging\nRoot-Is-Purelib: false\n")
@@ -63,7 +64,7 @@ func wheelFile(tag string) []byte {
 	return b.Bytes()
 }
 
-// recordOf is RECORD: every file's SHA-256 and size, but for its own.
+// recordOf returns RECORD: every file's SHA-256 and size, except its own.
 func recordOf(files []file, name string) (file, error) {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
@@ -101,7 +102,8 @@ func (r *release) zipped(files []file) ([]byte, error) {
 
 const repository = "https://github.com/metalcast/metalcast"
 
-// metadata is METADATA, Metadata-Version 2.4 (PEP 639's licences), with the README as description.
+// metadata returns METADATA, Metadata-Version 2.4 (with PEP 639's licences), with the README as the
+// description.
 func (r *release) metadata(version string) ([]byte, error) {
 	readme, err := os.ReadFile(filepath.Join(r.root, "README.md"))
 	if err != nil {
@@ -141,7 +143,8 @@ func (r *release) metadata(version string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// absoluteLinks leads a page's links to other files of the repository there, for where the page alone is shown.
+// absoluteLinks makes a page's links to other files of the repository absolute, for sites that show
+// only the page.
 func absoluteLinks(page, base string) string {
 	var b strings.Builder
 	for {

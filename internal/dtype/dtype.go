@@ -1,7 +1,8 @@
 // Package dtype names the element types of safetensors files.
 package dtype
 
-// DType is an element type. The order is the one of the safetensors library: its writer puts greater types first.
+// DType is an element type. The order is that of the safetensors library, whose writer puts greater
+// types first.
 type DType uint8
 
 // The element types, as of safetensors 0.7 (safetensors/src/tensor.rs).
@@ -53,25 +54,26 @@ var byName = func() map[string]DType {
 	return m
 }()
 
-// Parse gives the type that a safetensors header calls name.
+// Parse returns the type that a safetensors header calls name.
 func Parse(name string) (DType, bool) {
 	t, ok := byName[name]
 	return t, ok
 }
 
-// String is the name in a safetensors header.
+// String returns the name used in a safetensors header.
 func (t DType) String() string { return types[t].name }
 
-// Bits is the width of one element.
+// Bits returns the width of one element.
 func (t DType) Bits() int64 { return types[t].bits }
 
-// Size is the width of one element in bytes, rounded up.
+// Size returns the width of one element in bytes, rounded up.
 func (t DType) Size() int64 { return (types[t].bits + 7) / 8 }
 
-// IsFloat tells the types that --dtype casts: F16, BF16 and F32.
+// IsFloat reports whether --dtype casts the type: F16, BF16 and F32.
 func (t DType) IsFloat() bool { return t == F16 || t == BF16 || t == F32 }
 
-// ConfigName is what config.json calls the type in dtype and torch_dtype, or "" where it has no name there.
+// ConfigName returns what config.json calls the type in dtype and torch_dtype, or "" if it has no
+// name there.
 func (t DType) ConfigName() string {
 	switch t {
 	case BF16:

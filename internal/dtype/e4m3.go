@@ -2,7 +2,8 @@ package dtype
 
 import "math"
 
-// E4M3Values gives the value of every E4M3FN code, NaN for 0x7F and 0xFF (Micikevicius et al., "FP8 Formats for Deep Learning", arXiv:2209.05433, section 3).
+// E4M3Values returns the value of every E4M3FN code, NaN for 0x7F and 0xFF (Micikevicius et al.,
+// "FP8 Formats for Deep Learning", arXiv:2209.05433, section 3).
 func E4M3Values() (t [256]float32) {
 	for c := range t {
 		e, m := c>>3&15, c&7

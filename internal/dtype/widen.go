@@ -7,7 +7,8 @@ import (
 	"github.com/x448/float16"
 )
 
-// Widen gives the first element of b, which is of type F32, BF16, F16 or F8E8M0, in float32: all are exact there, 2^-127 as a subnormal.
+// Widen returns the first element of b, of type F32, BF16, F16 or F8E8M0, as a float32, which
+// represents all of them exactly (2^-127 as a subnormal).
 func (t DType) Widen(b []byte) float32 {
 	switch t {
 	case F32:

@@ -1,5 +1,6 @@
-// Package fault is the form of every error that metalcast shows: a kind that decides the exit code, a place, what was
-// found there and what was expected, and at most one hint about what to do.
+// Package fault defines the form of every error that metalcast shows: a kind that determines the
+// exit status, where the problem is, what was found there and what was expected, and at most one
+// hint about what to do.
 package fault
 
 import (
@@ -10,7 +11,7 @@ import (
 	"unicode"
 )
 
-// The kinds. The root package exports them; errors.Is finds them through any wrapping.
+// The kinds of errors. The root package exports them; errors.Is finds them through any wrapping.
 var (
 	ErrCorrupt     = errors.New("malformed checkpoint")
 	ErrIncomplete  = errors.New("incomplete checkpoint")
@@ -22,7 +23,7 @@ var (
 	ErrUsage       = errors.New("usage")
 )
 
-// Error is one fact about one place. It reads "where: what".
+// Error states one problem in one location. It reads "where: what".
 type Error struct {
 	Kind  error  // one of the kinds above, or nil for a plain failure
 	Where string // a file, a tensor, "layer 3, up_proj"; may be empty
@@ -31,7 +32,7 @@ type Error struct {
 	Err   error  // the cause, if it is an error of another package
 }
 
-// Error gives "where: what: cause", without the hint.
+// Error returns "where: what: cause", without the hint.
 func (e *Error) Error() string {
 	var parts []string
 	for _, s := range []string{e.Where, e.What} {
@@ -45,10 +46,11 @@ func (e *Error) Error() string {
 	return strings.Join(parts, ": ")
 }
 
-// most is how long a part of a message may be, in bytes: names and values come from checkpoints, where they may be of any length.
+// most is the maximum length of a part of a message, in bytes: names and values come from
+// checkpoints and may have any length.
 const most = 1200
 
-// shortened takes out the middle of what is too long to read.
+// shortened removes the middle of a string that is too long to read.
 func shortened(s string) string {
 	if len(s) <= most {
 		return s
@@ -57,7 +59,7 @@ func shortened(s string) string {
 	return strings.ToValidUTF8(head, "") + fmt.Sprintf(" ...(%d bytes)... ", len(s)-len(head)-len(tail)) + strings.ToValidUTF8(tail, "")
 }
 
-// readable is shortened, with escapes for what does not print.
+// readable returns s shortened and with unprintable characters escaped.
 func readable(s string) string {
 	s = shortened(s)
 	if !strings.ContainsFunc(s, unicode.IsControl) {
@@ -86,33 +88,33 @@ func (e *Error) Unwrap() []error {
 	return list
 }
 
-// WithHint adds the line that tells the user what to do.
+// WithHint adds a line that suggests what to do.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	e.Hint = fmt.Sprintf(format, args...)
 	return e
 }
 
-// New makes an error of a kind.
+// New returns an error of the given kind.
 func New(kind error, where, format string, args ...any) *Error {
 	return &Error{Kind: kind, Where: where, What: fmt.Sprintf(format, args...)}
 }
 
-// Corrupt says that a file contradicts itself or its neighbours.
+// Corrupt returns an error for a file that contradicts itself or its neighbours.
 func Corrupt(where, format string, args ...any) *Error {
 	return New(ErrCorrupt, where, format, args...)
 }
 
-// Incomplete says that something a checkpoint needs is not there.
+// Incomplete returns an error for something that a checkpoint needs and does not have.
 func Incomplete(where, format string, args ...any) *Error {
 	return New(ErrIncomplete, where, format, args...)
 }
 
-// Unsupported says that the input is sound and metalcast cannot treat it.
+// Unsupported returns an error for sound input that metalcast cannot process.
 func Unsupported(where, format string, args ...any) *Error {
 	return New(ErrUnsupported, where, format, args...)
 }
 
-// In puts a place in front of err: "place: where: what". Kind, hint and cause stay.
+// In prefixes err with a location: "place: where: what". Kind, hint and cause stay the same.
 func In(place string, err error) error {
 	e, ok := err.(*Error) //nolint:errorlint // only an unwrapped Error can be extended in place
 	if !ok {
@@ -127,7 +129,7 @@ func In(place string, err error) error {
 	return &c
 }
 
-// Hint gives the first hint found in err's chain, or "".
+// Hint returns the first hint found in err's chain, or "".
 func Hint(err error) string {
 	var e *Error
 	for errors.As(err, &e) {

@@ -10,7 +10,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// What comes from a checkpoint may be of any length and hold anything; a message is one line that a person can read.
+// Text from a checkpoint may have any length and content; a message is still one readable line.
 func TestMessagesAreShortAndPlain(t *testing.T) {
 	long := strings.Repeat("é", 1<<20)
 	err := fault.In("a\nb", &fault.Error{Kind: fault.ErrCorrupt, Where: "x\x1b[", What: "is " + long + ", a number was expected", Err: errors.New(long)}).(*fault.Error).WithHint("%s", long) //nolint:errorlint // as In made it

@@ -5,7 +5,7 @@ import (
 	"runtime/debug"
 )
 
-// Panic is a bug of metalcast's own, as an error.
+// Panic is a bug in metalcast itself, as an error.
 type Panic struct {
 	Value any
 	Stack []byte
@@ -15,7 +15,8 @@ func (e *Panic) Error() string {
 	return fmt.Sprintf("internal error: %v; please report this", e.Value)
 }
 
-// Recovered runs f and turns a panic into an error, so that what was begun is cleaned up and the exit status is not Go's, which is that of a usage error.
+// Recovered runs f and turns a panic into an error, so that cleanup runs and the exit status is not
+// the one of Go's panics, which means a usage error here.
 func Recovered(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

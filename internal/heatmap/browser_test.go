@@ -16,7 +16,7 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// In a window of usual width every column of the tables is seen, however long the names are.
+// In a window of usual width every column of the tables is visible, however long the names are.
 func TestTablesFitTheWindow(t *testing.T) {
 	browser, err := exec.LookPath("chromium")
 	if err != nil {

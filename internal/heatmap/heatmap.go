@@ -1,5 +1,6 @@
-// Package heatmap writes one HTML file with figures as a picture and as tables: nothing in it is loaded from elsewhere, it is well-formed as XML too, light or dark as the
-// reader's system is, and every cell says what it stands for.
+// Package heatmap writes a single HTML file that shows figures as a picture and as tables. The file
+// loads nothing from elsewhere, is well-formed XML too, follows the reader's light or dark mode,
+// and labels every cell.
 package heatmap
 
 import (
@@ -13,10 +14,10 @@ import (
 	"unicode/utf8"
 )
 
-// Page is what the file shows.
+// Page is the content of the file.
 type Page struct {
 	Title  string
-	Facts  [][2]string // names and what there is to say
+	Facts  [][2]string // names and values
 	Map    Map
 	Tables []Table
 }
@@ -24,21 +25,21 @@ type Page struct {
 // Map is a grid of cells, each coloured by its value.
 type Map struct {
 	Caption string
-	Across  string // what columns are: "layer"
+	Across  string // what columns stand for: "layer"
 	Columns []string
 	Rows    []string
 	Cells   []Cell
-	Text    func(value float64) string // of the legend
+	Text    func(value float64) string // text for the legend
 }
 
-// Cell is a place of the map. Places without a cell stay blank.
+// Cell is a cell of the map. Positions without a cell stay blank.
 type Cell struct {
 	Row, Column int
-	Value       float64 // not negative, or infinite
+	Value       float64 // non-negative, possibly infinite
 	Title       string
 }
 
-// Table has a head; columns from Numbers on are numbers.
+// Table has a head; columns from Numbers on contain numbers.
 type Table struct {
 	Caption string
 	Head    []string
@@ -59,7 +60,7 @@ func (p *Page) Write(w io.Writer) error {
 	}{p, p.Map.draw()})
 }
 
-// clean makes names fit for XML, which has no place for control characters.
+// clean removes control characters, which XML does not allow.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsGraphic(r) {
@@ -69,12 +70,12 @@ func clean(s string) string {
 	}, s)
 }
 
-// drawing is a map with all places worked out, in pixels.
+// drawing is a map with all positions computed, in pixels.
 type drawing struct {
 	Caption       string
 	Width, Height int
-	Labels        []label // of rows, right-aligned
-	Ticks         []label // of columns, centred
+	Labels        []label // row labels, right-aligned
+	Ticks         []label // column labels, centred
 	Boxes         []box
 	Legend        []swatch
 	Across        label
@@ -95,12 +96,12 @@ type swatch struct {
 	Text       string
 }
 
-// The picture's measures, in pixels. Letters are those of a monospaced font of 11.
+// The picture's dimensions, in pixels, for a monospaced font of 11 pixels.
 const (
 	pitch  = 18
 	side   = 16
 	letter = 7
-	gap    = 3 // between two names of columns
+	gap    = 3 // between two column labels
 	above  = 34
 	margin = 8
 )
@@ -135,7 +136,8 @@ func (m *Map) draw() drawing {
 	return d
 }
 
-// ticks are the columns whose names are written: the first and the last, and of those between each fifth, or each of a few, where names do not touch.
+// ticks returns the columns whose names are shown: the first, the last, and every fifth in between,
+// or every one if there are few, as long as names do not touch.
 func (m *Map) ticks() (list []int) {
 	last := len(m.Columns) - 1
 	apart := func(i, k int) bool {
@@ -151,15 +153,16 @@ func (m *Map) ticks() (list []int) {
 	return list
 }
 
-// steps is how many colours there are for finite values.
+// steps is the number of colours for finite values.
 const steps = 9
 
-// scale cuts the range in which most values are into steps of a round width; what lies beyond counts to the first or the last.
+// scale divides the range of most values into steps of a round width; values outside it belong to
+// the first or the last step.
 type scale struct {
 	first, width float64
 	steps        int
 	least, most  float64
-	infinite     bool // there are infinite values too
+	infinite     bool // some values are infinite
 }
 
 func (m *Map) scale() (s scale) {
@@ -178,14 +181,16 @@ func (m *Map) scale() (s scale) {
 	s.least, s.most = values[0], values[len(values)-1]
 	lo, hi := s.least, s.most
 	q1, q3 := values[len(values)/4], values[len(values)*3/4]
-	if spread := q3 - q1; spread > 0 { // Tukey's whiskers: a few modules of other bits do not make all others one colour
+	// Tukey's whiskers: a few modules with other bits do not give all others the same colour
+	if spread := q3 - q1; spread > 0 {
 		first, _ := slices.BinarySearch(values, q1-1.5*spread)
 		last, _ := slices.BinarySearch(values, q3+1.5*spread)
 		lo, hi = values[first], values[last-1]
 	}
 	unit := 1e-9
 	if hi > 0 {
-		unit = math.Pow(10, math.Floor(math.Log10(hi))-2) // what three digits can tell apart
+		// the smallest difference that three digits can show
+		unit = math.Pow(10, math.Floor(math.Log10(hi))-2)
 	}
 	for s.steps = steps + 1; s.steps > steps; unit *= 10 {
 		for _, n := range []float64{1, 2, 5} {
@@ -206,7 +211,8 @@ func (s *scale) step(v float64) int {
 	return max(0, min(s.steps-1, int((v-s.first)/s.width)))
 }
 
-// text is a step's in the legend: the first and the last say how far what lies beyond goes.
+// text returns a step's text in the legend; the first and the last include how far values beyond
+// the scale extend.
 func (s *scale) text(i int, text func(float64) string) string {
 	from, to := s.first+float64(i)*s.width, s.first+float64(i+1)*s.width
 	if i == 0 {

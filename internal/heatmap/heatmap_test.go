@@ -18,7 +18,7 @@ import (
 
 func percent(v float64) string { return fmt.Sprintf("%.3g %%", 100*v) }
 
-// small is a page with names that a checkpoint of an enemy may have.
+// small is a page with names that a hostile checkpoint may have.
 func small() *Page {
 	return &Page{
 		Title: `</title><script>alert("1")</script>`,
@@ -31,7 +31,7 @@ func small() *Page {
 	}
 }
 
-// elements parses what was written, strictly, as XML.
+// elements parses the written file strictly, as XML.
 func elements(t *testing.T, text []byte) (names map[string]int, texts []string) {
 	d := xml.NewDecoder(bytes.NewReader(text))
 	names = map[string]int{}
@@ -88,7 +88,8 @@ func TestCellsAreWhereTheyBelong(t *testing.T) {
 	}
 }
 
-// Whatever columns there are, the first and the last have their names, above their cells, and no two touch.
+// Whatever the columns, the first and the last have their names above their cells, and no two names
+// touch.
 func TestTicks(t *testing.T) {
 	for layers := range 200 {
 		for _, rest := range [][]string{nil, {"–"}} {
@@ -111,7 +112,8 @@ func TestTicks(t *testing.T) {
 				assert.Equal(t, place[x.Text], x.X, "%d layers: %s", layers, x.Text)
 				if i > 0 {
 					before := d.Ticks[i-1]
-					half := 6.7 * float64(len([]rune(before.Text))+len([]rune(x.Text))) / 2 // as wide as letters of 11 pixels are
+					// the width of letters of 11 pixels
+					half := 6.7 * float64(len([]rune(before.Text))+len([]rune(x.Text))) / 2
 					assert.Greater(t, float64(x.X-before.X), half+2, "%d layers: %s beside %s", layers, before.Text, x.Text)
 				}
 			}
@@ -152,13 +154,13 @@ func TestScale(t *testing.T) {
 			legend = append(legend, s.text(i, percent))
 		}
 		assert.LessOrEqual(t, len(legend), steps)
-		for _, v := range test.values { // a value's step says its range
+		for _, v := range test.values { // each value is in the range of its step
 			if i := s.step(v); i < s.steps {
 				assert.True(t, v >= s.first+float64(i)*s.width*(1-1e-9) || i == 0, "%s: %v in %s", test.name, v, legend[i])
 				assert.True(t, v <= s.first+float64(i+1)*s.width*(1+1e-9) || i == s.steps-1, "%s: %v in %s", test.name, v, legend[i])
 			}
 		}
-		if test.name == "outliers" { // which the legend has
+		if test.name == "outliers" { // which the legend shows
 			assert.True(t, strings.HasPrefix(legend[0], "0.1 % – 8."), legend[0])
 			assert.True(t, strings.HasSuffix(legend[len(legend)-1], " – 50 %"), legend[len(legend)-1])
 			assert.Greater(t, s.step(0.0995)-s.step(0.08), 2, "the many are told apart")

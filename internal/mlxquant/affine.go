@@ -2,7 +2,7 @@ package mlxquant
 
 import "math"
 
-const epsilon = 1e-7 // MLX's least scale, as a float32
+const epsilon = 1e-7 // MLX's smallest scale, as a float32
 
 // affine quantizes a group to 2 bits or more.
 func (q *Quantizer) affine(codes *[mostGroup]byte, w []float32) (scale, bias uint32, finite bool) {
@@ -21,8 +21,9 @@ func (q *Quantizer) affine(codes *[mostGroup]byte, w []float32) (scale, bias uin
 	return scale, bias, finite
 }
 
-// affineScale gives scale and bias of a group by its extremes, narrowed and not. s is 0 for elements beyond 1e31, all equal: n was infinite; the
-// quotients are 0/0, of which MLX on x86-64 makes 0.
+// affineScale returns the scale and bias of a group with the given extremes, narrowed and not. s is
+// 0 if all elements are equal and beyond 1e31: n was infinite; the quotients are 0/0, which MLX on
+// x86-64 turns into 0.
 func (q *Quantizer) affineScale(lo, hi float32) (s, b float32, scale, bias uint32, finite bool) {
 	if q.profile == Metal {
 		hi = max(hi, 0)
@@ -51,7 +52,7 @@ func (q *Quantizer) affine1(codes *[mostGroup]byte, w []float32) (scale, bias ui
 	if q.profile == Metal {
 		hi = max(hi, 0)
 	}
-	if lo == 0 { // the bias has the sign of the first
+	if lo == 0 { // the bias has the sign of the first element
 		for _, x := range w {
 			if x == 0 {
 				lo = x
@@ -72,7 +73,7 @@ func (q *Quantizer) affine1(codes *[mostGroup]byte, w []float32) (scale, bias ui
 	return scale, narrow(q.from, lo), true
 }
 
-// round rounds to an integer by the profile's rule for halves. In float64 both are exact.
+// round rounds to an integer by the profile's rule for ties. In float64 both rules are exact.
 func (q *Quantizer) round(v float32) float32 {
 	if q.profile == Metal {
 		return float32(math.Round(float64(v)))
@@ -80,8 +81,8 @@ func (q *Quantizer) round(v float32) float32 {
 	return float32(math.RoundToEven(float64(v)))
 }
 
-// awayCodes rounds (x-b)/s, which is at least -0.5, or 0 if that is a half. s/2 doubles the quotient exactly: s is normal and so far
-// from the least normal number that its half is too.
+// awayCodes rounds (x-b)/s, which is at least -0.5, or 0 if that is a tie. Dividing by s/2 doubles
+// the quotient exactly: s is so far above the smallest normal number that s/2 is normal too.
 func awayCodes(codes *[mostGroup]byte, w []float32, b, s float32, most int32) {
 	half := s / 2
 	for i, x := range w[:min(len(w), mostGroup)] {
@@ -89,7 +90,8 @@ func awayCodes(codes *[mostGroup]byte, w []float32, b, s float32, most int32) {
 	}
 }
 
-// evenCodes rounds (x-b)/s, which is between -0.5 and 256, by adding 1.5*2^23: the units of such numbers are 1.
+// evenCodes rounds (x-b)/s, which is between -0.5 and 256, by adding 1.5*2^23, where consecutive
+// float32 numbers are 1 apart.
 func evenCodes(codes *[mostGroup]byte, w []float32, b, s float32, most int32) {
 	const shift, bits = 3 << 22, 0x4B400000
 	for i, x := range w[:min(len(w), mostGroup)] {

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkRow quantizes rows of 4096 bfloat16 weights that are float32 already; MB/s counts two bytes an element.
+// BenchmarkRow quantizes rows of 4096 bfloat16 weights that are already widened to float32; MB/s
+// counts two bytes per element.
 func BenchmarkRow(b *testing.B) {
 	w := make([]float32, 4096)
 	gauss(rand.New(rand.NewPCG(5, 6)), w, 0.02)

@@ -6,11 +6,13 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// Dequantize computes the elements of a row as mlx.core.dequantize does. t is the type of affine scales and biases, and of the result,
-// whose values dst gets as float32; MLX's own choice for the other modes is BF16. Affine products and sums are rounded to t each, as
-// on the CPU; Metal may fuse the two, and MLX's matrix products compute in float32: they differ from this in the last bit of t. The
-// product of the other modes is float32's, rounded to t, as on Metal. The CPU rounds an E8M0 scale to t first, which is another number
-// where t is F16 and the scale is not among its own.
+// Dequantize computes the elements of a row as mlx.core.dequantize does. t is the type of affine
+// scales and biases, and of the result, whose values are stored in dst as float32; for the other
+// modes MLX itself chooses BF16. Affine products and sums are each rounded to t, as on the CPU;
+// Metal may fuse the two, and MLX's matrix products compute in float32: they differ from this in
+// the last bit of t. In the other modes the product is computed in float32 and rounded to t, as on
+// Metal. The CPU rounds an E8M0 scale to t first, which changes it if t is F16 and cannot represent
+// it.
 func (f Format) Dequantize(dst []float32, codes, scales, biases []byte, t dtype.DType) {
 	var unpacked [mostGroup]byte
 	size := int(f.ScaleType(t).Size())
@@ -39,7 +41,7 @@ func get(src []byte, size int) uint32 {
 	return little.Uint32(src)
 }
 
-// scale is the value of a scale of one byte.
+// scale returns the value of a one-byte scale.
 func (f Format) scale(code byte) float32 {
 	if f.Mode == NVFP4 {
 		return e4m3[code]
@@ -47,7 +49,7 @@ func (f Format) scale(code byte) float32 {
 	return float32(math.Ldexp(1, int(code)-127))
 }
 
-// element is the value of an element of an fp mode.
+// element returns the value of an element in an fp mode.
 func (f Format) element(code byte) float32 {
 	switch {
 	case f.Mode == MXFP8:

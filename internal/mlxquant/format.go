@@ -29,7 +29,7 @@ var modes = [...]struct {
 	NVFP4:  {"nvfp4", []int{4}, []int{16}},
 }
 
-// ParseMode gives the mode that MLX and config.json call name.
+// ParseMode returns the mode that MLX and config.json call name.
 func ParseMode(name string) (Mode, bool) {
 	for m := range modes {
 		if modes[m].name == name {
@@ -46,10 +46,10 @@ func (m Mode) String() string {
 	return fmt.Sprintf("Mode(%d)", m)
 }
 
-// Default is the format that MLX takes when nothing but the mode is given.
+// Default returns the format that MLX uses if only the mode is given.
 func (m Mode) Default() Format { return Format{m, modes[m].bits[0], modes[m].groupSizes[0]} }
 
-// Profile is the MLX backend whose bits are wanted.
+// Profile selects the MLX backend whose bits are reproduced.
 type Profile uint8
 
 // The profiles.
@@ -60,7 +60,7 @@ const (
 
 func (p Profile) String() string { return [...]string{"metal", "cpu"}[p] }
 
-// Format is how a matrix is quantized.
+// Format describes how a matrix is quantized.
 type Format struct {
 	Mode      Mode
 	Bits      int // of an element's code
@@ -69,7 +69,7 @@ type Format struct {
 
 func (f Format) String() string { return fmt.Sprintf("%s %d/%d", f.Mode, f.Bits, f.GroupSize) }
 
-// Check refuses what MLX refuses.
+// Check returns an error for formats that MLX refuses.
 func (f Format) Check() error {
 	if int(f.Mode) >= len(modes) {
 		return fmt.Errorf("%s: no such mode", f.Mode)
@@ -84,7 +84,7 @@ func (f Format) Check() error {
 	return nil
 }
 
-// CheckRow is Check for rows of cols elements.
+// CheckRow is like Check, for rows of cols elements.
 func (f Format) CheckRow(cols int) error {
 	if err := f.Check(); err != nil {
 		return err
@@ -95,7 +95,7 @@ func (f Format) CheckRow(cols int) error {
 	return nil
 }
 
-// list is "2, 3 and 4", sorted.
+// list returns its numbers sorted, as "2, 3 and 4".
 func list(n []int) (s string) {
 	for i, v := range slices.Sorted(slices.Values(n)) {
 		switch {
@@ -110,16 +110,16 @@ func list(n []int) (s string) {
 	return s
 }
 
-// Groups is the number of groups, and so of scales, of a row of cols elements.
+// Groups returns the number of groups, and so of scales, in a row of cols elements.
 func (f Format) Groups(cols int) int { return cols / f.GroupSize }
 
-// GroupBytes is the size of a group's codes, a multiple of 4.
+// GroupBytes returns the size of a group's codes, a multiple of 4.
 func (f Format) GroupBytes() int { return f.GroupSize * f.Bits / 8 }
 
-// RowBytes is the size of the codes of a row of cols elements.
+// RowBytes returns the size of the codes of a row of cols elements.
 func (f Format) RowBytes(cols int) int { return f.Groups(cols) * f.GroupBytes() }
 
-// ScaleType is the type of the scales of a matrix of type t.
+// ScaleType returns the type of the scales of a matrix of type t.
 func (f Format) ScaleType(t dtype.DType) dtype.DType {
 	if f.Mode == Affine {
 		return t
@@ -127,7 +127,7 @@ func (f Format) ScaleType(t dtype.DType) dtype.DType {
 	return dtype.U8
 }
 
-// BiasType is the type of the biases of a matrix of type t, Invalid where the mode has none.
+// BiasType returns the type of the biases of a matrix of type t, or Invalid if the mode has none.
 func (f Format) BiasType(t dtype.DType) dtype.DType {
 	if f.Mode == Affine {
 		return t

@@ -54,7 +54,7 @@ func TestSizes(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// TestNotFinite plants infinities and NaN of either sign at every place.
+// TestNotFinite plants infinities and NaNs of either sign at every position.
 func TestNotFinite(t *testing.T) {
 	inf := float32(math.Inf(1))
 	for _, f := range everyFormat() {
@@ -90,7 +90,8 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// TestE4M3 rounds every float32 that is at, or next to, a value or a half between two, and those of every exponent.
+// TestE4M3 rounds every float32 that equals or neighbours a value or the midpoint between two, and
+// some of every exponent.
 func TestE4M3(t *testing.T) {
 	check := func(bits uint32) {
 		v := math.Float32frombits(bits)

@@ -35,13 +35,13 @@ func (q *Quantizer) mx(codes *[mostGroup]byte, w []float32) (scale uint32, finit
 	return scale, true
 }
 
-// metalMX gives the scale that is the least power of two from r on, and its reciprocal.
+// metalMX returns as the scale the smallest power of two that is at least r, and its reciprocal.
 func metalMX(r float32) (scale uint32, inverse float32) {
 	e := max(ceilLog2(r), -127)
 	return uint32(e + 127), float32(math.Ldexp(1, -e))
 }
 
-// metalNV gives the scale next to r, and its reciprocal, 0 for 0.
+// metalNV returns the scale nearest to r and its reciprocal, or 0 for 0.
 func metalNV(r float32) (scale uint32, inverse float32) {
 	code := toE4M3(r)
 	if code != 0 {
@@ -62,13 +62,13 @@ func (q *Quantizer) nv(codes *[mostGroup]byte, w []float32) (scale uint32, finit
 		return scale, true
 	}
 	code := toE4M3(q.keep(amax / 6))
-	if code != 0 { // else codes are 0 as they are
+	if code != 0 { // otherwise the codes are already 0
 		q.divide(codes, w, e4m3[code])
 	}
 	return uint32(code), true
 }
 
-// ceilLog2 is the least e with 2^e >= r, for r = 0 less than any other.
+// ceilLog2 returns the smallest e with 2^e >= r; for r = 0 it is less than any other.
 func ceilLog2(r float32) int {
 	b := math.Float64bits(float64(r)) // all of float32 is normal here
 	e := int(b>>52) - 1023
@@ -78,7 +78,7 @@ func ceilLog2(r float32) int {
 	return e
 }
 
-// divide computes elements as the CPU does: by true divisions whose results are narrowed.
+// divide computes elements as the CPU does: with true divisions whose results are narrowed.
 func (q *Quantizer) divide(codes *[mostGroup]byte, w []float32, d float32) {
 	for i, x := range w[:min(len(w), mostGroup)] {
 		v := q.keep(x / d)
@@ -90,10 +90,10 @@ func (q *Quantizer) divide(codes *[mostGroup]byte, w []float32, d float32) {
 	}
 }
 
-// toE4M3 rounds to nearest with ties to even, saturates, and keeps the sign. The significand of v ends at the third bit below the
-// first, or at 2^-9, when added to a power of two whose unit is there.
+// toE4M3 rounds to nearest with ties to even, saturates, and keeps the sign. Adding a power of two
+// whose last bit is three bits below v's first, or is 2^-9, makes the significand of v end there.
 func toE4M3(v float32) byte {
-	const least = 121 << 23 // 2^-6, the least normal number
+	const least = 121 << 23 // 2^-6, the smallest normal number
 	b := math.Float32bits(v)
 	a := b &^ (1 << 31)
 	e := max(a, least) & infinity
@@ -106,11 +106,11 @@ var e4m3 = dtype.E4M3Values()
 
 var (
 	e2m1  = [8]float32{0, 0.5, 1, 1.5, 2, 3, 4, 6}
-	halve = [7]float32{0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5} // between them
+	halve = [7]float32{0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5} // the midpoints between them
 )
 
-// cells gives the E2M1 code of a magnitude by its exponent and two more bits, from just below 0.25 on: no half lies inside a cell.
-// The upper 32 are for negative numbers.
+// cells maps a magnitude's exponent and two more bits, from just below 0.25 on, to its E2M1 code:
+// no midpoint is inside a cell. The upper 32 entries are for negative numbers.
 type cells [64]byte
 
 const firstCell = 0x3E800000>>21 - 1
@@ -133,13 +133,15 @@ func newCells(negativeZero bool) (t cells) {
 
 var cellsMetal, cellsCPU = newCells(true), newCells(false)
 
-// cell is the index in a table of cells of the number with bits b, its magnitude given by bits a.
+// cell returns the index in a table of cells for the number with bits b, whose magnitude has bits
+// a.
 func cell(b uint32, a int32) uint32 {
 	return uint32(min(max(a>>21-firstCell, 0), 31)) | b>>31<<5
 }
 
-// evenE2M1 computes elements as Metal does: halves go to the even code. Of 0.25, 1.25, 2.5 and 5 it is the lower one: the bits
-// less one are in the cell below. Those of 0.75, 1.75 and 3.5 have the bit after the leading one set, and stay.
+// evenE2M1 computes elements as Metal does: ties go to the even code. For 0.25, 1.25, 2.5 and 5
+// that is the lower code: their bits minus one are in the cell below. 0.75, 1.75 and 3.5 have the
+// bit after the leading one set, and stay.
 func evenE2M1(codes *[mostGroup]byte, w []float32, inverse float32) {
 	for i, x := range w[:min(len(w), mostGroup)] {
 		b := math.Float32bits(float32(x * inverse))
@@ -148,11 +150,11 @@ func evenE2M1(codes *[mostGroup]byte, w []float32, inverse float32) {
 	}
 }
 
-// nearestE2M1 rounds as the CPU does: halves go to the lesser magnitude.
+// nearestE2M1 rounds as the CPU does: ties go to the smaller magnitude.
 func nearestE2M1(v float32) byte {
 	b := math.Float32bits(v)
 	a := b &^ (1 << 31)
-	if a >= 149<<23 { // 2^22: the first least |v-value|, whose differences are rounded
+	if a >= 149<<23 { // from 2^22 on: the first smallest |v-value|, whose differences are rounded
 		return argminE2M1(v)
 	}
 	return cellsCPU[cell(b, int32(a)-1)]

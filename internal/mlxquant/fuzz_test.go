@@ -12,8 +12,9 @@ import (
 
 func signbit(x float32) bool { return math.Float32bits(x)>>31 != 0 }
 
-// FuzzGroup quantizes groups of any bits and looks at what must hold: nothing outside is written, refusals have their reason and are
-// zero, codes survive packing, the row is its groups, and the values come back as near as the format can.
+// FuzzGroup quantizes groups of arbitrary bits and checks that nothing outside is written, refusals
+// have a reason and write zeros, codes survive packing, a row equals its groups, and the values
+// come back as accurately as the format allows.
 func FuzzGroup(f *testing.F) {
 	formats := everyFormat()
 	for i := range 6 * len(formats) {
@@ -59,7 +60,7 @@ func FuzzGroup(f *testing.F) {
 		checkRow(t, q, w, codes, scale, bias)
 		for i, x := range w {
 			got, bound := q.value(unpacked[i], scale, bias), q.bound(scale, x, w)
-			if math.IsInf(bound, 1) { // the scale of the CPU's tiny groups wraps, to infinity too
+			if math.IsInf(bound, 1) { // the scale of the CPU's tiny groups wraps, even to infinity
 				continue
 			}
 			require.LessOrEqual(t, math.Abs(got-float64(x)), bound, "%s %s %s: %v: element %d is %v, scale %#x", form, p, from, w, i, got, scale)
@@ -67,7 +68,7 @@ func FuzzGroup(f *testing.F) {
 	})
 }
 
-// checkRow quantizes the group twice, as a row.
+// checkRow quantizes a row that consists of the group twice.
 func checkRow(t *testing.T, q *Quantizer, w []float32, codes []byte, scale, bias uint32) {
 	size := int(q.ScaleType(q.From()).Size())
 	row := make([]byte, 2*len(codes))
@@ -81,7 +82,7 @@ func checkRow(t *testing.T, q *Quantizer, w []float32, codes []byte, scale, bias
 	require.Equal(t, slices.Concat(one, one), biases)
 }
 
-// value is what a code stands for, exactly or nearly so.
+// value returns what a code stands for, exactly or nearly so.
 func (q *Quantizer) value(code byte, scale, bias uint32) float64 {
 	if q.Mode == Affine {
 		return float64(code)*float64(widen(q.from, scale)) + float64(widen(q.from, bias))
@@ -89,12 +90,13 @@ func (q *Quantizer) value(code byte, scale, bias uint32) float64 {
 	return float64(q.element(code)) * float64(q.scale(byte(scale)))
 }
 
-// bound is how far a value may be from x.
+// bound returns how far a value may be from x.
 func (q *Quantizer) bound(scale uint32, x float32, w []float32) float64 {
 	amax, _ := magnitude(w)
 	switch q.Mode {
 	case Affine:
-		// The far end may be clamped by up to a step; the scale is narrowed, and counts n times.
+		// The far end may be clamped by up to one step; the scale is narrowed, and its error counts n
+		// times.
 		s, n := math.Abs(float64(widen(q.from, scale))), math.Exp2(float64(q.Bits))
 		digits := map[dtype.DType]float64{dtype.BF16: 8, dtype.F16: 11, dtype.F32: 22}[q.from]
 		return s*(1+n*math.Exp2(-digits)+n*math.Exp2(-20)) + n*math.Exp2(-25)*map[bool]float64{q.from == dtype.F16: 1}[true]
@@ -111,5 +113,5 @@ func (q *Quantizer) bound(scale uint32, x float32, w []float32) float64 {
 		}
 		return max(s*math.Exp2(-10), math.Abs(float64(x))/16)
 	}
-	return math.Inf(1) // where float16 or float32 is subnormal the CPU's scale is anything
+	return math.Inf(1) // if float16 or float32 is subnormal, the CPU's scale can be anything
 }

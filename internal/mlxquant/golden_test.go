@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGoldens compares with the results of MLX 0.32.4: see testdata/mlxquant/README.md.
+// TestGoldens compares with results of MLX 0.32.4; see testdata/mlxquant/README.md.
 func TestGoldens(t *testing.T) {
 	var golden struct {
 		Cases []struct {
@@ -68,7 +68,7 @@ func TestGoldens(t *testing.T) {
 	}
 }
 
-// quantizeMatrix gives codes, scales and biases, the last nil where the mode has none.
+// quantizeMatrix returns codes, scales and biases; biases is nil if the mode has none.
 func quantizeMatrix(t testing.TB, q *Quantizer, w []float32, cols int) [3][]byte {
 	t.Helper()
 	require.NoError(t, q.CheckRow(cols))

@@ -7,7 +7,8 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// A maker fills a run of elements, of any length, with values that it wants in one group. They are rounded to the source type later.
+// A maker fills a run of elements, of any length, with values that are meant for one group. They
+// are rounded to the source type later.
 type maker func(r *rand.Rand, w []float32, t dtype.DType)
 
 var makers = map[string]maker{
@@ -85,7 +86,8 @@ var makers = map[string]maker{
 		w[r.IntN(len(w))] = m
 	},
 	"epsilon": func(r *rand.Rand, w []float32, _ dtype.DType) { gauss(r, w, 1e-7*math.Exp2(r.Float64()*14-6)) },
-	"halves of codes": func(r *rand.Rand, w []float32, _ dtype.DType) { // many quotients of affine elements are halves
+	// many quotients of affine elements are ties
+	"halves of codes": func(r *rand.Rand, w []float32, _ dtype.DType) {
 		n := float32([]int{1, 3, 7, 15, 31, 63, 255}[r.IntN(7)])
 		unit := float32(math.Exp2(float64(r.IntN(12) - 12)))
 		zero := float32(r.IntN(int(n) + 1))
@@ -114,7 +116,8 @@ var makers = map[string]maker{
 			w[i] = math.Float32frombits(b + uint32(i)*step)
 		}
 	},
-	"fp8": func(r *rand.Rand, w []float32, _ dtype.DType) { // what this program reads
+	// values like those that this program reads
+	"fp8": func(r *rand.Rand, w []float32, _ dtype.DType) {
 		s := float32(math.Exp2(-8 - 4*r.Float64()))
 		if r.IntN(2) == 0 {
 			s = float32(math.Exp2(float64(-8 - r.IntN(5))))
@@ -149,7 +152,7 @@ func maxFinite(t dtype.DType) float32 {
 	return math.MaxFloat32
 }
 
-// makeGroups fills w run by run, the makers in turn, with finite values of the type.
+// makeGroups fills w run by run, with the makers in turn, with finite values of the type.
 func makeGroups(r *rand.Rand, w []float32, run int, t dtype.DType) {
 	names := sortedNames()
 	for i := 0; i < len(w); i += run {

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// metalKernels compiles the text of MLX's Metal kernels as C++, and gives what runs the program: a directory of inputs, and a line
-// for each that kernels.cpp describes.
+// metalKernels compiles the text of MLX's Metal kernels as C++ and returns a function that runs the
+// program on a directory of inputs, with a line for each that kernels.cpp describes.
 func metalKernels(t *testing.T) (run func(dir, list string)) {
 	t.Helper()
 	if !needtest.Long() {
@@ -27,7 +27,8 @@ func metalKernels(t *testing.T) (run func(dir, list string)) {
 	}
 	out, err := exec.CommandContext(t.Context(), python(t), "-c", "import mlx.core; print(mlx.__path__[0])").Output()
 	require.NoError(t, err)
-	cxx := strings.Fields(cmp.Or(os.Getenv("CXX"), "c++")) // GCC, or clang, with its own library on a Mac
+	// GCC, or clang, with its own library on a Mac
+	cxx := strings.Fields(cmp.Or(os.Getenv("CXX"), "c++"))
 	if _, err := exec.LookPath(cxx[0]); err != nil {
 		needtest.Skip(t, "consumers", "no C++ compiler: %v; CXX names one", err)
 	}
@@ -82,7 +83,8 @@ func TestMetalKernels(t *testing.T) {
 	compareAll(t, inputs, "metal.", Metal, jobs)
 }
 
-// TestMetalKernelsGiveVectors has MLX's text give what docs/parity-vectors says that it gives; nothing of this package takes part.
+// TestMetalKernelsGiveVectors checks that MLX's text produces what docs/parity-vectors says;
+// nothing of this package is involved.
 func TestMetalKernelsGiveVectors(t *testing.T) {
 	run := metalKernels(t)
 	dir, compared := t.TempDir(), 0

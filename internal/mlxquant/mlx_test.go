@@ -23,7 +23,7 @@ func sortedNames() []string { return slices.Sorted(maps.Keys(makers)) }
 
 var floats = []dtype.DType{dtype.BF16, dtype.F16, dtype.F32}
 
-// everyFormat lists all formats there are.
+// everyFormat lists all formats.
 func everyFormat() (all []Format) {
 	for m := range modes {
 		for _, bits := range modes[m].bits {
@@ -39,7 +39,7 @@ func fpFormats() []Format {
 	return slices.DeleteFunc(everyFormat(), func(f Format) bool { return f.Mode == Affine })
 }
 
-// python is an interpreter that has MLX.
+// python returns an interpreter that has MLX.
 func python(t *testing.T) string {
 	t.Helper()
 	path := cmp.Or(os.Getenv("METALCAST_PYTHON"), "../../.venv/bin/python")
@@ -67,7 +67,8 @@ func newJob(name string, t dtype.DType, w []float32, formats []Format) job {
 	return j
 }
 
-// sweep has every finite magnitude of a 16-bit type as the greatest of both halves of a group of 32; the rest is anything below it.
+// sweep makes groups of 32 with every finite magnitude of a 16-bit type as the greatest in both
+// halves; the other elements are arbitrary and smaller.
 func sweep(r *rand.Rand, t dtype.DType) (w []float32) {
 	most := narrow(t, maxFinite(t))
 	for m := uint32(1); m <= most; m++ {
@@ -76,7 +77,7 @@ func sweep(r *rand.Rand, t dtype.DType) (w []float32) {
 			switch {
 			case i%16 == 0:
 				b = m
-			case i%16 < 12: // of an exponent near m's
+			case i%16 < 12: // with an exponent near m's
 				b = m - min(m, r.Uint32N(1+uint32(8<<map[dtype.DType]int{dtype.BF16: 7, dtype.F16: 10}[t])))
 			}
 			w = append(w, widen(t, b|r.Uint32N(2)<<15))
@@ -88,7 +89,7 @@ func sweep(r *rand.Rand, t dtype.DType) (w []float32) {
 	return w
 }
 
-// TestMLX compares with MLX itself, which has no other profile than the CPU's here.
+// TestMLX compares with MLX itself, which has only the CPU's profile here.
 func TestMLX(t *testing.T) {
 	needtest.Alone(t)
 	path := python(t)
@@ -108,7 +109,7 @@ func TestMLX(t *testing.T) {
 	compareAll(t, dir, "", CPU, jobs)
 }
 
-// mixed are matrices of every type made of groups of every kind, for all formats.
+// mixed makes matrices of every type from groups of every kind, for all formats.
 func mixed(r *rand.Rand, rows int) (jobs []job) {
 	for _, from := range floats {
 		w := make([]float32, rows*mostGroup)
@@ -158,7 +159,7 @@ func compare(t *testing.T, dir, infix string, p Profile, j job, f Format) (group
 	codes, scales, values := read("codes"), read("scales"), read("values")
 	onX86 := p == Metal || runtime.GOARCH == "amd64"
 	if f.Mode == Affine && !onX86 {
-		values = nil // elsewhere MLX's compiler may fuse their multiplication with the addition
+		values = nil // on other machines MLX's compiler may fuse their multiplication with the addition
 	}
 	var biases []byte
 	if f.Mode == Affine {
@@ -188,7 +189,9 @@ func compare(t *testing.T, dir, infix string, p Profile, j job, f Format) (group
 			continue
 		}
 		if f.Mode == Affine && !onX86 && widen(j.dtype, wantScale) == 0 {
-			c = got // 0/0, of which a processor makes the integer it likes; times a scale of 0 it does not matter
+			// 0/0 becomes a different integer on each kind of processor; times a scale of 0 it does not
+			// matter
+			c = got
 		}
 		if scale != wantScale || bias != wantBias || string(got) != string(c) {
 			t.Fatalf("%sgroup %d: %v:\nscale %#x, want %#x, bias %#x, want %#x\ncodes %x\nwant  %x", name, i, w, scale, wantScale, bias, wantBias, got, c)

@@ -11,8 +11,9 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// The judge of this file computes with rational numbers, and rounds them itself: no float operation, no trick. Zeros have no sign
-// in it; its results are compared as values where that matters.
+// The oracle in this file computes with rational numbers and rounds them itself: no float
+// operations, no tricks. Its zeros have no sign; where that matters its results are compared as
+// values.
 
 type rat = big.Rat
 
@@ -29,7 +30,8 @@ func pow2(e int) *rat {
 	return n
 }
 
-// integer rounds to an integer; tie tells whether a half is rounded up, given the integer below. x is not negative, or mirrored.
+// integer rounds to an integer; tie reports whether a tie is rounded up, given the integer below.
+// Negative x are mirrored.
 func integer(x *rat, tie func(below *big.Int) bool) *rat {
 	a := absolute(x)
 	below, rest := new(big.Int).QuoRem(a.Num(), a.Denom(), new(big.Int))
@@ -45,7 +47,7 @@ func integer(x *rat, tie func(below *big.Int) bool) *rat {
 
 func odd(n *big.Int) bool  { return n.Bit(0) == 1 }
 func always(*big.Int) bool { return true }
-func floorLog2(x *rat) int { // of a positive number
+func floorLog2(x *rat) int { // x is positive
 	e := x.Num().BitLen() - x.Denom().BitLen()
 	if x.Cmp(pow2(e)) < 0 {
 		e--
@@ -53,7 +55,7 @@ func floorLog2(x *rat) int { // of a positive number
 	return e
 }
 
-// roundRat rounds to a type, to nearest with ties to even. It knows no greatest number.
+// roundRat rounds to a type, to nearest with ties to even, without a greatest number.
 func roundRat(x *rat, t dtype.DType) *rat {
 	if x.Sign() == 0 {
 		return x
@@ -66,7 +68,7 @@ func roundRat(x *rat, t dtype.DType) *rat {
 
 func r32(x *rat) *rat { return roundRat(x, dtype.F32) }
 
-// naive is a group's codes, scale and bias as numbers.
+// naive has a group's codes, scale and bias as numbers.
 type naive struct {
 	codes       []int64
 	scale, bias *rat
@@ -123,7 +125,7 @@ func naiveAffine(f Format, p Profile, t dtype.DType, w []*rat) naive {
 	return g
 }
 
-// naiveFP has the scale's value, and values of elements, instead of codes.
+// naiveFP has the scale's value, and the elements' values instead of codes.
 func naiveFP(f Format, p Profile, t dtype.DType, w []*rat) (scale *rat, elements []*rat) {
 	most := big.NewRat(6, 1)
 	if f.Mode == MXFP8 {
@@ -221,7 +223,7 @@ func checkNaive(t *testing.T, q *Quantizer, w []float32) (checked bool) {
 	codes := make([]byte, q.GroupBytes())
 	scale, bias, finite := q.Group(codes, w)
 	if !finite {
-		return false // FuzzGroup asks why
+		return false // FuzzGroup checks why
 	}
 	var unpacked [mostGroup]byte
 	unpack(&unpacked, codes, uint(q.Bits))
@@ -244,7 +246,8 @@ func checkNaive(t *testing.T, q *Quantizer, w []float32) (checked bool) {
 		return true
 	}
 	value, elements := naiveFP(q.Format, q.Profile(), q.From(), exact)
-	if e := value.Denom().BitLen() - 1; q.Mode == NVFP4 || e <= 127 { // a wrapped scale has another value
+	// a wrapped scale has a different value
+	if e := value.Denom().BitLen() - 1; q.Mode == NVFP4 || e <= 127 {
 		require.Zero(t, value.Cmp(fromFloat(q.scale(byte(scale)))), "%s %s %s: %v: scale %v", q.Format, q.Profile(), q.From(), w, value)
 	}
 	for i, v := range elements {

@@ -19,7 +19,7 @@ func narrow(to dtype.DType, x float32) uint32 {
 	return b
 }
 
-// widen is exact.
+// widen converts the bits of a type to float32, exactly.
 func widen(from dtype.DType, bits uint32) float32 {
 	switch from {
 	case dtype.BF16:
@@ -33,7 +33,7 @@ func widen(from dtype.DType, bits uint32) float32 {
 // keep rounds x to a value of the source type.
 func (q *Quantizer) keep(x float32) float32 { return widen(q.from, narrow(q.from, x)) }
 
-// Widen gives the little-endian elements of a row as float32: what Group and Row take.
+// Widen converts the little-endian elements of a row to float32, as Group and Row expect them.
 func Widen(dst []float32, src []byte, from dtype.DType) {
 	n := fastWiden(dst, src, from)
 	dst, src = dst[n:], src[int(from.Size())*n:]

@@ -1,7 +1,7 @@
 package mlxquant
 
-// pack packs one code a byte into bits a code. Eight codes make bits bytes; they are gathered in three steps, each of which joins
-// the fields of neighbours.
+// pack packs codes of one byte each into bits per code. Eight codes make bits bytes; they are
+// gathered in three steps, each of which joins neighbouring fields.
 func pack(dst []byte, codes *[mostGroup]byte, bits uint) {
 	if bits == 8 {
 		copy(dst, codes[:])

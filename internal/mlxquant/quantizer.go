@@ -12,19 +12,19 @@ const mostGroup = 128 // elements of the largest group
 
 var little = binary.LittleEndian
 
-// Quantizer quantizes rows of one type to one format. It never changes.
+// Quantizer quantizes rows of one type to one format. It is immutable.
 type Quantizer struct {
 	Format
 	profile Profile
 	from    dtype.DType
 	inf     uint32  // in the source type
-	fast    rowFunc // nil, or what gives the same as row
+	fast    rowFunc // nil, or a faster equivalent of row
 }
 
-// rowFunc quantizes a row as Row does.
+// A rowFunc quantizes a row as Row does.
 type rowFunc func(q *Quantizer, codes, scales, biases []byte, w []float32) (bad int)
 
-// New gives the quantizer of matrices of type BF16, F16 or F32.
+// New returns a quantizer for matrices of type BF16, F16 or F32.
 func New(f Format, p Profile, from dtype.DType) (*Quantizer, error) {
 	if err := f.Check(); err != nil {
 		return nil, err
@@ -35,15 +35,16 @@ func New(f Format, p Profile, from dtype.DType) (*Quantizer, error) {
 	return &Quantizer{Format: f, profile: p, from: from, inf: narrow(from, float32(math.Inf(1))), fast: fastRow(f, p)}, nil
 }
 
-// From is the type of the elements.
+// From returns the type of the elements.
 func (q *Quantizer) From() dtype.DType { return q.from }
 
-// Profile is the backend that the quantizer follows.
+// Profile returns the backend that the quantizer follows.
 func (q *Quantizer) Profile() Profile { return q.profile }
 
-// Group quantizes the GroupSize elements of w, which are values of the source type, to GroupBytes of codes and to the bits of a scale
-// and, if the format has one, of a bias. finite is false where an element is infinite or NaN, or the scale of finite elements would
-// be infinite: then all that is written is zero.
+// Group quantizes the GroupSize elements of w, which are values of the source type, to GroupBytes
+// of codes and to the bits of a scale and, if the format has one, a bias. finite is false if an
+// element is infinite or NaN, or if the scale of finite elements would be infinite: everything
+// written is then zero.
 func (q *Quantizer) Group(codes []byte, w []float32) (scale, bias uint32, finite bool) {
 	var unpacked [mostGroup]byte
 	w, codes = w[:q.GroupSize], codes[:q.GroupBytes()]
@@ -65,8 +66,10 @@ func (q *Quantizer) Group(codes []byte, w []float32) (scale, bias uint32, finite
 	return scale, bias, true
 }
 
-// Row quantizes a row: a whole number of groups. codes gets RowBytes, scales and biases little-endian values of ScaleType and BiasType;
-// formats without biases leave biases alone. It gives the index of the first group that is not finite, as Group means it, or -1.
+// Row quantizes a row, which is a whole number of groups. It stores RowBytes in codes and
+// little-endian values of ScaleType and BiasType in scales and biases; formats without biases do
+// not touch biases. It returns the index of the first group that is not finite, as defined by
+// Group, or -1.
 func (q *Quantizer) Row(codes, scales, biases []byte, w []float32) (bad int) {
 	if q.fast != nil {
 		return q.fast(q, codes, scales, biases, w)
@@ -74,7 +77,7 @@ func (q *Quantizer) Row(codes, scales, biases []byte, w []float32) (bad int) {
 	return q.row(codes, scales, biases, w)
 }
 
-// row is Row without vector code, group by group.
+// row is Row without vector code, one group at a time.
 func (q *Quantizer) row(codes, scales, biases []byte, w []float32) (bad int) {
 	bad = -1
 	size := int(q.ScaleType(q.from).Size())
@@ -104,9 +107,10 @@ func put(dst []byte, size int, bits uint32) {
 
 const infinity = 0x7F800000 // in float32
 
-// extremes finds the least and the greatest element. Floats that are not negative order like their bits, negative ones the other way
-// round: so the greatest bits as signed integers are the greatest element, if any is positive, and the greatest as unsigned ones
-// the least, if any is negative. Of zeros of both signs either may come out.
+// extremes returns the least and the greatest element. Non-negative floats order like their bits,
+// negative ones in reverse: so the greatest bits as signed integers are the greatest element, if
+// any is positive, and the greatest bits as unsigned integers are the least, if any is negative.
+// With zeros of both signs either may be returned.
 func extremes(w []float32) (lo, hi float32, finite bool) {
 	var low uint32
 	top := int32(math.MinInt32)
@@ -132,7 +136,7 @@ func extremes(w []float32) (lo, hi float32, finite bool) {
 	return math.Float32frombits(low), math.Float32frombits(high), true
 }
 
-// magnitude is the greatest absolute value.
+// magnitude returns the greatest absolute value.
 func magnitude(w []float32) (amax float32, finite bool) {
 	var top uint32
 	for _, x := range w {

@@ -2,56 +2,57 @@
 
 package mlxquant
 
-//lint:file-ignore U1000 the fields of chunk are the assembly's
+//lint:file-ignore U1000 the fields of batch are the assembly's
 
 import (
 	"github.com/metalcast/metalcast/internal/dtype"
 	"golang.org/x/sys/cpu"
 )
 
-const mostGroups = 16 // groups of a chunk: their scales are computed at once
+const mostGroups = 16 // groups in a batch: their scales are computed together
 
-// chunk is up to 16 groups in work, one lane each.
-type chunk struct {
-	lo, hi   [mostGroups]float32 // extremes; hi the greatest magnitude in fp modes
-	by, bias [mostGroups]float32 // elements are reduced by bias and divided by by, or multiplied by it in fp modes
+// A batch is up to 16 groups being processed, one lane each.
+type batch struct {
+	lo, hi [mostGroups]float32 // extremes; hi the greatest magnitude in fp modes
+	// bias is subtracted from elements, which are divided by by, or multiplied by it in fp modes
+	by, bias [mostGroups]float32
 	scales   [4 * mostGroups]byte
 	biases   [4 * mostGroups]byte
 	_        [8 * 4 * mostGroups]byte // of the reductions
 }
 
 //go:noescape
-func limits(c *chunk, w *float32, vectors, groups int) (finite bool)
+func limits(c *batch, w *float32, vectors, groups int) (finite bool)
 
 //go:noescape
-func magnitudes(c *chunk, w *float32, vectors, groups int) (finite bool)
+func magnitudes(c *batch, w *float32, vectors, groups int) (finite bool)
 
 //go:noescape
-func affineScales(c *chunk, most float32, away bool, from, infinite int) (fit bool)
+func affineScales(c *batch, most float32, away bool, from, infinite int) (fit bool)
 
 //go:noescape
-func away4(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+func away4(codes *byte, w *float32, c *batch, vectors, groups, most int)
 
 //go:noescape
-func away8(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+func away8(codes *byte, w *float32, c *batch, vectors, groups, most int)
 
 //go:noescape
-func even4(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+func even4(codes *byte, w *float32, c *batch, vectors, groups, most int)
 
 //go:noescape
-func even8(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+func even8(codes *byte, w *float32, c *batch, vectors, groups, most int)
 
 //go:noescape
-func mxScales(c *chunk, most float32)
+func mxScales(c *batch, most float32)
 
 //go:noescape
-func nvScales(c *chunk)
+func nvScales(c *batch)
 
 //go:noescape
-func fp8(codes *byte, w *float32, c *chunk, vectors, groups int)
+func fp8(codes *byte, w *float32, c *batch, vectors, groups int)
 
 //go:noescape
-func fp4(codes *byte, w *float32, c *chunk, vectors, groups int, cells *byte)
+func fp4(codes *byte, w *float32, c *batch, vectors, groups int, cells *byte)
 
 //go:noescape
 func widenBF16(dst *float32, src *byte, n int)
@@ -64,7 +65,7 @@ func squeeze8(dst, src *byte, mask uint64, bits, n int)
 
 var hasAVX512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasBMI2
 
-// fastWiden is Widen for a beginning of the row, whose length it gives.
+// fastWiden is Widen for the start of the row, whose length it returns.
 func fastWiden(dst []float32, src []byte, from dtype.DType) int {
 	n := len(dst) &^ 15
 	if n == 0 || !hasAVX512 {
@@ -94,7 +95,7 @@ func fastRow(f Format, p Profile) rowFunc {
 }
 
 func affineRow(q *Quantizer, codes, scales, biases []byte, w []float32) (bad int) {
-	var c chunk
+	var c batch
 	bad = -1
 	size, vectors, most := int(q.from.Size()), q.GroupSize/16, 1<<q.Bits-1
 	from, infinite := 0, 0x7F7F8000
@@ -121,7 +122,7 @@ func affineRow(q *Quantizer, codes, scales, biases []byte, w []float32) (bad int
 }
 
 func fpRow(q *Quantizer, codes, scales, _ []byte, w []float32) (bad int) {
-	var c chunk
+	var c batch
 	bad = -1
 	vectors := q.GroupSize / 16
 	for first := 0; len(w) >= q.GroupSize; first += mostGroups {
@@ -149,7 +150,7 @@ func fpRow(q *Quantizer, codes, scales, _ []byte, w []float32) (bad int) {
 	return bad
 }
 
-func (q *Quantizer) affineCodes(codes []byte, c *chunk, w []float32, vectors, groups, most int) {
+func (q *Quantizer) affineCodes(codes []byte, c *batch, w []float32, vectors, groups, most int) {
 	if q.Bits == 4 {
 		if q.profile == Metal {
 			away4(&codes[0], &w[0], c, vectors, groups, most)

@@ -2,7 +2,7 @@
 
 #include "textflag.h"
 
-// The fields of a chunk: simd_amd64.go.
+// The fields of a batch: see simd_amd64.go.
 #define LO     0
 #define HI     64
 #define BY     128
@@ -15,8 +15,8 @@
 	MOVL         $bits, AX \
 	VPBROADCASTD AX, to
 
-// POINTERS gives the places of four groups in R10-R13, from SI on, R9 bytes each, and moves SI behind them. DX counts the groups that follow the
-// one at SI: where there are none it is taken again.
+// POINTERS sets R10-R13 to the addresses of four groups from SI on, R9 bytes each, and moves SI
+// past them. DX counts the groups after the one at SI: if there are none, that one is used again.
 #define POINTER(to) \
 	MOVQ    SI, to \
 	XORL    AX, AX \
@@ -35,7 +35,8 @@
 	ADDQ $64, R12 \
 	ADDQ $64, R13
 
-// MERGE4 reduces the lanes of a, b, c and d: each quarter of a gets those of its own quarters, in their order.
+// MERGE4 reduces the lanes of a, b, c and d: each quarter of a receives the results of that
+// quarter, in order.
 #define MERGE4(op, a, b, c, d, t, u) \
 	VUNPCKLPS b, a, t \
 	VUNPCKHPS b, a, u \
@@ -47,7 +48,8 @@
 	VUNPCKHPD c, a, u \
 	op        t, u, a
 
-// MERGE16 reduces the quarters of four results of MERGE4 at DI+at: Z0 gets the 16 values in order.
+// MERGE16 reduces the quarters of four results of MERGE4 at DI+at: Z0 receives the 16 values in
+// order.
 #define MERGE16(op, at) \
 	VMOVUPS    at(DI), Z0             \
 	VMOVUPS    (at+64)(DI), Z1        \
@@ -63,7 +65,7 @@
 	VSHUFF32X4 $0xDD, Z2, Z0, Z5 \
 	op         Z4, Z5, Z0
 
-// BOTH takes 16 elements of a group into its least and greatest; K1 gets infinities and NaN.
+// BOTH updates the least and greatest with 16 elements of a group; K1 collects infinities and NaNs.
 #define BOTH(from, least, greatest) \
 	VMOVUPS    from, Z8               \
 	VMINPS     Z8, least, least       \
@@ -71,7 +73,7 @@
 	VFPCLASSPSZ $0x99, Z8, K2         \
 	KORW       K2, K1, K1
 
-// func limits(c *chunk, w *float32, vectors, groups int) (finite bool)
+// func limits(c *batch, w *float32, vectors, groups int) (finite bool)
 // The least and the greatest element of up to 16 groups of 16*vectors elements.
 TEXT ·limits(SB), NOSPLIT, $0-33
 	MOVQ c+0(FP), DI
@@ -124,7 +126,7 @@ vector:
 	VPANDD  from, Z16, Z8          \
 	VPMAXSD Z8, greatest, greatest
 
-// func magnitudes(c *chunk, w *float32, vectors, groups int) (finite bool)
+// func magnitudes(c *batch, w *float32, vectors, groups int) (finite bool)
 // The greatest magnitude of the elements of up to 16 groups, to HI.
 TEXT ·magnitudes(SB), NOSPLIT, $0-33
 	MOVQ c+0(FP), DI
@@ -167,7 +169,8 @@ vector:
 	VZEROUPPER
 	RET
 
-// NARROW stores 16 elements, from and its bits spoilt, as they are in bfloat16, float16 or float32, by AX 0, 1 or 2.
+// NARROW stores 16 elements as bfloat16, float16 or float32, for AX 0, 1 or 2, and clobbers from
+// and its bits.
 #define NARROW(from, at, float, half, done) \
 	CMPL      AX, $1          \
 	JEQ       half            \
@@ -186,10 +189,11 @@ float:                        \
 	VMOVUPS   from, at(DI)    \
 done:
 
-// func affineScales(c *chunk, most float32, away bool, from, infinite int) (fit bool)
-// From LO and HI the scales and biases, narrowed, and BY and BIAS as the codes want them. from is 0 for bfloat16, 1 for float16, 2 for float32; infinite is the bits of the least
-// number that it rounds to infinity, and fit that no scale is.
-// Z0 lo, Z1 hi, Z2 scale, Z3 edge, Z4 quotient, Z5 rounded, Z6 bias; K1 where |lo| <= |hi|.
+// func affineScales(c *batch, most float32, away bool, from, infinite int) (fit bool)
+// Computes from LO and HI the narrowed scales and biases, and BY and BIAS as the codes need them.
+// from is 0 for bfloat16, 1 for float16, 2 for float32; infinite has the bits of the smallest
+// number that rounds to infinity there; fit reports that no scale does. Z0 lo, Z1 hi, Z2 scale, Z3
+// edge, Z4 quotient, Z5 rounded, Z6 bias; K1 where |lo| <= |hi|.
 TEXT ·affineScales(SB), NOSPLIT, $0-33
 	MOVQ c+0(FP), DI
 	VBROADCASTSS most+8(FP), Z16
@@ -222,7 +226,7 @@ range:
 	VDIVPS Z2, Z3, Z4
 	TESTL CX, CX
 	JZ even
-	VRNDSCALEPS $0x0B, Z4, Z5 // towards zero, and on by one where a half or more was lost
+	VRNDSCALEPS $0x0B, Z4, Z5 // towards zero, plus one where a half or more was lost
 	VSUBPS Z5, Z4, Z8
 	VPANDD Z20, Z8, Z8
 	VCMPPS $0x1D, Z22, Z8, K2
@@ -245,7 +249,7 @@ rounded:
 	VMULPS Z22, Z2, Z10
 
 whole:
-	VCMPPS $0, Z7, Z2, K4 // elements beyond 1e31, all equal: their codes are 0
+	VCMPPS $0, Z7, Z2, K4 // all elements equal and beyond 1e31: their codes are 0
 	VMOVAPS Z25, K4, Z10
 	VMOVUPS Z10, BY(DI)
 	VPANDD Z20, Z2, Z8
@@ -259,7 +263,8 @@ whole:
 	VZEROUPPER
 	RET
 
-// The loops over elements: SI elements, DI codes, BX chunk, R8 groups, R9 vectors of a group. Z0 and Z1 are the group's BIAS and BY.
+// The loops over elements: SI elements, DI codes, BX batch, R8 groups, R9 vectors per group. Z0 and
+// Z1 are the group's BIAS and BY.
 #define CODES(element, store) \
 group:                        \
 	VBROADCASTSS BIAS(BX), Z0 \
@@ -302,7 +307,7 @@ vector:                       \
 	VCVTPS2DQ Z2, Z2      \
 	VPMINSD   Z30, Z2, Z2
 
-// func away4(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+// func away4(codes *byte, w *float32, c *batch, vectors, groups, most int)
 TEXT ·away4(SB), NOSPLIT, $0-48
 	MOVQ codes+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -314,7 +319,7 @@ TEXT ·away4(SB), NOSPLIT, $0-48
 	CODES(AWAY, NIBBLES)
 	RET
 
-// func away8(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+// func away8(codes *byte, w *float32, c *batch, vectors, groups, most int)
 TEXT ·away8(SB), NOSPLIT, $0-48
 	MOVQ codes+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -326,7 +331,7 @@ TEXT ·away8(SB), NOSPLIT, $0-48
 	CODES(AWAY, BYTES)
 	RET
 
-// func even4(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+// func even4(codes *byte, w *float32, c *batch, vectors, groups, most int)
 TEXT ·even4(SB), NOSPLIT, $0-48
 	MOVQ codes+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -337,7 +342,7 @@ TEXT ·even4(SB), NOSPLIT, $0-48
 	CODES(EVEN, NIBBLES)
 	RET
 
-// func even8(codes *byte, w *float32, c *chunk, vectors, groups, most int)
+// func even8(codes *byte, w *float32, c *batch, vectors, groups, most int)
 TEXT ·even8(SB), NOSPLIT, $0-48
 	MOVQ codes+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -348,8 +353,9 @@ TEXT ·even8(SB), NOSPLIT, $0-48
 	CODES(EVEN, BYTES)
 	RET
 
-// func mxScales(c *chunk, most float32)
-// From the magnitudes in HI the exponents, biased, to SCALES as bytes, and the powers of two to multiply with to BY.
+// func mxScales(c *batch, most float32)
+// Computes from the magnitudes in HI the biased exponents, to SCALES as bytes, and the powers of
+// two to multiply by, to BY.
 TEXT ·mxScales(SB), NOSPLIT, $0-12
 	MOVQ c+0(FP), DI
 	VBROADCASTSS most+8(FP), Z1
@@ -368,7 +374,8 @@ TEXT ·mxScales(SB), NOSPLIT, $0-12
 	VZEROUPPER
 	RET
 
-// E4M3 rounds the elements in Z2 to codes: toE4M3. Z16 is float32's magnitude, Z17 2^-6, Z18 infinity, Z19 20<<23, Z20 0x7E, Z21 0x80.
+// E4M3 rounds the elements in Z2 to codes; see toE4M3. Z16 is float32's magnitude, Z17 2^-6, Z18
+// infinity, Z19 20<<23, Z20 0x7E, Z21 0x80.
 #define E4M3 \
 	VPANDD  Z16, Z2, Z3 \
 	VPSRLD  $24, Z2, Z2 \
@@ -392,8 +399,9 @@ TEXT ·mxScales(SB), NOSPLIT, $0-12
 	CONSTANT(0x7E, Z20)       \
 	CONSTANT(0x80, Z21)
 
-// func nvScales(c *chunk)
-// From the magnitudes in HI the scales to SCALES as bytes, and their reciprocals, or 0 for 0, to BY.
+// func nvScales(c *batch)
+// Computes from the magnitudes in HI the scales, to SCALES as bytes, and their reciprocals, or 0
+// for 0, to BY.
 TEXT ·nvScales(SB), NOSPLIT, $0-8
 	MOVQ c+0(FP), DI
 	E4M3CONSTANTS
@@ -419,7 +427,8 @@ TEXT ·nvScales(SB), NOSPLIT, $0-8
 	E4M3               \
 	VMOVDQA64 Z3, Z2
 
-// FOUR finds an element's cell: evenE2M1. Z16 is float32's magnitude, Z17 1, Z18 the first cell, Z19 31, Z20 0, Z21 8, Z22 and Z23 the codes.
+// FOUR finds an element's cell; see evenE2M1. Z16 is float32's magnitude, Z17 1, Z18 the first
+// cell, Z19 31, Z20 0, Z21 8, Z22 and Z23 the codes.
 #define FOUR \
 	VMULPS   Z1, Z2, Z2   \
 	VPANDD   Z16, Z2, Z3  \
@@ -436,7 +445,7 @@ TEXT ·nvScales(SB), NOSPLIT, $0-8
 	VPTERNLOGD $0xF8, Z21, Z2, Z3 \
 	VMOVDQA64 Z3, Z2
 
-// func fp8(codes *byte, w *float32, c *chunk, vectors, groups int)
+// func fp8(codes *byte, w *float32, c *batch, vectors, groups int)
 TEXT ·fp8(SB), NOSPLIT, $0-40
 	MOVQ codes+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -447,7 +456,7 @@ TEXT ·fp8(SB), NOSPLIT, $0-40
 	CODES(EIGHT, BYTES)
 	RET
 
-// func fp4(codes *byte, w *float32, c *chunk, vectors, groups int, cells *byte)
+// func fp4(codes *byte, w *float32, c *batch, vectors, groups int, cells *byte)
 TEXT ·fp4(SB), NOSPLIT, $0-48
 	MOVQ codes+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -467,7 +476,8 @@ TEXT ·fp4(SB), NOSPLIT, $0-48
 	RET
 
 // func squeeze8(dst, src *byte, mask uint64, bits, n int)
-// Packs n times eight codes, a byte each, into bits bytes. Each but the last store is of eight bytes, so dst has at least n*bits+8-bits.
+// Packs n times eight codes of one byte each into bits bytes. Every store has eight bytes, so dst
+// has at least n*bits+8-bits.
 TEXT ·squeeze8(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI

@@ -32,7 +32,7 @@ func widenBF16(dst *float32, src *byte, n int)
 //go:noescape
 func widenF16(dst *float32, src *byte, n int)
 
-// fastRow quantizes by NEON, which every arm64 has.
+// fastRow quantizes with NEON, which every arm64 has.
 func fastRow(f Format, p Profile) rowFunc {
 	switch {
 	case f.Mode == Affine && f.Bits > 1:
@@ -117,7 +117,7 @@ func fpRow(q *Quantizer, codes, scales, _ []byte, w []float32) (bad int) {
 	return bad
 }
 
-// fastWiden is Widen for a beginning of the row, whose length it gives.
+// fastWiden is Widen for the start of the row, whose length it returns.
 func fastWiden(dst []float32, src []byte, from dtype.DType) int {
 	n := len(dst) &^ 7
 	if n == 0 {

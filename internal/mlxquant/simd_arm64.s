@@ -2,12 +2,13 @@
 
 #include "textflag.h"
 
-// What the assembler has no name for, on four floats or 32-bit integers: d = n op m, by numbers of registers.
+// Instructions that the assembler has no name for, on four floats or 32-bit integers: d = n op m,
+// by register numbers.
 #define FADD(m, n, d)   WORD $(0x4E20D400 | m<<16 | n<<5 | d)
 #define FSUB(m, n, d)   WORD $(0x4EA0D400 | m<<16 | n<<5 | d)
 #define FMUL(m, n, d)   WORD $(0x6E20DC00 | m<<16 | n<<5 | d)
 #define FDIV(m, n, d)   WORD $(0x6E20FC00 | m<<16 | n<<5 | d)
-#define FMAX(m, n, d)   WORD $(0x4E20F400 | m<<16 | n<<5 | d) // NaN where either is
+#define FMAX(m, n, d)   WORD $(0x4E20F400 | m<<16 | n<<5 | d) // NaN if either is
 #define FMIN(m, n, d)   WORD $(0x4EA0F400 | m<<16 | n<<5 | d)
 #define FMAXV(n, d)     WORD $(0x6E30F800 | n<<5 | d)
 #define FMINV(n, d)     WORD $(0x6EB0F800 | n<<5 | d)
@@ -86,13 +87,13 @@ some:
 	FMOVS F4, bits+16(FP)
 	RET
 
-// BYTES makes the codes in V0-V3 bytes in V0.
+// BYTES converts the codes in V0-V3 to bytes in V0.
 #define BYTES \
 	VUZP1 V1.H8, V0.H8, V0.H8   \
 	VUZP1 V3.H8, V2.H8, V2.H8   \
 	VUZP1 V2.B16, V0.B16, V0.B16
 
-// NIBBLES stores the codes in the bytes of V0, two a byte.
+// NIBBLES stores the codes in the bytes of V0, two per byte.
 #define NIBBLES \
 	VUZP1 V0.B16, V0.B16, V1.B16 \
 	VUZP2 V0.B16, V0.B16, V2.B16 \
@@ -100,7 +101,8 @@ some:
 	VORR  V2.B16, V1.B16, V1.B16 \
 	VST1.P [V1.B8], 8(R0)
 
-// The loops over elements: R0 codes, R1 elements, R2 how many; V16 the group's bias or reciprocal, V17 what divides.
+// The loops over elements: R0 codes, R1 elements, R2 their number; V16 the group's bias or
+// reciprocal, V17 the divisor.
 #define QUOTIENTS(a) \
 	FSUB(16, a, a) \
 	FDIV(17, a, a)
@@ -188,7 +190,8 @@ bytes:
 	BNE some
 	RET
 
-// E4M3 rounds elements to codes: toE4M3. V18 is float32's magnitude, V19 2^-6, V20 infinity, V21 20<<23, V22 0x7E, V23 0x80.
+// E4M3 rounds elements to codes; see toE4M3. V18 is float32's magnitude, V19 2^-6, V20 infinity,
+// V21 20<<23, V22 0x7E, V23 0x80.
 #define E4M3(a, v, vb) \
 	FMUL(16, a, a)               \
 	VAND  V18.B16, vb, V4.B16    \
@@ -232,7 +235,8 @@ some:
 	BNE some
 	RET
 
-// CELL finds an element's place among the cells: evenE2M1. V18 is float32's magnitude, V19 1, V20 the first cell, V21 31, V22 0.
+// CELL finds an element's cell; see evenE2M1. V18 is float32's magnitude, V19 1, V20 the first
+// cell, V21 31, V22 0.
 #define CELL(a, v, vb) \
 	FMUL(16, a, a)               \
 	VAND  V18.B16, vb, V4.B16    \

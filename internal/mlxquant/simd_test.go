@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// compareFast quantizes a row by vector code and without.
+// compareFast quantizes a row with vector code and without.
 func compareFast(t testing.TB, q *Quantizer, w []float32) {
 	t.Helper()
 	size, groups := int(q.ScaleType(q.from).Size()), q.Groups(len(w))
@@ -44,7 +44,7 @@ func compareFast(t testing.TB, q *Quantizer, w []float32) {
 	}
 }
 
-// fastQuantizers gives each that has vector code here.
+// fastQuantizers yields every quantizer that has vector code here.
 func fastQuantizers(t testing.TB) (list []*Quantizer) {
 	for _, from := range floats {
 		for _, f := range everyFormat() {
@@ -78,7 +78,7 @@ func TestSIMDGroups(t *testing.T) {
 	}
 }
 
-// TestSIMDSweep has every value of 16 bits, each in a group beside others.
+// TestSIMDSweep quantizes every 16-bit value, each in a group with others.
 func TestSIMDSweep(t *testing.T) {
 	needtest.Alone(t)
 	r := rand.New(rand.NewPCG(13, 14))
@@ -93,7 +93,7 @@ func TestSIMDSweep(t *testing.T) {
 			}
 		}
 		compareFast(t, q, w)
-		for i := 0; i < len(w); i += q.GroupSize { // neighbours with a scale that is not theirs
+		for i := 0; i < len(w); i += q.GroupSize { // neighbours that do not determine the scale
 			w[i+r.IntN(q.GroupSize)] *= float32(r.IntN(64)) / 4
 		}
 		for i, x := range w {
@@ -105,8 +105,8 @@ func TestSIMDSweep(t *testing.T) {
 	}
 }
 
-// TestSIMDScales has groups whose scales are, or are next to, powers of two and halves between two values of the source type. Elements are not of that
-// type here.
+// TestSIMDScales quantizes groups whose scales equal or neighbour powers of two and midpoints
+// between two values of the source type. The elements are not of that type here.
 func TestSIMDScales(t *testing.T) {
 	needtest.Alone(t)
 	r := rand.New(rand.NewPCG(17, 18))
@@ -154,7 +154,7 @@ func FuzzRow(f *testing.F) {
 	})
 }
 
-// TestSIMDWiden has every value, in rows of any length.
+// TestSIMDWiden widens every value, in rows of any length.
 func TestSIMDWiden(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))
 	for _, from := range []dtype.DType{dtype.BF16, dtype.F16} {

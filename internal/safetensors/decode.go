@@ -17,8 +17,9 @@ const metadataKey = "__metadata__"
 
 func quote(name string) string { return strconv.Quote(name) }
 
-// decode reads the JSON object. jsontext refuses names that occur twice, but slowly. So it is let off that and the names are compared here; where anything is wrong the
-// header is read again strictly, for the error.
+// decode reads the JSON object. jsontext refuses duplicate names, but slowly, so that check is
+// disabled and the names are compared here; if anything is wrong, the header is read again
+// strictly, for the error.
 func decode(text []byte) (*Header, error) {
 	h, err := decodeObject(text, jsontext.AllowDuplicateNames(true))
 	if err != nil || repeats(h.Tensors) {
@@ -27,7 +28,7 @@ func decode(text []byte) (*Header, error) {
 	return h, nil
 }
 
-// repeats tells whether two tensors have one name.
+// repeats reports whether two tensors have the same name.
 func repeats(tensors []Tensor) bool {
 	seen := make(map[string]struct{}, len(tensors))
 	for i := range tensors {
@@ -36,17 +37,17 @@ func repeats(tensors []Tensor) bool {
 	return len(seen) < len(tensors)
 }
 
-// errRepeats is never shown: see decode.
+// errRepeats is never shown; see decode.
 var errRepeats = errors.New("a name occurs twice")
 
 // decoder reads a header's tokens.
 type decoder struct {
 	*jsontext.Decoder
-	text string  // of the header; names are parts of it
-	dims []int64 // shapes are parts of it
+	text string  // the header; names are slices of it
+	dims []int64 // shapes are slices of it
 }
 
-// shortest is an entry; none is shorter.
+// shortest is the shortest possible entry.
 const shortest = `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`
 
 func decodeObject(text []byte, o ...jsontext.Options) (*Header, error) {
@@ -91,7 +92,8 @@ func decodeObject(text []byte, o ...jsontext.Options) (*Header, error) {
 	return h, nil
 }
 
-// keepNames copies the names, which are parts of the header's text, into a string of their own, for the text is about twice as long and is not needed any more.
+// keepNames copies the names, which are slices of the header's text, into one string of their own,
+// because the text is about twice as long and no longer needed.
 func keepNames(tensors []Tensor) {
 	n := 0
 	for i := range tensors {
@@ -118,7 +120,8 @@ func (d *decoder) name() (string, error) {
 	return StringIn(d.text, d.Decoder, t), nil
 }
 
-// StringIn is the string t, which d has just read, without its escapes. It is a part of text, from whose start d reads, where no escape prevents that.
+// StringIn returns the unescaped string t, which d has just read. Unless an escape prevents it, the
+// result is a slice of text, from whose start d reads.
 func StringIn(text string, d *jsontext.Decoder, t jsontext.Token) string {
 	before := text[:min(int(d.InputOffset())-1, len(text))]
 	if s := before[strings.LastIndexByte(before, '"')+1:]; t.String() == s {
@@ -172,7 +175,8 @@ func (d *decoder) metadata() (map[string]string, error) {
 	return m, nil
 }
 
-// tensor reads {"dtype": .., "shape": [..], "data_offsets": [begin, end]}; each key once, no other.
+// tensor reads {"dtype": .., "shape": [..], "data_offsets": [begin, end]}; with each key once and
+// no others.
 func (d *decoder) tensor(t *Tensor) error {
 	if k, err := d.nextKind(); err != nil {
 		return err
@@ -194,7 +198,8 @@ func (d *decoder) tensor(t *Tensor) error {
 			if t.Shape != nil {
 				return errRepeats
 			}
-			if cap(d.dims)-len(d.dims) < maxRank { // a new one, for what grew would live beside its copy
+			// a new slice: growing this one would keep both copies alive
+			if cap(d.dims)-len(d.dims) < maxRank {
 				d.dims = make([]int64, 0, 1<<10)
 			}
 			first := len(d.dims)
@@ -241,7 +246,8 @@ func (d *decoder) dtype(t *Tensor) error {
 	return nil
 }
 
-// ints reads an array of at most limit non-negative integers that fit an int64, and appends them to list.
+// ints reads an array of at most limit non-negative integers that fit an int64, and appends them to
+// list.
 func (d *decoder) ints(list []int64, t *Tensor, key string, limit int) ([]int64, error) {
 	if k, err := d.nextKind(); err != nil {
 		return list, err
@@ -271,7 +277,7 @@ func (d *decoder) ints(list []int64, t *Tensor, key string, limit int) ([]int64,
 	return list, nil
 }
 
-// KindName is a JSON value's kind in words.
+// KindName describes a JSON value's kind in words.
 func KindName(k jsontext.Kind) string {
 	switch k {
 	case '{':

@@ -9,10 +9,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Encode writes a header, the 8 length bytes included, for tensors in the order of their data. The JSON is padded with
-// spaces so that the data begins at a multiple of align bytes. Metadata holds one key, format ("pt" or "mlx"), when it is not empty.
+// Encode returns a header, including the 8 length bytes, for tensors in the order of their data.
+// The JSON is padded with spaces so that the data begins at a multiple of align bytes. If format
+// ("pt" or "mlx") is not empty, it is the only key of the metadata.
 //
-// The tensors must fulfil the rules that Parse checks; Encode panics where they do not, for then the plan is wrong.
+// The tensors must satisfy the rules that Parse checks; otherwise Encode panics, because the plan
+// is wrong.
 func Encode(tensors []Tensor, format string, align int64) []byte {
 	h := Header{Tensors: tensors}
 	if n := len(tensors); n > 0 {
@@ -25,7 +27,7 @@ func Encode(tensors []Tensor, format string, align int64) []byte {
 	}
 	var b bytes.Buffer
 	b.Write(make([]byte, 8))
-	e := jsontext.NewEncoder(&b, jsontext.AllowDuplicateNames(true)) // there are none
+	e := jsontext.NewEncoder(&b, jsontext.AllowDuplicateNames(true)) // checked above
 	write := func(tokens ...jsontext.Token) {
 		for _, t := range tokens {
 			if err := e.WriteToken(t); err != nil {

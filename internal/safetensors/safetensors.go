@@ -1,10 +1,11 @@
 // Package safetensors reads and writes the headers of safetensors files, strictly.
 //
-// A file is an 8-byte little-endian length n, a JSON object of n bytes (it may end in spaces), and the data. The object maps a tensor's
-// name to its dtype, shape and data_offsets [begin, end) counted from the first data byte, and may hold "__metadata__", a map of
-// strings. The rules are those of the reference implementation (huggingface/safetensors, tensor.rs, validate): offsets are
-// contiguous from 0 in order, end - begin is shape times element size, and the last tensor ends where the file does. Names that occur twice and
-// invalid UTF-8 are refused too.
+// A file consists of an 8-byte little-endian length n, a JSON object of n bytes (which may end in
+// spaces), and the data. The object maps a tensor's name to its dtype, shape and data_offsets
+// [begin, end), counted from the first data byte, and may contain "__metadata__", a map of strings.
+// The rules are those of the reference implementation (huggingface/safetensors, tensor.rs,
+// validate): offsets are contiguous from 0 in order, end - begin is shape times element size, and
+// the last tensor ends where the file does. Duplicate names and invalid UTF-8 are refused too.
 package safetensors
 
 import (
@@ -23,26 +24,27 @@ import (
 // MaxHeader is the longest header accepted, in bytes: the reference implementation's limit.
 const MaxHeader = 100_000_000
 
-// MaxTensors is how many tensors a header may have: five times as many as the largest models'. What is held for one is many times what it takes to promise it.
+// MaxTensors is how many tensors a header may have: five times as many as the largest models have.
+// Keeping one in memory takes many times more bytes than declaring it.
 const MaxTensors = 1 << 20
 
-// maxRank bounds a shape, maxElements the product of its dimensions but for those of 0. No checkpoint comes near either, and computing with what they let
-// through cannot overflow.
+// maxRank bounds a shape, maxElements the product of its nonzero dimensions. No checkpoint comes
+// near either, and computing with values within them cannot overflow.
 const (
 	maxRank     = 64
 	maxElements = 1 << 50
 )
 
-// Tensor is an entry of a header.
+// Tensor is an entry in a header.
 type Tensor struct {
 	Name  string
 	DType dtype.DType
 	Shape []int64
-	Begin int64 // of the data, counted from Header.DataStart
+	Begin int64 // start of the data, counted from Header.DataStart
 	End   int64
 }
 
-// Size is the length of the tensor's data in bytes.
+// Size returns the length of the tensor's data in bytes.
 func (t *Tensor) Size() int64 { return t.End - t.Begin }
 
 // Header is a parsed header: its tensors in the order of their data.
@@ -53,7 +55,8 @@ type Header struct {
 	Sum       [sha256.Size]byte // of the header's JSON text
 }
 
-// Read reads and checks the header of a file of size bytes. Errors are *fault.Error without the file's name.
+// Read reads and checks the header of a file of size bytes. Errors are *fault.Error without the
+// file's name.
 func Read(r io.ReaderAt, size int64) (*Header, error) {
 	if size < 8 {
 		return nil, fault.Corrupt("", "%d bytes, too short for a safetensors file", size)
@@ -79,7 +82,8 @@ func Read(r io.ReaderAt, size int64) (*Header, error) {
 	return Parse(text, size-8-int64(n))
 }
 
-// looksLike knows what is often found under a shard's name, by its first 8 bytes; "" where it does not.
+// looksLike recognises by its first 8 bytes what is often found under a shard's name, or returns
+// "".
 func looksLike(head []byte) string {
 	for _, x := range []struct{ head, what string }{
 		{"<", "a web page"}, {"GGUF", "a GGUF file"}, {"PK\x03\x04", "a zip archive, as PyTorch writes"}, {"\x80\x02", "a pickle"}, {"{", "JSON text"},
@@ -151,7 +155,8 @@ func tensorError(t *Tensor, format string, args ...any) *fault.Error {
 	return fault.Corrupt("tensor "+quote(t.Name), format, args...)
 }
 
-// Bytes is the data length of a tensor: the product of its shape and element width. It is false where Elements is, and where it is no whole number of bytes.
+// Bytes returns the data length of a tensor: the product of its shape and element width. The
+// result is false if Elements fails or the length is not a whole number of bytes.
 func Bytes(t dtype.DType, shape []int64) (int64, bool) {
 	n, ok := Elements(shape)
 	if !ok {
@@ -161,7 +166,8 @@ func Bytes(t dtype.DType, shape []int64) (int64, bool) {
 	return size / 8, size%8 == 0
 }
 
-// Elements is the product of a shape, 1 for a scalar; false when a dimension is negative or the product, but for dimensions of 0, is beyond 2^50.
+// Elements returns the product of a shape, which is 1 for a scalar, and false if a dimension is
+// negative or the product of the nonzero dimensions exceeds 2^50.
 func Elements(shape []int64) (int64, bool) {
 	n, zero := int64(1), false
 	for _, d := range shape {

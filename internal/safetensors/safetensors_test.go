@@ -19,7 +19,7 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// file makes a safetensors file of a header's text and n bytes of data.
+// file makes a safetensors file from a header's text and n bytes of data.
 func file(header string, n int) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 	return append(append(b, header...), make([]byte, n)...)
@@ -27,7 +27,7 @@ func file(header string, n int) []byte {
 
 func read(b []byte) (*Header, error) { return Read(bytes.NewReader(b), int64(len(b))) }
 
-// refuses demands an error of a kind that says want.
+// refuses requires an error of a kind whose text contains want.
 func refuses(t *testing.T, b []byte, kind error, want string) {
 	t.Helper()
 	_, err := read(b)
@@ -114,7 +114,7 @@ func TestRefusesDuplicateTensor(t *testing.T) {
 		fault.ErrCorrupt, `duplicate object member name "a"`)
 }
 
-// Names are compared as they are without their escapes, and whatever their number and place.
+// Names are compared unescaped, whatever their number and position.
 func TestRefusesDuplicateTensorAmongMany(t *testing.T) {
 	var b strings.Builder
 	for i := range 1000 {
@@ -133,13 +133,13 @@ func TestRefusesDuplicateMetadata(t *testing.T) {
 	refuses(t, file(`{"__metadata__":{},"__metadata__":{}}`, 0), fault.ErrCorrupt, `duplicate object member name "__metadata__"`)
 }
 
-// What occurs first in the text is what the error says.
+// The error reports the first problem in the text.
 func TestDuplicateIsToldInTheOrderOfTheText(t *testing.T) {
 	refuses(t, file(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8"},"b":{"x":1}}`, 1), fault.ErrCorrupt, `duplicate object member name "a"`)
 	refuses(t, file(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"x":1},"a":{"dtype":"U8"}}`, 1), fault.ErrCorrupt, `tensor "b": unknown key "x"`)
 }
 
-// What a header's tensors hold on to is what they need, however long their shapes.
+// A header's tensors retain only the memory they need, however long their shapes.
 func TestLongShapesHoldNoMoreThanTheyNeed(t *testing.T) {
 	needtest.Alone(t)
 	const n, rank = 20_000, 64
@@ -283,7 +283,7 @@ func TestEncodePanicsOnABrokenPlan(t *testing.T) {
 	assert.Panics(t, func() { Encode([]Tensor{{"__metadata__", dtype.U8, []int64{1}, 0, 1}}, "", 1) })
 }
 
-// What the reference library wrote is read, and its tensors are where it says. Origin: testdata/README.md.
+// Files written by the reference library are read correctly. Origin: testdata/README.md.
 func TestReadsTheReferenceLibrarysFile(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("..", "..", "testdata", "safetensors", "reference.safetensors"))
 	require.NoError(t, err)
@@ -320,7 +320,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		var at int64
-		for _, x := range h.Tensors { // what is accepted covers the data exactly
+		for _, x := range h.Tensors { // accepted tensors cover the data exactly
 			n, ok := Bytes(x.DType, x.Shape)
 			require.True(t, ok)
 			require.Equal(t, at, x.Begin)
@@ -328,7 +328,8 @@ func FuzzRead(f *testing.F) {
 			at = x.End
 		}
 		require.EqualValues(t, len(b), h.DataStart+at)
-		again, err := read(append(Encode(h.Tensors, "", 8), make([]byte, at)...)) // what we write we accept
+		// we accept what we write
+		again, err := read(append(Encode(h.Tensors, "", 8), make([]byte, at)...))
 		require.NoError(t, err)
 		require.Equal(t, h.Tensors, again.Tensors)
 	})

@@ -33,7 +33,7 @@ var bailing = &family{
 	},
 }
 
-// unscaled are the tables with nothing in FP8.
+// unscaled returns the tables with nothing in FP8.
 func unscaled(tables ...[]spec) []spec {
 	rows := under("", tables...)
 	for i := range rows {

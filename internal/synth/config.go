@@ -21,10 +21,10 @@ const (
 	videoPad
 )
 
-// transformersVersion is the one that the releases name.
+// transformersVersion is the version that the releases name.
 const transformersVersion = "4.57.1"
 
-// configJSON is config.json, as complete as mlx-lm, mlx-vlm and transformers need it.
+// configJSON returns config.json, as complete as mlx-lm, mlx-vlm and transformers need it.
 func (m *model) configJSON() (object, error) {
 	if m.family.config != nil {
 		return m.family.config(m), nil
@@ -36,14 +36,15 @@ func (m *model) configJSON() (object, error) {
 	return c, err
 }
 
-// filled is a template of files/config: JSON in which a string "$name" stands for a value.
+// filled returns a template of files/config with its values: in the JSON a string "$name" stands
+// for a value.
 func (m *model) filled(name string) (object, error) {
 	text, err := files.ReadFile("files/config/" + name)
 	if err != nil {
 		return nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber() // 1e-06 stays as it is written
+	d.UseNumber() // 1e-06 keeps its spelling
 	var c object
 	if err := d.Decode(&c); err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func (m *model) filled(name string) (object, error) {
 	return c, nil
 }
 
-// replace puts values in the place of their names.
+// replace substitutes values for their names.
 func replace(c map[string]any, values map[string]any) {
 	for key, v := range c {
 		switch v := v.(type) {
@@ -70,7 +71,7 @@ func replace(c map[string]any, values map[string]any) {
 	}
 }
 
-// values is what templates name: sizes, and what follows from them.
+// values returns what templates name: sizes and values derived from them.
 func (m *model) values() map[string]any {
 	d, scheme := m.dims, "dynamic"
 	if m.ActivationScales {
@@ -96,7 +97,7 @@ func (m *model) values() map[string]any {
 	return v
 }
 
-// unquantized lists the modules whose matrices stay as they are.
+// unquantized lists the modules whose matrices are not quantized.
 func (m *model) unquantized() []string {
 	left := []string{}
 	for i := range m.tensors {
@@ -107,7 +108,7 @@ func (m *model) unquantized() []string {
 	return left
 }
 
-// times is a list of n times the value.
+// times returns a list with n copies of the value.
 func times[T any](n int, value T) []T {
 	list := make([]T, n)
 	for i := range list {

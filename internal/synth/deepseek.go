@@ -2,7 +2,8 @@ package synth
 
 import "strings"
 
-// Kin of DeepSeek-V3: leading dense layers, then routed experts beside shared ones, and a prediction head in the layers after the last.
+// Relatives of DeepSeek-V3: leading dense layers, then routed experts beside shared ones, and a
+// prediction head in the layers after the last.
 var deepSeek = []*family{
 	{
 		name: "deepseek_v3", release: "deepseek-ai/DeepSeek-V3", dialect: blocksF32, mtp: always, parts: routed(dims.latent), rejects: rejectsMTP,
@@ -57,7 +58,7 @@ var (
 		d.indexHeads, d.indexDim = 2, 64
 		return d
 	}()
-	// As in GLM's models a head of kv_b_proj is no whole number of scale blocks.
+	// As in GLM's models a head of kv_b_proj is not a whole number of scale blocks.
 	tinyUneven = func() dims {
 		d := tinySparse
 		d.nope, d.valueDim = 96, 128
@@ -65,7 +66,7 @@ var (
 	}()
 )
 
-// sparse is latent attention with an indexer that chooses what is attended to.
+// sparse is latent attention with an indexer that selects what is attended to.
 func (d dims) sparse() []spec {
 	return append(d.latent(),
 		row("indexer.wq_b.weight", projection, d.indexHeads*d.indexDim, d.qLora),
@@ -75,7 +76,7 @@ func (d dims) sparse() []spec {
 		row("indexer.weights_proj.weight", matrix, d.indexHeads, d.hidden))
 }
 
-// glmUnquantized calls one module by a name that no tensor has, as the release does.
+// glmUnquantized includes a module name that no tensor has, as the release does.
 func glmUnquantized(m *model) map[string]any {
 	list := m.unquantized()
 	for i := range list {
@@ -84,7 +85,7 @@ func glmUnquantized(m *model) map[string]any {
 	return map[string]any{"glm_unquantized": list}
 }
 
-// routed are the parts of these models, whatever their attention is.
+// routed returns the parts of these models, whatever their attention.
 func routed(attention func(dims) []spec) func(Options, dims) []part {
 	return func(o Options, d dims) []part {
 		base := append(d.norms(layerNorm), under("self_attn.", attention(d))...)
@@ -101,14 +102,14 @@ func routed(attention func(dims) []spec) func(Options, dims) []part {
 	}
 }
 
-// router chooses experts; shared ones always run.
+// router selects experts; shared ones always run.
 func (d dims) router(correctionName string) []spec {
 	return append(under("shared_experts.", d.gated(projection, d.shared*d.intermediate)),
 		row("gate.weight", matrix, d.experts, d.hidden),
 		row(correctionName, correction, d.experts))
 }
 
-// predictor is what a prediction layer has beside a decoder layer.
+// predictor returns what a prediction layer has in addition to a decoder layer.
 func (d dims) predictor() []spec {
 	return []spec{
 		row("embed_tokens.weight", matrix, d.vocab, d.hidden),

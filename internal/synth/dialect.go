@@ -6,37 +6,39 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// dialect is how a family's scaled weights have their scales.
+// dialect describes the scales of a family's weights.
 type dialect struct {
-	suffix     string // of the scale's name, after the weight's
+	suffix     string // suffix of the scale's name, after the weight's
 	form       form
 	scales     kind
 	dtype      dtype.DType
-	activation string // what activation scales are called; "": the dialect has none
-	static     bool   // they are there without being asked for
+	activation string // name of activation scales; "" if the dialect has none
+	static     bool   // activation scales are always present
 }
 
 // form is the shape of a weight's scale.
 type form uint8
 
 const (
-	blocks  form = iota // one for each block of a matrix; a stack of matrices has a stack of them
-	channel             // one for each row: [O,1]
-	whole               // one for a matrix: [], and [E,1,1] for a stack
+	blocks  form = iota // one per block of a matrix; a stack of matrices has a stack of scales
+	channel             // one per row: [O,1]
+	whole               // one per matrix: [], and [E,1,1] for a stack
 )
 
 // The dialects.
 var (
 	blocksBF16 = &dialect{"_scale_inv", blocks, scale, dtype.BF16, "activation_scale", false}
 	blocksF32  = &dialect{"_scale_inv", blocks, scale, dtype.F32, "activation_scale", false}
-	blocksPow2 = &dialect{"_scale_inv", blocks, powerOfTwo, dtype.F32, "activation_scale", false} // scale_fmt ue8m0
+	// scale_fmt ue8m0
+	blocksPow2 = &dialect{"_scale_inv", blocks, powerOfTwo, dtype.F32, "activation_scale", false}
 	wholeInv   = &dialect{"_scale_inv", whole, scale, dtype.BF16, "activation_scale", true}
-	wholeInput = &dialect{"_scale", whole, scale, dtype.F32, "input_scale", true} // ModelOpt, and the first static checkpoints
-	channelF32 = &dialect{"_scale", channel, scale, dtype.F32, "", false}         // compressed-tensors
+	// ModelOpt, and the first static checkpoints
+	wholeInput = &dialect{"_scale", whole, scale, dtype.F32, "input_scale", true}
+	channelF32 = &dialect{"_scale", channel, scale, dtype.F32, "", false} // compressed-tensors
 	channelB16 = &dialect{"_scale", channel, scale, dtype.BF16, "", false}
 )
 
-// shape is the shape of the scale of a weight.
+// shape returns the shape of a weight's scale.
 func (d *dialect) shape(weight []int64, block int64) []int64 {
 	stack, rows, cols := weight[:len(weight)-2], weight[len(weight)-2], weight[len(weight)-1]
 	switch d.form {
@@ -53,7 +55,7 @@ func (d *dialect) shape(weight []int64, block int64) []int64 {
 	return append(append(make([]int64, 0, 3), stack...), rows, cols)
 }
 
-// activationName names the activation scale of x.weight or of a parameter x.
+// activationName returns the name of the activation scale of x.weight or of a parameter x.
 func (d *dialect) activationName(weight string) string {
 	if module, ok := strings.CutSuffix(weight, ".weight"); ok {
 		return module + "." + d.activation

@@ -9,18 +9,23 @@ import (
 
 // dims are the sizes of a model.
 type dims struct {
-	layers, experts, topK                              int // no experts: a dense model
-	hidden, intermediate, vocab                        int // intermediate is an expert's, or a dense model's
-	dense, firstDense, shared                          int // the size of a dense MLP beside experts, how many layers begin with one, how many experts are shared
-	heads, kvHeads, headDim                            int // of the attention; no headDim: the hidden size over the heads
+	layers, experts, topK int // experts is 0 in a dense model
+	// intermediate is an expert's, or a dense model's
+	hidden, intermediate, vocab int
+	// the size of a dense MLP beside experts, the number of leading layers with one, the number of
+	// shared experts
+	dense, firstDense, shared int
+	// of the attention; without headDim it is the hidden size divided by the heads
+	heads, kvHeads, headDim                            int
 	qLora, kvLora, nope, rope, valueDim                int // of multi-head latent attention
 	indexHeads, indexDim                               int // of sparse attention's indexer
 	linKeyHeads, linValueHeads, linKeyDim, linValueDim int // of linear attention
-	conv                                               int // its convolution's width, or a Mamba layer's
-	mambaHeads, mambaDim, state, groups                int // of a Mamba layer
+	// width of its convolution, or a Mamba layer's
+	conv                                int
+	mambaHeads, mambaDim, state, groups int // of a Mamba layer
 }
 
-// head is the size of an attention head.
+// head returns the size of an attention head.
 func (d dims) head() int {
 	if d.headDim > 0 {
 		return d.headDim
@@ -29,8 +34,8 @@ func (d dims) head() int {
 }
 
 const (
-	minVocab   = 512     // room for the tokenizer that is written beside
-	maxDim     = 1 << 18 // beyond any model; a product of three stays inside an int64
+	minVocab   = 512     // room for the tokenizer that is written too
+	maxDim     = 1 << 18 // beyond any model; a product of three fits in an int64
 	maxLayers  = 1 << 13
 	maxTensors = 500_000 // their headers stay under the reference reader's 100 MB even in one shard
 	maxBytes   = 1 << 50
@@ -40,14 +45,14 @@ func usage(flag, format string, args ...any) error {
 	return fault.New(fault.ErrUsage, flag, format, args...)
 }
 
-// withDefaults fills in what is not given and refuses what contradicts itself.
+// withDefaults fills in missing options and refuses contradictory ones.
 func (o Options) withDefaults() (Options, error) {
 	if o.Family == "" {
 		o.Family = MoE
 	}
 	f, known := familyOf(o.Family)
 	if !known {
-		return o, usage("--family", "%q is none of %s", o.Family, listed())
+		return o, usage("--family", "%q is not one of %s", o.Family, listed())
 	}
 	o.Family, o.family = f.name, f
 	for _, n := range []struct {
@@ -76,7 +81,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// contradiction refuses options that exclude each other, and those that the family has no use for.
+// contradiction refuses options that exclude each other or that the family does not use.
 func (o Options) contradiction() error {
 	f := o.family
 	switch {
@@ -118,7 +123,7 @@ func (o Options) contradiction() error {
 	return nil
 }
 
-// choose gives the model's sizes. The options have their defaults.
+// choose returns the model's sizes. The options have their defaults.
 func (o Options) choose() (dims, error) {
 	d := o.family.reduced
 	if o.Size > 0 {
@@ -151,7 +156,7 @@ func (o Options) choose() (dims, error) {
 	return d, nil
 }
 
-// String says the sizes that the options choose.
+// String describes the sizes that the options choose.
 func (d dims) String() string {
 	s := fmt.Sprintf("%d layers, hidden size %d, intermediate size %d", d.layers, d.hidden, d.intermediate)
 	if d.experts > 0 {

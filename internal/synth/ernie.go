@@ -1,6 +1,6 @@
 package synth
 
-// ernie has the tensors of a prediction head beside the layers, under names of their own.
+// ernie has the tensors of its prediction head beside the layers, under names of their own.
 var ernie = &family{
 	name: "ernie4_5_moe", release: "baidu/ERNIE-4.5-21B-A3B-PT in FP8-dynamic", dialect: channelB16, mtp: always, rejects: rejectsScales,
 	full: dims{

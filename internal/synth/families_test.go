@@ -16,26 +16,31 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// What the families' checkpoints are, written down apart from the tables that make them.
+// The properties of the families' checkpoints, written down independently of the tables that make
+// them.
 var expected = map[string]struct {
 	tensors, scaled, drops int    // all tensors; FP8 weights; tensors of a prediction head
-	class, modelType       string // architectures and model_type, with text_config's behind a slash
+	class, modelType       string // architectures and model_type, with text_config's after a slash
 	method                 string // quant_method
-	suffix                 string // of a weight's scale
+	suffix                 string // suffix of a weight's scale
 	scales                 dtype.DType
 	activations            string // the suffix of an activation scale
-	block                  bool   // a scale for each 128x128 block, else one for each row, or for a matrix where there are activations' too
+	// one scale per 128x128 block; otherwise one per row, or per matrix if there are activation scales
+	block bool
 }{
 	"qwen3_5_moe": {62303, 30970, 0, "Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe/qwen3_5_moe_text", "fp8", "_scale_inv", dtype.BF16, "", true},
 	"qwen3_5":     {1251, 400, 0, "Qwen3_5ForConditionalGeneration", "qwen3_5/qwen3_5_text", "fp8", "_scale_inv", dtype.BF16, "", true},
-	// 3 around the layers; a layer has 4 norms, 4 projections and a router or none; an expert, or a dense MLP, has 3 projections.
+	// 3 outside the layers; a layer has 4 norms, 4 projections and possibly a router; an expert, or a
+	// dense MLP, has 3 projections.
 	"qwen3_moe": {3 + 2*(5+2*(4+4*3)), 2 * (4 + 4*3), 0, "Qwen3MoeForCausalLM", "qwen3_moe", "fp8", "_scale_inv", dtype.BF16, "", true},
 	"qwen3":     {3 + 2*(4+2*7), 2 * 7, 0, "Qwen3ForCausalLM", "qwen3", "fp8", "_scale_inv", dtype.BF16, "", true},
-	// 3 layers of linear attention (2 projections, 5 more), full ones with 4 (2 norms more); 2 norms, 2 gates, 5 MLPs; the head's 4.
+	// 3 layers of linear attention (2 projections, 5 more), full ones with 4 (2 norms more); 2 norms,
+	// 2 gates, 5 MLPs; the head's 4.
 	"qwen3_next": {3 + 3*(4+5+2*(2+15)) + 2*(4+2+2*(4+15)) + 4, 3*17 + 2*19, 4 + 6 + 2*19, "Qwen3NextForCausalLM", "qwen3_next", "fp8", "_scale_inv", dtype.BF16, "", true},
 	// The tower has 3 tensors, 12 in each of 2 blocks, 6 in each of 2 mergers.
 	"qwen3_vl_moe": {3 + 2*(5+2*6) + 3 + 24 + 12, 2 * 6, 0, "Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe/qwen3_vl_moe_text", "fp8", "_scale_inv", dtype.BF16, "", true},
-	// Latent attention: 5 projections; 4 norms in a layer. Beside 5 MLPs a gate and its bias. The prediction layer has 6 more.
+	// Latent attention: 5 projections; 4 norms in a layer. With 5 MLPs, a gate and its bias. The
+	// prediction layer has 6 more.
 	"deepseek_v3":  {3 + (4 + 2*8) + 3*(6+2*20) + 6, 8 + 3*20, 6 + 46, "DeepseekV3ForCausalLM", "deepseek_v3", "fp8", "_scale_inv", dtype.F32, "", true},
 	"kimi_k2":      {3 + (4 + 2*8) + 2*(6+2*20), 8 + 2*20, 0, "DeepseekV3ForCausalLM", "kimi_k2", "fp8", "_scale_inv", dtype.F32, "", true},
 	"deepseek_v32": {3 + (7 + 2*10) + 3*(9+2*22) + 6, 10 + 3*22, 6 + 53, "DeepseekV32ForCausalLM", "deepseek_v32", "fp8", "_scale_inv", dtype.F32, "", true},
@@ -51,16 +56,17 @@ var expected = map[string]struct {
 	"minimax":    {3 + 2*(6+2*16), 2 * 16, 0, "MiniMaxM2ForCausalLM", "minimax_m2", "fp8", "_scale_inv", dtype.F32, "", true},
 	// Attention has 4 norms and 5 projections; 3 prediction layers 5 more and a dense MLP.
 	"step3p5": {3 + (9 + 3) + 2*(9+5+2*3) + 3*(9+5+3), 2 * 3, 3 * 17, "Step3p5ForCausalLM", "step3p5", "fp8", "_scale_inv", dtype.F32, "", true},
-	// MEMEM*E: each layer has a norm. Mamba 8 tensors, 2 of them scaled but before attention; experts 2 projections and the shared ones' 2.
+	// MEMEM*E: each layer has a norm. Mamba has 8 tensors, 2 of them scaled except before attention;
+	// experts have 2 projections, and shared ones 2.
 	"nemotron_h": {3 + 7 + 2*(6+2*3) + 8 + 6 + 3*(2+10*3), 2*2 + 3*10, 0, "NemotronHForCausalLM", "nemotron_h", "modelopt", "_scale", dtype.F32, "input_scale", false},
-	// The tower has 9 tensors, 16 in each of 2 layers, one projects.
+	// The tower has 9 tensors, 16 in each of 2 layers, and one projection.
 	"llama4": {3 + 2*(6+3) + 2*(6+3+1+2*12) + 42, 2 * 12, 0, "Llama4ForConditionalGeneration", "llama4/llama4_text", "compressed-tensors",
 		"_scale", dtype.BF16, "", false},
 	"bailing_moe":   {3 + (4 + 2*5) + 2*(6+2*17) + (6 + 17 + 4), 5 + 2*17, 27, "BailingMoeV2ForCausalLM", "bailing_moe", "fp8", "_scale_inv", dtype.F32, "", true},
 	"hunyuan":       {2 + 2*(5+3*19), 2 * 19, 0, "HunYuanMoEV1ForCausalLM", "hunyuan", "fp8", "_scale", dtype.F32, "input_scale", false},
 	"longcat_flash": {3 + 2*(8+2+2*(16+12)) + (2 + 7 + 2*8), 2*28 + 8, 25, "LongcatFlashForCausalLM", "longcat_flash", "fp8", "_scale_inv", dtype.F32, "", true},
 	"ernie4_5_moe":  {2 + (2 + 2*7) + 2*(4+2*19) + (2 + 7 + 3), 7 + 2*19, 12, "Ernie4_5_MoeForCausalLM", "ernie4_5_moe", "compressed-tensors", "_scale", dtype.BF16, "", false},
-	// o_proj is not scaled; sinks in all layers but the first; 3 prediction layers have 4 more.
+	// o_proj is not scaled; all layers but the first have sinks; 3 prediction layers have 4 more.
 	"mimo_v2_flash": {3 + (3 + 2*6) + 2*(6+2*15) + 3*(8+2*6), 6 + 2*15 + 3*6, 60, "MiMoV2FlashForCausalLM", "mimo_v2_flash", "fp8", "_scale_inv", dtype.F32, "", true},
 }
 
@@ -131,7 +137,8 @@ var (
 	expertName = regexp.MustCompile(`^(.*\.experts)\.(\d+)\.(.*)$`)
 )
 
-// complete checks that layers and experts are numbered from 0 without a gap, as many as the summary and the config say.
+// complete checks that layers and experts are numbered from 0 without gaps, and are as many as the
+// summary and the config say.
 func complete(t *testing.T, c *checkpoint) {
 	t.Helper()
 	layers, experts := map[int]bool{}, map[string]map[int]bool{}
@@ -171,7 +178,7 @@ func complete(t *testing.T, c *checkpoint) {
 	}
 }
 
-// What is said of one family and of no other.
+// Properties of one family that no other has.
 func TestPeculiarities(t *testing.T) {
 	needtest.Alone(t)
 	for name, tensors := range map[string]map[string]string{

@@ -5,27 +5,29 @@ import (
 	"strings"
 )
 
-// family is what synth knows of a model type: its tensors, how they are scaled, and its sizes. Its config.json is a template, files/config/NAME.json.
+// family describes a model type: its tensors, how they are scaled, and its sizes. Its config.json
+// is a template, files/config/NAME.json.
 type family struct {
 	name    string
 	alias   string // another model_type that means the same
 	release string // the published checkpoint whose structure it has
 
-	reduced dims // what a checkpoint has by default
-	full    dims // what the release has
+	reduced dims // sizes of a checkpoint by default
+	full    dims // sizes of the release
 
 	dialect     *dialect
-	stacked     bool // its experts are published in one tensor for each projection
+	stacked     bool // its experts are published as one tensor per projection
 	mtp, vision presence
 	parts       func(o Options, d dims) []part
-	config      func(m *model) object          // where it is no template
-	values      func(m *model) map[string]any  // what the template names beyond config.go's values
-	sides       map[string]string              // files that go with FP8: name -> template
-	images      func() object                  // preprocessor_config.json, where there is a vision tower
-	rejects     func(m *model, t *tensor) bool // see tensors.go
+	config      func(m *model) object // instead of a template
+	// what the template names in addition to config.go's values
+	values  func(m *model) map[string]any
+	sides   map[string]string              // files that accompany FP8: name -> template
+	images  func() object                  // preprocessor_config.json, if there is a vision tower
+	rejects func(m *model, t *tensor) bool // see tensors.go
 }
 
-// presence says whether a checkpoint has a part.
+// presence reports whether a checkpoint has a part.
 type presence uint8
 
 const (
@@ -34,7 +36,8 @@ const (
 	always
 )
 
-// part is a table of rows and where it stands: once, or in each of some layers, whose number replaces the prefix's "@".
+// part is a table of rows and where it applies: once, or in each of some layers, whose number
+// replaces the prefix's "@".
 type part struct {
 	prefix  string
 	layered bool
@@ -59,7 +62,7 @@ func once(prefix string, tables ...[]spec) part {
 	return part{prefix: prefix, rows: slices.Concat(tables...)}
 }
 
-// span stands in the layers from first to last, without the latter.
+// span applies a part to the layers from first up to, but not including, last.
 func span(prefix string, first, last int, tables ...[]spec) part {
 	var layers []int
 	for l := first; l < last; l++ {
@@ -72,7 +75,7 @@ func in(prefix string, layers []int, tables ...[]spec) part {
 	return part{prefix: prefix, layered: true, layers: layers, rows: slices.Concat(tables...)}
 }
 
-// families lists what can be made, the default first.
+// families lists all families, the default first.
 var families = slices.Concat(qwen35, qwen3, deepSeek, glm, mistral, []*family{minimax, step, nemotron, llama4, bailing, hunyuan, longcat, ernie, mimo})
 
 func familyOf(name string) (*family, bool) {

@@ -11,14 +11,16 @@ import (
 	"github.com/metalcast/metalcast/internal/newdir"
 )
 
-// files are written as they are, but for README.md, which is a template. The tokenizer has a token for every byte and the special ones of config.go.
+// files are written unchanged, except README.md, which is a template. The tokenizer has a token for
+// every byte and the special ones of config.go.
 //
 //go:embed files
 var files embed.FS
 
 var card = template.Must(template.ParseFS(files, "files/README.md"))
 
-// writeFiles writes everything but the shards; config.json comes last, for a directory that has one counts as a model.
+// writeFiles writes everything except the shards; config.json comes last, because a directory that
+// has one counts as a model.
 func writeFiles(dir string, m *model, shards []shard) error {
 	write := func(name string, text []byte) error {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
@@ -98,7 +100,7 @@ func qwenImages() object {
 	}
 }
 
-// jsonText is v as Hugging Face's libraries write it: sorted keys, two spaces, a newline at the end.
+// jsonText encodes v as Hugging Face's libraries do: sorted keys, two spaces, a newline at the end.
 func jsonText(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -9,12 +9,13 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// content is the endless data of one tensor, made from the seed and its name alone: it does not depend on shards, order or machine.
+// content is the endless data of one tensor. It depends only on the seed and the tensor's name, not
+// on shards, order or machine.
 type content struct {
 	rng          rand.PCG
 	dtype        dtype.DType
 	mean, spread float32
-	mask         uint32 // of the bits of a float32 that are kept
+	mask         uint32 // the bits of a float32 to keep
 }
 
 func newContent(seed uint64, t *tensor) *content {
@@ -29,7 +30,8 @@ func newContent(seed uint64, t *tensor) *content {
 	return c
 }
 
-// fill writes the next len(p) bytes. Every call but a tensor's last must ask for a multiple of 8.
+// fill writes the next len(p) bytes. Every call except a tensor's last must ask for a multiple of
+// 8.
 func (c *content) fill(p []byte) {
 	whole, rest := p[:len(p)&^7], p[len(p)&^7:]
 	switch c.dtype {
@@ -56,7 +58,8 @@ func (c *content) fill(p []byte) {
 	}
 }
 
-// bits maps -1..1 to the tensor's range. The conversion keeps the compiler from fusing, which would round differently on arm64.
+// bits maps -1..1 to the tensor's range. The conversion prevents the compiler from fusing, which
+// would round differently on arm64.
 func (c *content) bits(x float32) uint32 {
 	return math.Float32bits(c.mean+float32(c.spread*x)) & c.mask
 }
@@ -67,10 +70,11 @@ func (c *content) bf16(r uint64) uint64 {
 	return uint64((b + 0x7FFF + b>>16&1) >> 16)
 }
 
-// withoutNaN turns the two E4M3 codes that are NaN, 0x7F and 0xFF, into zeros of the same sign, in 8 codes at once.
+// withoutNaN replaces the two E4M3 codes that are NaN, 0x7F and 0xFF, with zeros of the same sign,
+// in 8 codes at once.
 func withoutNaN(w uint64) uint64 {
 	const low7, ones = 0x7F7F7F7F7F7F7F7F, 0x0101010101010101
-	nan := (w & low7) + ones       // bit 7 of a byte is set where the low bits were 0x7F
-	nan = nan & ^uint64(low7) >> 7 // 1 there, 0 elsewhere
+	nan := (w & low7) + ones       // bit 7 of a byte is set if the low bits were 0x7F
+	nan = nan & ^uint64(low7) >> 7 // 1 in those bytes, 0 in others
 	return w &^ (nan<<7 - nan)     // clears the 7 bits
 }

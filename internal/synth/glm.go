@@ -1,6 +1,6 @@
 package synth
 
-// Kin of GLM-4.5: as DeepSeek-V3, with grouped attention.
+// Relatives of GLM-4.5: like DeepSeek-V3, with grouped attention.
 var glm = []*family{
 	{
 		name: "glm4_moe", release: "zai-org/GLM-4.6-FP8", dialect: channelF32, mtp: always, parts: routed(dims.biased), rejects: rejectsScales,
@@ -40,7 +40,7 @@ func grouped(d dims) []spec { return d.grouped(projection) }
 
 func (d dims) normed() []spec { return append(d.grouped(projection), d.normedQK(layerNorm)...) }
 
-// biased is grouped attention with biases but for the output.
+// biased is grouped attention with biases except for the output.
 func (d dims) biased() []spec {
 	return append(d.normed(),
 		row("q_proj.bias", bias, d.heads*d.head()),

@@ -2,7 +2,7 @@ package synth
 
 import "slices"
 
-// llama4 has experts in every second layer and, in Meta's release, scales those alone.
+// llama4 has experts in every second layer and, in Meta's release, scales only those.
 var llama4 = &family{
 	name: "llama4", release: "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8", dialect: channelB16, vision: always, rejects: rejectsExperts,
 	full: dims{
@@ -31,14 +31,14 @@ var llama4 = &family{
 	values: llamaValues,
 }
 
-// llamaValues says which layers have experts, and which have no rotary embedding.
+// llamaValues lists the layers that have experts, and those without a rotary embedding.
 func llamaValues(m *model) map[string]any {
 	v := vision
 	var moe []int
 	for l := 1; l < m.layers; l += 2 {
 		moe = append(moe, l)
 	}
-	noRope := times(m.layers, 1) // 0 in every fourth
+	noRope := times(m.layers, 1) // 0 in every fourth layer
 	for l := 3; l < m.layers; l += 4 {
 		noRope[l] = 0
 	}

@@ -1,6 +1,6 @@
 package synth
 
-// longcat has two attentions and two dense MLPs in a layer, and experts that do nothing.
+// longcat has two attentions and two dense MLPs per layer, and experts that do nothing.
 var longcat = &family{
 	name: "longcat_flash", release: "meituan-longcat/LongCat-Flash-Chat-FP8", dialect: blocksF32, mtp: always, rejects: rejectsScales,
 	full: dims{

@@ -1,6 +1,7 @@
 package synth
 
-// mimo has keys wider than values, and a sliding attention with sinks and more keys in all layers but every sixth.
+// mimo has keys wider than values, and, in all layers but every sixth, sliding attention with sinks
+// and more keys.
 var mimo = &family{
 	name: "mimo_v2_flash", release: "XiaomiMiMo/MiMo-V2-Flash", dialect: blocksF32, mtp: always, rejects: rejectsNothing,
 	full: dims{

@@ -6,7 +6,7 @@ var minimax = &family{
 	reduced: dims{layers: 2, hidden: 256, experts: 4, topK: 2, intermediate: 128, vocab: 512, heads: 4, kvHeads: 2, headDim: 64},
 	parts: func(_ Options, d dims) []part {
 		return []part{d.frame("", "model.", layerNorm), span("model.layers.@.", 0, d.layers, d.norms(layerNorm),
-			under("self_attn.", d.grouped(projection), []spec{ // normed over all heads at once
+			under("self_attn.", d.grouped(projection), []spec{ // normalised over all heads at once
 				row("q_norm.weight", layerNorm, d.heads*d.head()),
 				row("k_norm.weight", layerNorm, d.kvHeads*d.head()),
 			}),

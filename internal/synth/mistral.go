@@ -2,7 +2,8 @@ package synth
 
 import "slices"
 
-// The Mistral models with a vision tower: model_type mistral3, the language model's own in text_config. Each matrix has one scale.
+// The Mistral models with a vision tower: model_type mistral3, the language model's own in
+// text_config. Each matrix has one scale.
 var mistral = []*family{
 	{
 		name: "mistral4", release: "mistralai/Mistral-Small-4-119B-A6B", dialect: wholeInv, stacked: true, vision: always, rejects: rejectsNothing,
@@ -25,7 +26,7 @@ var mistral = []*family{
 		values: pixtralValues,
 	},
 	{
-		// mlx-lm knows every tensor, and multiplies FP8 codes as if they were numbers.
+		// mlx-lm knows every tensor, and multiplies FP8 codes as if they were integers.
 		name: "ministral3", release: "mistralai/Ministral-3-8B-Instruct-2512", dialect: wholeInv, vision: always, rejects: rejectsNothing,
 		full:    dims{layers: 34, hidden: 4096, intermediate: 14336, vocab: 131072, heads: 32, kvHeads: 8, headDim: 128},
 		reduced: dims{layers: 2, hidden: 256, intermediate: 384, vocab: 512, heads: 4, kvHeads: 2, headDim: 64},
@@ -36,7 +37,7 @@ var mistral = []*family{
 	},
 }
 
-// wrapped is a language model of such layers beside its vision tower.
+// wrapped is a language model of such layers with its vision tower.
 func (d dims) wrapped(layer ...[]spec) []part {
 	return slices.Concat([]part{
 		d.frame("language_model.", "language_model.model.", layerNorm),
@@ -44,7 +45,7 @@ func (d dims) wrapped(layer ...[]spec) []part {
 	}, pixtralTower(d))
 }
 
-// pixtralValues describe the tower.
+// pixtralValues describes the tower.
 func pixtralValues(*model) map[string]any {
 	v := vision
 	return map[string]any{"vision": object{

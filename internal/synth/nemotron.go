@@ -1,7 +1,7 @@
 package synth
 
-// nemotron has one mixer in each layer: Mamba (M), experts without a gate (E) or attention (*). As ModelOpt publishes it, attention and the Mamba layer
-// before it stay in BF16.
+// nemotron has one mixer in each layer: Mamba (M), experts without a gate (E) or attention (*). As
+// ModelOpt publishes it, attention and the Mamba layer before it stay in BF16.
 var nemotron = &family{
 	name: "nemotron_h", release: "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8", dialect: wholeInput, rejects: rejectsScales,
 	full: dims{
@@ -21,7 +21,7 @@ var nemotron = &family{
 
 const releasePattern = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 
-// pattern names the layers' mixers, as the release has them.
+// pattern lists the layers' mixers in the order of the release.
 func (d dims) pattern() string {
 	p := make([]byte, d.layers)
 	for l := range p {

@@ -46,7 +46,8 @@ var qwen3 = []*family{
 		parts: func(_ Options, d dims) []part {
 			return []part{d.frame("", "model.language_model.", layerNorm), span("model.language_model.layers.@.", 0, d.layers, d.qwen3Layer(), under("mlp.", []spec{
 				row("gate.weight", matrix, d.experts, d.hidden),
-				row("experts.gate_up_proj", stack, d.experts, d.hidden, 2*d.intermediate), // transposed, unlike those of Qwen3.5
+				// transposed, unlike those of Qwen3.5
+				row("experts.gate_up_proj", stack, d.experts, d.hidden, 2*d.intermediate),
 				row("experts.down_proj", stack, d.experts, d.intermediate, d.hidden),
 			})), qwenTower(d, deepBlocks)}
 		},
@@ -59,7 +60,7 @@ var qwen3 = []*family{
 	},
 }
 
-// deepBlocks is how many blocks of Qwen3-VL's tower have a merger of their own.
+// deepBlocks is the number of blocks in Qwen3-VL's tower that have a merger of their own.
 const deepBlocks = 1
 
 func (d dims) qwen3Layer() []spec {

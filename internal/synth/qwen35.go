@@ -7,7 +7,7 @@ var qwen35 = []*family{
 			layers: 40, experts: 256, topK: 8, hidden: 2048, intermediate: 512, vocab: 248320,
 			heads: 16, kvHeads: 2, headDim: 256, linKeyHeads: 16, linValueHeads: 32, linKeyDim: 128, linValueDim: 128, conv: 4,
 		},
-		reduced: dims{ // as many layers and experts as the release, and small matrices
+		reduced: dims{ // as many layers and experts as the release, but small matrices
 			layers: 40, experts: 256, topK: 8, hidden: 64, intermediate: 16, vocab: 512,
 			heads: 4, kvHeads: 2, headDim: 32, linKeyHeads: 2, linValueHeads: 4, linKeyDim: 16, linValueDim: 16, conv: 4,
 		},
@@ -32,7 +32,7 @@ const fullAttentionEvery = 4
 
 func isFull(layer int) bool { return (layer+1)%fullAttentionEvery == 0 }
 
-// prefix is what the language model's names begin with.
+// prefix returns what the language model's names begin with.
 func (o Options) prefix() string {
 	if o.Flat {
 		return "model."
@@ -59,7 +59,8 @@ func qwen35Parts(o Options, d dims) []part {
 	return parts
 }
 
-// hybrid are the layers of Qwen3-Next and its successors: full attention in every fourth, linear attention in the others.
+// hybrid returns the layers of Qwen3-Next and its successors: full attention in every fourth,
+// linear attention in the others.
 func (d dims) hybrid(prefix string, net, mlp []spec) []part {
 	var full, others []int
 	for l := range d.layers {
@@ -75,14 +76,14 @@ func (d dims) hybrid(prefix string, net, mlp []spec) []part {
 	}
 }
 
-// gatedAttention has a q_proj that gives queries and their gates.
+// gatedAttention has a q_proj that produces queries and their gates.
 func (d dims) gatedAttention() []spec {
 	rows := under("self_attn.", d.grouped(projection), d.normedQK(norm))
 	rows[0].shape[0] *= 2
 	return rows
 }
 
-// deltaNet is the linear attention; rows are what Qwen3-Next and Qwen3.5 have each in its own way.
+// deltaNet is the linear attention; rows are the ones in which Qwen3-Next and Qwen3.5 differ.
 func (d dims) deltaNet(rows []spec) []spec {
 	key, value := d.linKeyHeads*d.linKeyDim, d.linValueHeads*d.linValueDim
 	return under("linear_attn.", rows, []spec{
@@ -109,7 +110,8 @@ func (d dims) qwenMLP(stacked bool) []spec {
 	return under("mlp.", rows, d.gatedExperts())
 }
 
-// qwenMTP is the multi-token prediction head: one layer with full attention behind a projection of embedding and hidden state.
+// qwenMTP is the multi-token prediction head: one layer with full attention behind a projection of
+// embedding and hidden state.
 func (d dims) qwenMTP(mlp []spec) part {
 	return once("mtp.", []spec{
 		row("fc.weight", matrix, d.hidden, 2*d.hidden),

@@ -2,7 +2,7 @@ package synth
 
 import "encoding/json"
 
-// qwen35Config is config.json, as complete as mlx-lm, mlx-vlm and transformers need it.
+// qwen35Config returns config.json, as complete as mlx-lm, mlx-vlm and transformers need it.
 func qwen35Config(m *model) object {
 	class := map[string]string{MoE: "Qwen3_5Moe", Dense: "Qwen3_5"}[m.Family]
 	text := m.textConfig()
@@ -101,7 +101,8 @@ func (m *model) ropeParameters() object {
 	}
 }
 
-// ropeSection deals the frequencies to time, height and width: 11, 11 and 10 of 32 in the Qwen3.5 releases.
+// ropeSection divides the frequencies among time, height and width: 11, 11 and 10 of 32 in the
+// Qwen3.5 releases.
 func ropeSection(frequencies int) []int {
 	time := (frequencies + 2) / 3
 	height := (frequencies - time + 1) / 2

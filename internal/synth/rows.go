@@ -2,7 +2,8 @@ package synth
 
 import "slices"
 
-// spec is a row of a family's tables. A '#' in the name stands for an expert's index, and the row for as many tensors.
+// spec is a row of a family's tables. A '#' in the name stands for an expert's index; the row then
+// stands for one tensor per expert.
 type spec struct {
 	name    string
 	kind    kind
@@ -20,7 +21,7 @@ func row(name string, k kind, shape ...int) spec {
 	return s
 }
 
-// each makes rows of every expert's.
+// each turns rows into rows of every expert.
 func each(experts int, rows []spec) []spec {
 	for i := range rows {
 		rows[i].experts = experts
@@ -28,7 +29,7 @@ func each(experts int, rows []spec) []spec {
 	return rows
 }
 
-// under puts a prefix before names.
+// under prefixes names.
 func under(prefix string, tables ...[]spec) []spec {
 	rows := slices.Concat(tables...)
 	for i := range rows {
@@ -37,17 +38,17 @@ func under(prefix string, tables ...[]spec) []spec {
 	return rows
 }
 
-// linear is a matrix with its bias.
+// linear returns a matrix and its bias.
 func linear(name string, out, in int) []spec {
 	return []spec{row(name+".weight", matrix, out, in), row(name+".bias", bias, out)}
 }
 
-// layerNormed is a norm with its bias.
+// layerNormed returns a norm and its bias.
 func layerNormed(name string, n int) []spec {
 	return []spec{row(name+".weight", layerNorm, n), row(name+".bias", bias, n)}
 }
 
-// gated is a gated MLP of intermediate size i.
+// gated returns a gated MLP of intermediate size i.
 func (d dims) gated(k kind, i int) []spec {
 	return []spec{
 		row("gate_proj.weight", k, i, d.hidden),
@@ -56,12 +57,12 @@ func (d dims) gated(k kind, i int) []spec {
 	}
 }
 
-// gatedExperts are the experts where each is a gated MLP.
+// gatedExperts returns experts that are gated MLPs.
 func (d dims) gatedExperts() []spec {
 	return under("experts.#.", each(d.experts, d.gated(expert, d.intermediate)))
 }
 
-// grouped is attention whose keys and values are shared by groups of queries.
+// grouped returns attention whose keys and values are shared by groups of queries.
 func (d dims) grouped(k kind) []spec {
 	n := d.head()
 	return []spec{
@@ -72,12 +73,13 @@ func (d dims) grouped(k kind) []spec {
 	}
 }
 
-// normedQK are the norms of queries and keys.
+// normedQK returns the norms of queries and keys.
 func (d dims) normedQK(k kind) []spec {
 	return []spec{row("q_norm.weight", k, d.head()), row("k_norm.weight", k, d.head())}
 }
 
-// latent is multi-head latent attention. The keys' part that is rotated makes kv_a_proj_with_mqa end in a partial block.
+// latent returns multi-head latent attention. The rotated part of the keys makes kv_a_proj_with_mqa
+// end in a partial block.
 func (d dims) latent() []spec {
 	return []spec{
 		row("q_a_proj.weight", projection, d.qLora, d.hidden),
@@ -90,12 +92,13 @@ func (d dims) latent() []spec {
 	}
 }
 
-// norms are those of a decoder layer.
+// norms returns the norms of a decoder layer.
 func (d dims) norms(k kind) []spec {
 	return []spec{row("input_layernorm.weight", k, d.hidden), row("post_attention_layernorm.weight", k, d.hidden)}
 }
 
-// frame is what stands around the layers: the output matrix, under head, and the rest under prefix.
+// frame returns what is outside the layers: the output matrix, under head, and the rest under
+// prefix.
 func (d dims) frame(head, prefix string, k kind) part {
 	return once("", []spec{
 		row(head+"lm_head.weight", matrix, d.vocab, d.hidden),

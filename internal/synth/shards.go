@@ -9,13 +9,14 @@ import (
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
-// Shards where the options give neither their number nor their size: 4, or more so that none has more than 4 GiB.
+// Shards if the options specify neither their number nor their size: 4, or more so that none
+// exceeds 4 GiB.
 const (
 	defaultShards    = 4
 	defaultShardSize = 4 << 30
 )
 
-// shard is a file to be written: its header and its tensors in the order of their data.
+// shard is a file to write: its header and its tensors in the order of their data.
 type shard struct {
 	name    string
 	header  []byte
@@ -26,10 +27,11 @@ func (s *shard) size() int64 {
 	return int64(len(s.header)) + s.tensors[len(s.tensors)-1].End
 }
 
-// split deals tensors, in the order of their names, to count shards of about equal size, or to as many of at most limit bytes as it
-// takes; 0 leaves the choice.
+// split distributes tensors, in the order of their names, over count shards of about equal size, or
+// over as many shards of at most limit bytes as needed; 0 leaves the choice.
 //
-// Where it can, a shard ends with an FP8 weight whose scale opens the next one, as it happens in published checkpoints.
+// If possible, a shard ends with an FP8 weight whose scale is the first tensor of the next one, as
+// happens in published checkpoints.
 func split(tensors []tensor, count int, limit int64) ([]shard, error) {
 	var total int64
 	for i := range tensors {
@@ -48,7 +50,8 @@ func split(tensors []tensor, count int, limit int64) ([]shard, error) {
 		n, most := len(rest), limit
 		if count > 0 {
 			left := count - len(shards)
-			n, most = len(rest)-left+1, (total+int64(left)-1)/int64(left) // each of the others needs a tensor at least
+			// each of the others needs at least one tensor
+			n, most = len(rest)-left+1, (total+int64(left)-1)/int64(left)
 		}
 		if count == 0 || len(shards) < count-1 {
 			n = cut(rest[:n], most)
@@ -69,7 +72,7 @@ func split(tensors []tensor, count int, limit int64) ([]shard, error) {
 	return shards, nil
 }
 
-// cut tells how many tensors make a shard of at most limit bytes, at least one.
+// cut returns how many tensors make a shard of at most limit bytes, at least one.
 func cut(tensors []tensor, limit int64) int {
 	var at int64
 	whole, apart := 1, 0
@@ -81,15 +84,15 @@ func cut(tensors []tensor, limit int64) int {
 			return whole
 		}
 		whole = i + 1
-		if i > 0 && tensors[i].DType == dtype.F8E4M3 { // in the order of names its scale comes next
+		if i > 0 && tensors[i].DType == dtype.F8E4M3 { // its scale is next in the order of names
 			apart = i + 1
 		}
 	}
 	return len(tensors)
 }
 
-// arrange puts the tensors into the order in which the safetensors library writes them, greater dtypes first, then by name, so that scales lie far
-// from their weights; and makes the header.
+// arrange sorts the tensors into the order in which the safetensors library writes them, greater
+// dtypes first, then by name, so that scales are far from their weights, and makes the header.
 func (s *shard) arrange() {
 	slices.SortFunc(s.tensors, func(a, b tensor) int {
 		return cmp.Or(cmp.Compare(b.DType, a.DType), cmp.Compare(a.Name, b.Name))

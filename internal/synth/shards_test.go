@@ -103,7 +103,7 @@ func TestSizes(t *testing.T) {
 		_, bytes := measured(t, tc)
 		assert.InEpsilon(t, tc.Size, bytes, 0.10, "%+v", tc)
 	}
-	// The release itself comes out where its size is asked for.
+	// The result is the release itself if its size is requested.
 	o, err := Options{Size: 35_750e6}.withDefaults()
 	require.NoError(t, err)
 	d, err := o.choose()

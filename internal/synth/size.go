@@ -1,10 +1,12 @@
 package synth
 
-// usualLayers is how many layers a sized checkpoint has at least, if they fit: the fourth is the first with full attention.
+// usualLayers is how many layers a sized checkpoint has at least, if they fit: the fourth is the
+// first with full attention.
 const usualLayers = 4
 
-// knob is the dimension that brings a checkpoint near its size once the layers are chosen: the number of experts, or the
-// intermediate size of a dense model in whole scale blocks. Bytes are linear in it.
+// knob is the dimension that brings a checkpoint near its size once the layers are chosen: the
+// number of experts, or the intermediate size of a dense model in whole scale blocks. Bytes are
+// linear in it.
 type knob struct {
 	to         *int
 	unit, most int // its step; its largest value in steps
@@ -18,7 +20,8 @@ func (o Options) knob(d *dims) knob {
 	return knob{&d.intermediate, o.BlockSize, max(o.family.full.intermediate/o.BlockSize, 1), o.Intermediate == 0}
 }
 
-// fit chooses the layers, the knob and the vocabulary of d so that the data is near o.Size. What the options give stays.
+// fit chooses the layers, the knob and the vocabulary of d so that the data is near o.Size. What
+// the options give stays.
 func (o Options) fit(d *dims) error {
 	if o.Vocab == 0 {
 		// In proportion, so that what only moves has the share of the bytes that it has in the release.
@@ -57,7 +60,8 @@ func (o Options) fit(d *dims) error {
 	return nil
 }
 
-// steps is the value of the knob, in its unit, that brings the data nearest to o.Size; it may be less than 1.
+// steps is the value of the knob, in its unit, that brings the data nearest to o.Size; it may be
+// less than 1.
 func (o Options) steps(d *dims, k knob) int {
 	*k.to = k.unit
 	_, one := o.measure(*d)
@@ -99,7 +103,8 @@ func (o Options) tooSmall(d *dims, k knob) error {
 	return usage("--size", "%d bytes is too small for the true dimensions, which need %d; leave it out for a checkpoint of about 40 MB with reduced ones", o.Size, least)
 }
 
-// measure counts the tensors of a model and their bytes without naming them. Beyond maxBytes it gives maxBytes + 1.
+// measure counts the tensors of a model and their bytes without naming them. Beyond maxBytes it
+// gives maxBytes + 1.
 func (o Options) measure(d dims) (tensors int, bytes int64) {
 	for _, p := range o.family.parts(o, d) {
 		for _, s := range p.rows {

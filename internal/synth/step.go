@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// step stacks its experts and scales nothing else. Every fourth layer has full attention, the others a sliding one with more heads.
+// step stacks its experts and scales nothing else. Every fourth layer has full attention, the
+// others a sliding one with more heads.
 var step = &family{
 	name: "step3p5", release: "stepfun-ai/Step-3.5-Flash-FP8", dialect: blocksF32, stacked: true, mtp: always, rejects: rejectsScales,
 	full: dims{

@@ -17,7 +17,7 @@ import (
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
-// checkpoint is what a test reads back: every tensor, in which shard it lies, and its data.
+// checkpoint is what a test reads back: every tensor, its shard, and its data.
 type checkpoint struct {
 	Summary
 	shards  map[string]*safetensors.Header
@@ -133,7 +133,8 @@ func TestStructures(t *testing.T) {
 		o.Layers, o.Experts = 4, 3
 		return o
 	}
-	const layers, scaled = 4, 3*3 + 4 + 4*3 + 4*3*3 // FP8 weights: linear attention, full attention, shared experts, experts
+	// FP8 weights: linear attention, full attention, shared experts, experts
+	const layers, scaled = 4, 3*3 + 4 + 4*3 + 4*3*3
 	for name, tc := range map[string]struct {
 		Options
 		rejects int
@@ -175,7 +176,7 @@ func TestStructures(t *testing.T) {
 	}
 }
 
-// measured is how many tensors and bytes the options ask for.
+// measured returns the numbers of tensors and bytes that the options result in.
 func measured(t *testing.T, o Options) (int, int64) {
 	t.Helper()
 	o, err := o.withDefaults()
@@ -271,7 +272,7 @@ func TestOptionsAreRefused(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 		assert.NoDirExists(t, dst)
 	}
-	// Nothing overflows: these ask for more than can be.
+	// Nothing overflows, although these ask for the impossible.
 	for _, o := range []Options{
 		{Hidden: maxDim, Intermediate: maxDim, Experts: maxDim, Layers: maxDim, Stacked: true},
 		{Family: Dense, Hidden: maxDim, Intermediate: maxDim, Layers: maxDim},

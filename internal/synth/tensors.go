@@ -10,37 +10,39 @@ import (
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
-// kind is what a tensor is: it decides its dtype and its numbers.
+// kind is the kind of a tensor, which determines its dtype and its numbers.
 type kind uint8
 
 const (
-	projection      kind = iota // a matrix that the release quantizes; here too, unless no FP8 is asked for
-	expert                      // the same, of one expert
-	stack                       // the same, of all experts in one tensor
-	matrix                      // a matrix that is never quantized
-	kernel                      // the weights of a convolution, never quantized
-	norm                        // the model adds 1 to these
-	gatedNorm                   // used as it is; F32 in the Qwen3.5 releases, BF16 in the Qwen3.6 ones
-	layerNorm                   // used as it is
-	bias                        // any other vector
-	decay                       // A_log: log of a decay between about 0.5 and 15; F32 as gatedNorm
-	timeStep                    // dt_bias: softplus of it is a time step between about 0.001 and 0.2
-	scale                       // of a weight, or of its blocks
-	activationScale             // a scalar
-	powerOfTwo                  // a scale that is one
-	cacheScale                  // a scalar, of the keys or values in a cache
-	router                      // a matrix that chooses experts, in F32
-	correction                  // a bias in F32
-	shortDecay                  // decay in BF16
+	// a matrix that the release quantizes; so does synth, unless no FP8 is requested
+	projection      kind = iota
+	expert               // the same, of one expert
+	stack                // the same, of all experts in one tensor
+	matrix               // a matrix that is never quantized
+	kernel               // the weights of a convolution, never quantized
+	norm                 // the model adds 1 to these
+	gatedNorm            // used as it is; F32 in the Qwen3.5 releases, BF16 in the Qwen3.6 ones
+	layerNorm            // used as it is
+	bias                 // any other vector
+	decay                // A_log: log of a decay between about 0.5 and 15; F32 as gatedNorm
+	timeStep             // dt_bias: softplus of it is a time step between about 0.001 and 0.2
+	scale                // of a weight, or of its blocks
+	activationScale      // a scalar
+	powerOfTwo           // a scale that is one
+	cacheScale           // a scalar, of the keys or values in a cache
+	router               // a matrix that chooses experts, in F32
+	correction           // a bias in F32
+	shortDecay           // decay in BF16
 )
 
-// kinds gives each its dtype and range: mean - spread to mean + spread, evenly. FP8 codes take all values but NaN; their standard deviation
-// is about 100, so that weights have one of 0.02 to 0.05.
+// kinds has the dtype and range of each kind: uniform from mean - spread to mean + spread. FP8
+// codes take all values but NaN; their standard deviation is about 100, so that of the weights is
+// 0.02 to 0.05.
 var kinds = [...]struct {
 	dtype        dtype.DType
 	mean, spread float32
 }{
-	projection: {dtype.F8E4M3, 0, 0.06}, expert: {dtype.F8E4M3, 0, 0.06}, stack: {dtype.F8E4M3, 0, 0.06}, // the range is the one in BF16
+	projection: {dtype.F8E4M3, 0, 0.06}, expert: {dtype.F8E4M3, 0, 0.06}, stack: {dtype.F8E4M3, 0, 0.06}, // this is the range in BF16
 	matrix: {dtype.BF16, 0, 0.06}, kernel: {dtype.BF16, 0, 0.5},
 	norm: {dtype.BF16, 0, 0.1}, gatedNorm: {dtype.F32, 1, 0.1}, layerNorm: {dtype.BF16, 1, 0.1}, bias: {dtype.BF16, 0, 0.05},
 	decay: {dtype.F32, 1, 1.7}, timeStep: {dtype.BF16, -4, 2.5},
@@ -55,11 +57,11 @@ func (k kind) isScale() bool {
 	return k == scale || k == powerOfTwo || k == activationScale || k == cacheScale
 }
 
-// tensor is an entry of a shard.
+// tensor is an entry in a shard.
 type tensor struct {
 	safetensors.Tensor
 	kind kind
-	mtp  bool // of a multi-token prediction head
+	mtp  bool // belongs to a multi-token prediction head
 }
 
 func (t *tensor) bytes() int64 {
@@ -69,7 +71,7 @@ func (t *tensor) bytes() int64 {
 
 func (o Options) isFP8() bool { return !o.PerExpertBF16 && !o.Stacked }
 
-// derive gives the tensors of a row: one, or a weight in FP8 and its scales.
+// derive returns the tensors of a row: one, or a weight in FP8 and its scales.
 func (o Options) derive(s spec) []tensor {
 	entry := func(name string, k kind, t dtype.DType, shape []int64) tensor {
 		return tensor{Tensor: safetensors.Tensor{Name: name, DType: t, Shape: shape}, kind: k}
@@ -93,7 +95,7 @@ func (o Options) derive(s spec) []tensor {
 	return list
 }
 
-// model is a checkpoint to be written: its sizes and its tensors in the order of their names.
+// model is a checkpoint to write: its sizes, and its tensors in the order of their names.
 type model struct {
 	Options
 	dims
@@ -142,7 +144,7 @@ func (m *model) bytes() (n int64) {
 	return n
 }
 
-// mlxRejects counts what mlx-lm has no place for.
+// mlxRejects counts the tensors that mlx-lm's model does not have.
 func (m *model) mlxRejects() (n int) {
 	for i := range m.tensors {
 		if m.family.rejects(m, &m.tensors[i]) {
@@ -152,21 +154,23 @@ func (m *model) mlxRejects() (n int) {
 	return n
 }
 
-// What of an FP8 checkpoint mlx-lm 0.32.2 has no place for. The rule is a family's own.
+// The tensors of an FP8 checkpoint that mlx-lm 0.32.2's model does not have. Each family has a
+// rule.
 
-// rejectsScales is the rule of most families: mlx-lm stacks the experts itself and drops the multi-token prediction head.
+// rejectsScales is the rule of most families: mlx-lm stacks the experts itself and drops the
+// multi-token prediction head.
 func rejectsScales(_ *model, t *tensor) bool { return t.kind.isScale() && !t.mtp }
 
-// rejectsExperts is the rule of families whose experts it knows only stacked.
+// rejectsExperts is the rule of families whose experts mlx-lm knows only stacked.
 func rejectsExperts(_ *model, t *tensor) bool {
 	return (t.kind.isScale() || t.kind == expert) && !t.mtp
 }
 
-// rejectsMTP is the rule where it dequantizes, and drops layer 61 whatever the number of layers is.
+// rejectsMTP is the rule if mlx-lm dequantizes, and drops layer 61 whatever the number of layers.
 func rejectsMTP(m *model, t *tensor) bool { return t.mtp && !t.kind.isScale() && m.layers != 61 }
 
-// rejectsBoth is the rule where it neither dequantizes nor drops.
+// rejectsBoth is the rule if mlx-lm neither dequantizes nor drops.
 func rejectsBoth(_ *model, t *tensor) bool { return t.mtp || t.kind.isScale() }
 
-// rejectsNothing is the rule where it dequantizes.
+// rejectsNothing is the rule if mlx-lm dequantizes.
 func rejectsNothing(*model, *tensor) bool { return false }

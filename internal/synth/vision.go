@@ -10,8 +10,8 @@ var vision = struct{ depth, hidden, intermediate, heads, channels, patch, frames
 	depth: 2, hidden: 64, intermediate: 128, heads: 4, channels: 3, patch: 16, frames: 2, positions: 16, merge: 2,
 }
 
-// qwenTower is the vision tower of the Qwen models; the first deep of its blocks have mergers of their own. Mergers give vectors of the language model's
-// hidden size.
+// qwenTower is the vision tower of the Qwen models; the first deep of its blocks have mergers of
+// their own. Mergers produce vectors of the language model's hidden size.
 func qwenTower(d dims, deep int) part {
 	v := vision
 	merged := v.hidden * v.merge * v.merge
@@ -35,7 +35,7 @@ func qwenTower(d dims, deep int) part {
 	return once("model.visual.", rows)
 }
 
-// pixtralTower is the vision tower of the Mistral models, and what projects its output.
+// pixtralTower is the vision tower of the Mistral models, with the projection of its output.
 func pixtralTower(d dims) []part {
 	v := vision
 	attention := []spec{

@@ -17,12 +17,14 @@ import (
 )
 
 const (
-	chunk       = 64 << 10 // bytes made at a time: they stay in the cache until they are written
+	// bytes made at a time, few enough to stay in the CPU's cache until they are written
+	chunk       = 64 << 10
 	writeBuffer = 4 << 20
 	maxWriters  = 4
 )
 
-// inNewDir runs work in DST.partial and renames it to dst, which must be absent or an empty directory. What an error leaves is removed.
+// inNewDir runs work in DST.partial and renames it to dst, which must be absent or an empty
+// directory. After an error the partial directory is removed.
 func inNewDir(dst string, work func(dir string) error) (err error) {
 	empty, err := newdir.Free(dst)
 	if err != nil {
@@ -31,7 +33,7 @@ func inNewDir(dst string, work func(dir string) error) (err error) {
 	partial := newdir.Partial(dst)
 	switch err := newdir.Mkdir(partial, dst); {
 	case errors.Is(err, fs.ErrExist):
-		return fault.New(nil, partial, "already exists").WithHint("another metalcast writes there, or an interrupted one left it: remove it, or choose another destination")
+		return fault.New(nil, partial, "already exists").WithHint("another metalcast is writing there, or an interrupted one left it: remove it, or choose another destination")
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(nil, filepath.Dir(dst), "no such directory").WithHint("mkdir -p %s", filepath.Dir(dst))
 	case err != nil:
@@ -49,7 +51,7 @@ func inNewDir(dst string, work func(dir string) error) (err error) {
 	return err
 }
 
-// progress adds up what the writers did.
+// progress adds up the writers' progress.
 type progress struct {
 	mu          sync.Mutex
 	report      func(done, total int64)

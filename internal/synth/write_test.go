@@ -49,7 +49,7 @@ func TestSameSeedSameBytes(t *testing.T) {
 	assert.Equal(t, want["config.json"], other["config.json"])
 }
 
-// A tensor's data does not depend on the shard it lies in.
+// A tensor's data does not depend on its shard.
 func TestShardsDoNotChangeData(t *testing.T) {
 	o := Options{Layers: 1, Experts: 4}
 	four := write(t, o)
@@ -57,7 +57,8 @@ func TestShardsDoNotChangeData(t *testing.T) {
 	assert.Equal(t, four.data, write(t, o).data)
 }
 
-// The bytes are the same on every machine and in every version. These were computed apart, from the definitions of FNV-1a and PCG-DXSM.
+// The bytes are the same on every machine and in every version. These were computed independently,
+// from the definitions of FNV-1a and PCG-DXSM.
 func TestGolden(t *testing.T) {
 	for k, want := range map[kind][]byte{
 		expert:    {0x12, 0xA9, 0x1D, 0x48, 0xD7, 0x10, 0x41, 0x16, 0x9D, 0xA3},
@@ -106,7 +107,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// values reads BF16 or F32 data.
+// values decodes BF16 or F32 data.
 func values(d dtype.DType, data []byte) func(yield func(float64) bool) {
 	return func(yield func(float64) bool) {
 		for len(data) > 0 {
