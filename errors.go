@@ -29,12 +29,3 @@ func UsableDir(err error) string {
 	}
 	return ""
 }
-
-// WithHint gives an error another hint: what a user can do, in the words of the caller's commands.
-func WithHint(err error, hint string) error {
-	var e *fault.Error
-	if errors.As(err, &e) {
-		return e.WithHint("%s", hint)
-	}
-	return err
-}

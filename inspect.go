@@ -12,6 +12,7 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -103,7 +104,7 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 	}
 	p, planError := plan.New(v, plan.Options{})
 	if planError == nil {
-		planError = surveyScales(ctx, p, Options{})
+		planError = pass.SurveyScales(ctx, p)
 	}
 	switch {
 	case errors.Is(planError, ErrNothingToDo):
@@ -153,13 +154,15 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 
 // scan runs a plan, writes nothing, and keeps what it finds.
 func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error) {
-	defer limitMemory(DefaultMaxMemory)()
-	j, err := newJob(p, Options{KeepNaN: true, AllowOverflow: true, Scales: TrustScales, Progress: o.Progress})
+	defer pass.LimitMemory(DefaultMaxMemory)()
+	runner, err := pass.New(p, pass.Options{
+		MaxMemory: DefaultMaxMemory, KeepNaN: true, AllowOverflow: true, AllowLarge: true, Progress: o.Progress,
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer j.close()
-	result, err := j.pass(ctx, "scanning", engine.Discard{}, engine.Progress{})
+	defer runner.Close()
+	result, err := runner.Run(ctx, "scanning", engine.Discard{}, engine.Progress{})
 	return findings(result), err
 }
 

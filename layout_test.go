@@ -41,12 +41,15 @@ var imports = map[string][]string{
 	"metal":                              {"internal/kernel", "internal/mlxquant", "internal/dtype", "shaders", "cgo"},
 	"internal/parity":                    {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/bench":                     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
+	"internal/space":                     {},
+	"internal/pass":                      {"internal/engine", "internal/plan", "internal/kernel", "internal/checkpoint", "cpufallback", "metal"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
-	"internal/macreport":                 {"", "internal/doctor"}, // reads what the commands print
-	"": {"internal/parity", "internal/bench", "internal/plan", "internal/engine", "internal/partial", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
-		"internal/newdir", "internal/safetensors", "internal/heatmap", "cpufallback", "metal"},
-	"packaging":     {""}, // for Version
-	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/newdir", "internal/dtype", "metal"},
+	"internal/macreport":                 {"", "internal/doctor", "internal/bench", "internal/parity"}, // reads what the commands print
+	"": {"internal/pass", "internal/partial", "internal/space", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
+		"internal/newdir", "internal/safetensors", "internal/heatmap"},
+	"packaging": {""}, // for Version
+	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/newdir", "internal/dtype", "metal",
+		"internal/bench", "internal/parity", "internal/space", "internal/partial", "internal/engine", "internal/kernel", "cpufallback"}, // the last few for bench and parity
 }
 
 // unsafeAllowed may import "unsafe", cAllowed may import "C".

@@ -1,16 +1,25 @@
 package metalcast
 
 import (
+	"cmp"
+
 	"github.com/dustin/go-humanize"
 
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
 // DefaultMaxMemory is the bound on the process's resident memory, in bytes, where Options give none.
 const DefaultMaxMemory = 512 << 20
+
+// What Options.Scales may be.
+const (
+	TrustScales  = "trust"
+	InvertScales = "invert"
+)
 
 // Options are the choices of a conversion. The zero value is what most callers want.
 type Options struct {
@@ -80,4 +89,15 @@ func (o Options) planOptions() (plan.Options, error) {
 		return p, fault.New(ErrUsage, "--max-shard-size", "%s is below the least, 1 MiB", humanize.IBytes(uint64(o.MaxShardSize)))
 	}
 	return p, nil
+}
+
+// memory is the bound on resident memory, in bytes.
+func (o Options) memory() int64 { return cmp.Or(o.MaxMemory, DefaultMaxMemory) }
+
+// pass returns what a pass needs of the options.
+func (o Options) pass() pass.Options {
+	return pass.Options{
+		Device: o.Device, Quantizes: o.Quantize != nil, MaxMemory: o.memory(), KeepNaN: o.KeepNaN,
+		AllowOverflow: o.AllowOverflow, AllowLarge: o.Scales == TrustScales, Warn: o.Warn, Progress: o.Progress,
+	}
 }

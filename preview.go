@@ -8,6 +8,7 @@ import (
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/kernel"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -66,17 +67,19 @@ type DroppedGroup struct {
 
 // PlanConversion tells what Convert would write, or refuses what Convert would. It reads headers, scales and small files and writes nothing.
 func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error) {
-	defer limitMemory(o.memory())()
+	defer pass.LimitMemory(o.memory())()
 	p, err := newPlan(ctx, src, o)
 	if err != nil {
 		return nil, err
 	}
-	memory, err := budget(p, o.memory())
+	memory, err := pass.Budget(p, o.memory())
 	if err != nil {
 		return nil, err
 	}
-	if err := surveyScales(ctx, p, o); err != nil {
-		return nil, err
+	if o.Scales != TrustScales {
+		if err := pass.SurveyScales(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	v := preview(p, engine.NewSchedule(p, memory), o)
 	return &v, nil

@@ -83,7 +83,7 @@ func shardRecords(v *checkpoint.Inventory) (list []shardRecord) {
 func otherSource(r *provenance, v *checkpoint.Inventory) string {
 	had, have := r.Source.Shards, shardRecords(v)
 	if len(had) != len(have) {
-		return fmt.Sprintf("of %s, %s has %d", plural(len(had), "shard", "shards"), v.Dir, len(have))
+		return fmt.Sprintf("of %s, %s has %d", fault.Plural(len(had), "shard", "shards"), v.Dir, len(have))
 	}
 	for i, x := range had {
 		switch y := have[i]; {

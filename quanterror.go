@@ -19,6 +19,7 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -100,7 +101,7 @@ func (r Ratio) String() string {
 func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*ErrorReport, error) {
 	start := time.Now()
 	c := Options{Layout: string(family.MLX), DType: "float32", Revision: o.Revision, Device: o.Device, MaxMemory: o.MaxMemory, Warn: o.Warn, Progress: o.Progress}
-	defer limitMemory(c.memory())()
+	defer pass.LimitMemory(c.memory())()
 	if o.Sample != 0 {
 		return nil, fault.New(ErrUsage, "--sample", "the error is measured of all weights")
 	}
@@ -124,15 +125,17 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 	c.MaxShardSize = math.MaxInt64 / 2 // nothing is written; one is simplest
 	p, err := newPlan(ctx, src, c)
 	if errors.Is(err, ErrUnsupported) {
-		return nil, WithHint(fault.In(src, err), "the error is measured in MLX-native form, which not every source has; without --error every checkpoint is verified")
+		return nil, fault.WithHint(fault.In(src, err), "the error is measured in MLX-native form, which not every source has; without --error every checkpoint is verified")
 	} else if err != nil {
 		return nil, err
 	}
 	if record != nil && o.Warn != nil && !slices.Equal(provenanceOf(p, c).Source.Shards, record.Source.Shards) {
 		o.Warn(filepath.Join(dst, plan.ProvenanceName) + ": speaks of other shards than this source's")
 	}
-	if err := surveyScales(ctx, p, c); err != nil {
-		return nil, err
+	if c.Scales != TrustScales {
+		if err := pass.SurveyScales(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	m, err := newMeter(p, quantized, modules)
 	if err != nil {
@@ -150,20 +153,20 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 
 // run reads both checkpoints once, side by side. Values are kept as they are: the meter looks for those that are not finite.
 func (m *meter) run(ctx context.Context, c Options) (device string, err error) {
-	j, err := newJob(m.plan, rechecking(c))
+	runner, err := pass.New(m.plan, c.pass().Recheck())
 	if err != nil {
 		return "", err
 	}
-	defer j.close()
-	j.memory = max(engine.MinMemory(m.plan), j.memory-m.memory())
+	defer runner.Close()
+	runner.Reserve(m.memory())
 	if m.disk, err = m.quantized.OpenSource(); err != nil {
 		return "", err
 	}
 	defer m.disk.Close()
-	if _, err := j.pass(ctx, "measuring", m, engine.Progress{}); err != nil {
+	if _, err := runner.Run(ctx, "measuring", m, engine.Progress{}); err != nil {
 		return "", err
 	}
-	return j.device, errors.Join(j.source.Unchanged(), m.disk.Unchanged(), ctx.Err())
+	return runner.Device, errors.Join(runner.Source.Unchanged(), m.disk.Unchanged(), ctx.Err())
 }
 
 // report makes the sums a report.

@@ -17,6 +17,7 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/mlxquant"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
@@ -80,7 +81,7 @@ func newMeter(p *plan.Plan, v *checkpoint.Inventory, modules map[string]*quantiz
 
 // memory is what the meter takes beside the plan, in bytes.
 func (m *meter) memory() int64 {
-	return int64(len(m.rooms))*roomMemory + int64(len(m.quantized.Tensors))*tensorMemory
+	return int64(len(m.rooms))*roomMemory + int64(len(m.quantized.Tensors))*pass.TensorMemory
 }
 
 // Write measures extents, each of which may span tensors.

@@ -19,6 +19,7 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/needtest"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
 	"github.com/metalcast/metalcast/internal/synth"
 )
@@ -83,7 +84,7 @@ func newTimeline(t *testing.T) *timeline {
 	require.NoError(t, err)
 	t.Cleanup(func() { source.Close() })
 	x.source = source
-	x.be, err = openBackend(Options{Device: "metal"})
+	x.be, err = pass.OpenBackend(pass.Options{Device: "metal"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, x.be.Close()) })
 	return x

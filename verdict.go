@@ -5,11 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dustin/go-humanize"
-
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/family"
+	"github.com/metalcast/metalcast/internal/fault"
 )
 
 // The runtimes whose behaviour docs/families.md and docs/compatibility.md record.
@@ -111,21 +110,14 @@ func skipListLies(v *checkpoint.Inventory) (notes []string) {
 		}
 	}
 	if len(converted) > 0 {
-		notes = append(notes, fmt.Sprintf("quantization_config says that %s not quantized, for example %s; the tensors are FP8, and that counts", plural(len(converted), "module is", "modules are"), converted[0]))
+		notes = append(notes, fmt.Sprintf("quantization_config says that %s not quantized, for example %s; the tensors are FP8, and that counts", fault.Plural(len(converted), "module is", "modules are"), converted[0]))
 	}
 	if len(missing) > 0 {
-		notes = append(notes, fmt.Sprintf("quantization_config excludes %s that the checkpoint does not have, for example %s", plural(len(missing), "module", "modules"), missing[0]))
+		notes = append(notes, fmt.Sprintf("quantization_config excludes %s that the checkpoint does not have, for example %s", fault.Plural(len(missing), "module", "modules"), missing[0]))
 	}
 	return notes
 }
 
 func isPart(v *checkpoint.Inventory, name string) bool {
 	return slices.ContainsFunc(v.Tensors, func(t checkpoint.Tensor) bool { return strings.Contains("."+t.Name, "."+name) })
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return humanize.Comma(int64(n)) + " " + many
 }

@@ -2,6 +2,7 @@ package metalcast
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/newdir"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
+	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
 // VerifyOptions are the choices of a verification. The zero value compares everything.
@@ -85,8 +88,7 @@ const mostProblems = 100
 // it should be, and the record in metalcast.json. It gives ErrMismatch, beside the Verification, where something differs.
 func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verification, error) {
 	start := time.Now()
-	limit := Options{MaxMemory: o.MaxMemory}.memory()
-	defer limitMemory(limit)()
+	defer pass.LimitMemory(cmp.Or(o.MaxMemory, DefaultMaxMemory))()
 	if o.Sample < 0 || o.Sample > 1 {
 		return nil, fault.New(ErrUsage, "--sample", "%v is no part of a whole", o.Sample)
 	}
@@ -103,7 +105,7 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 	case o.Convert != nil:
 		c = *o.Convert
 	case recordErr != nil:
-		return nil, WithHint(fault.In(filepath.Join(dst, plan.ProvenanceName), recordErr), "without that record give the options that DST was made with, --layout auto at least")
+		return nil, fault.WithHint(fault.In(filepath.Join(dst, plan.ProvenanceName), recordErr), "without that record give the options that DST was made with, --layout auto at least")
 	default:
 		c = record.options()
 	}
@@ -152,7 +154,7 @@ func (r *Verification) verdict() error {
 	if n == 0 {
 		return nil
 	}
-	e := fault.New(ErrMismatch, r.Destination, "is not what its source gives: %s", plural(n, "problem", "problems"))
+	e := fault.New(ErrMismatch, r.Destination, "is not what its source gives: %s", fault.Plural(n, "problem", "problems"))
 	if r.EndedEarly {
 		e.What += ", at which the comparison ended"
 		e = e.WithHint("where so much differs %s is rather another model of the same shapes than the one it was made from", r.Source)
@@ -316,7 +318,7 @@ func (v *verifier) openShards() error {
 		behind := ""
 		if n := v.cutOff(i); n > 0 {
 			v.result.CutOff = append(v.result.CutOff, CutShard{s.Name, n})
-			behind = "; " + plural(n, "tensor ends", "tensors end") + " behind that"
+			behind = "; " + fault.Plural(n, "tensor ends", "tensors end") + " behind that"
 		}
 		if st.Size() != s.Size {
 			v.problem("%s: is %d bytes long, %d were written%s", s.Name, st.Size(), s.Size, behind)
@@ -433,15 +435,14 @@ func readSmall(path string) ([]byte, error) {
 
 // compareTensors computes again and compares.
 func (v *verifier) compareTensors(ctx context.Context, c Options) error {
-	j, err := newJob(v.plan, rechecking(c))
+	runner, err := pass.New(v.plan, c.pass().Recheck())
 	if err != nil {
 		return err
 	}
-	defer j.close()
-	v.result.Device = j.device
-	j.sample = v.result.Sample
+	defer runner.Close()
+	v.result.Device, runner.Sample = runner.Device, v.result.Sample
 	compare := &present{Comparer: &engine.Comparer{Plan: v.plan, Disk: v, Most: mostProblems}, ends: v.ends}
-	r, err := j.pass(ctx, "verifying", compare, engine.Progress{})
+	r, err := runner.Run(ctx, "verifying", compare, engine.Progress{})
 	v.result.EndedEarly = errors.Is(err, ErrMismatch)
 	if err != nil && !v.result.EndedEarly {
 		return err
@@ -451,7 +452,7 @@ func (v *verifier) compareTensors(ctx context.Context, c Options) error {
 		m := &compare.Found[i]
 		v.result.Differences = append(v.result.Differences, TensorProblem{m.Shard, m.Tensor, m.Index, m.Where(), m.Byte, m.Bytes})
 	}
-	return j.source.Unchanged()
+	return runner.Source.Unchanged()
 }
 
 // sums computes every file's SHA-256 and compares it with the record's.
@@ -493,4 +494,36 @@ func readRecord(dir string) (*provenance, error) {
 		return nil, err
 	}
 	return parseProvenance(text)
+}
+
+// reader gives the bytes of a directory's shards.
+type reader interface {
+	ReadAt(shard int, p []byte, off int64) error
+}
+
+// verifyHeader reads a shard's header back, as a reader would and byte for byte.
+func verifyHeader(p *plan.Plan, d reader, i int) error {
+	s := &p.Shards[i]
+	got := make([]byte, len(s.Header))
+	if err := d.ReadAt(i, got, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, s.Header) {
+		return fault.New(ErrMismatch, "", "the header on disk is not the one that was written")
+	}
+	_, err := safetensors.Read(shardReader{d, i}, s.Size)
+	return err
+}
+
+// shardReader is a shard as an io.ReaderAt.
+type shardReader struct {
+	dir   reader
+	shard int
+}
+
+func (r shardReader) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.dir.ReadAt(r.shard, p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

@@ -10,25 +10,26 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/internal/bench"
 	"github.com/metalcast/metalcast/internal/doctor"
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
 // benchReport is what --json prints.
 type benchReport struct {
-	Version   string               `json:"version"`
-	Go        string               `json:"go"`
-	OS        string               `json:"os"`
-	Processor string               `json:"processor,omitempty"`
-	Cores     int                  `json:"cores"`
-	Memory    uint64               `json:"memory_bytes"`
-	Device    string               `json:"metal_device,omitempty"`
-	Size      int64                `json:"size_bytes"`
-	Rows      []metalcast.BenchRow `json:"rows"`
+	Version   string      `json:"version"`
+	Go        string      `json:"go"`
+	OS        string      `json:"os"`
+	Processor string      `json:"processor,omitempty"`
+	Cores     int         `json:"cores"`
+	Memory    uint64      `json:"memory_bytes"`
+	Device    string      `json:"metal_device,omitempty"`
+	Size      int64       `json:"size_bytes"`
+	Rows      []bench.Row `json:"rows"`
 }
 
 func newBench(u *ui) *cobra.Command {
-	o := metalcast.BenchOptions{Size: 1 << 30, Checkpoint: benchCheckpoint}
+	o := benchOptions{Size: 1 << 30, Checkpoint: benchCheckpoint}
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "measure kernels, disk and conversions beside plain copies",
@@ -43,7 +44,7 @@ Twice --size, and 64 MiB, must be free in --dir. Everything bench writes is remo
 			o.Begin = func(what string) { u.messagef("measuring %s", what) }
 			o.Warn = func(m string) { u.warningf("%s", m) }
 			group := ""
-			o.Each = func(r metalcast.BenchRow) {
+			o.Each = func(r bench.Row) {
 				if u.json {
 					return
 				}
@@ -53,7 +54,7 @@ Twice --size, and 64 MiB, must be free in --dir. Everything bench writes is remo
 				}
 				u.linef("%s", benchLine(group, r.Name, r.On, fmt.Sprintf("%.2f", r.GBPerSecond), fmt.Sprintf("%.2f", r.Ratio), r.Reference))
 			}
-			rows, err := metalcast.Bench(cmd.Context(), o)
+			rows, err := measure(cmd.Context(), o)
 			if err != nil || !u.json {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/internal/fault"
 )
 
 // mlxFlags are those of mlx_lm.convert, so that its command lines work here.
@@ -132,7 +133,7 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 	u.endProgress()
 	if err != nil {
 		if steps, ok := mlxSteps(metalcast.Hint(err), src, dst, o); ok {
-			err = metalcast.WithHint(err, steps)
+			err = fault.WithHint(err, steps)
 		}
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/internal/parity"
 )
 
 func newParity(u *ui) *cobra.Command {
@@ -22,7 +23,7 @@ formats, and experts that are stacked with gate beside up, whose places are comp
 Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o := metalcast.ParityOptions{Quick: quick}
+			o := parityOptions{Quick: quick}
 			if !u.json {
 				o.Begin = func(device, cpu string, emulated bool) {
 					if emulated {
@@ -35,11 +36,11 @@ Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`
 					u.linef("")
 					u.linef("%s", parityLine("kernel", "input", "elements", "differences", ""))
 				}
-				o.Each = func(row metalcast.ParityRow) {
+				o.Each = func(row parity.Row) {
 					u.linef("%s", parityLine(row.Kernel, row.Input, humanize.Comma(row.Elements), humanize.Comma(row.Differences), row.First))
 				}
 			}
-			r, err := metalcast.Parity(cmd.Context(), o)
+			r, err := compareDevices(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

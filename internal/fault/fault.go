@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/dustin/go-humanize"
 )
 
 // The kinds of errors. The root package exports them; errors.Is finds them through any wrapping.
@@ -94,6 +96,17 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	return e
 }
 
+// WithHint returns err with another hint, if it is an Error.
+func WithHint(err error, hint string) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	c := *e
+	c.Hint = hint
+	return &c
+}
+
 // New returns an error of the given kind.
 func New(kind error, where, format string, args ...any) *Error {
 	return &Error{Kind: kind, Where: where, What: fmt.Sprintf(format, args...)}
@@ -142,4 +155,12 @@ func Hint(err error) string {
 		err = e.Err
 	}
 	return ""
+}
+
+// Plural returns a number with its noun: "1 tensor", "1,597 tensors".
+func Plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return humanize.Comma(int64(n)) + " " + many
 }

@@ -5,19 +5,20 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/internal/bench"
 	"github.com/metalcast/metalcast/internal/doctor"
+	"github.com/metalcast/metalcast/internal/parity"
 )
 
 // diagnosis, parityDocument and benchDocument are what of the commands' documents is read here.
 type (
 	diagnosis      struct{ doctor.Diagnosis }
 	parityDocument struct {
-		metalcast.ParityReport
+		parity.Report
 		EqualRows int `json:"equal_rows"` // those without a difference, which a report leaves out
 	}
 	benchDocument struct {
-		Rows []metalcast.BenchRow `json:"rows"`
+		Rows []bench.Row `json:"rows"`
 	}
 )
 
@@ -43,7 +44,7 @@ type facts struct {
 	tests                     testCounts
 	demo                      demoDocument
 	elements, differences     int64 // parity's, of all its runs
-	rows                      []metalcast.BenchRow
+	rows                      []bench.Row
 }
 
 func (r *report) facts() facts {
@@ -89,13 +90,13 @@ func (r *report) machine() string {
 }
 
 // row finds a measurement by its name and by what it was measured on.
-func (f facts) row(name, on string) (metalcast.BenchRow, bool) {
+func (f facts) row(name, on string) (bench.Row, bool) {
 	for _, r := range f.rows {
 		if r.Name == name && (on == "" || r.On == on) {
 			return r, true
 		}
 	}
-	return metalcast.BenchRow{}, false
+	return bench.Row{}, false
 }
 
 // rate is a cell: GB/s, and the time as a multiple of the reference's, "61.2 (1.31)".

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/metalcast/metalcast"
+	"github.com/metalcast/metalcast/internal/parity"
 )
 
 // inRow are the ends of lines inside a row of a document's list.
@@ -75,7 +75,7 @@ func readParity(p *part, output string) error {
 		}
 		differences, elements = differences+r.Differences, elements+r.Elements
 		all := len(r.Rows)
-		r.Rows = slices.DeleteFunc(r.Rows, func(row metalcast.ParityRow) bool { return row.Differences == 0 })
+		r.Rows = slices.DeleteFunc(r.Rows, func(row parity.Row) bool { return row.Differences == 0 })
 		r.EqualRows = all - len(r.Rows)
 		short, err := json.MarshalIndent(r, "", "  ")
 		if err != nil {

@@ -14,6 +14,16 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
+// Report is the outcome of comparing the Metal device with the CPU.
+type Report struct {
+	Device      string `json:"device"`
+	Emulated    bool   `json:"emulated"` // the device is the one that tests have elsewhere than on a Mac
+	CPU         string `json:"cpu"`      // which code of the CPU's: "scalar" is plain Go, the others are vector code
+	Elements    int64  `json:"elements"`
+	Differences int64  `json:"differences"`
+	Rows        []Row  `json:"rows"`
+}
+
 // Row is the outcome of one kernel on one kind of input.
 type Row struct {
 	Kernel      string  `json:"kernel"`

@@ -1,4 +1,4 @@
-package metalcast
+package pass
 
 import (
 	"context"
@@ -11,27 +11,20 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// What Options.Scales may be.
-const (
-	TrustScales  = "trust"
-	InvertScales = "invert"
-)
-
-// surveyScales is checkScales for what has no source open.
-func surveyScales(ctx context.Context, p *plan.Plan, o Options) error {
+// SurveyScales is CheckScales for a caller without an open source.
+func SurveyScales(ctx context.Context, p *plan.Plan) error {
 	source, err := p.Source.OpenSource()
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	return checkScales(ctx, p, source, o)
+	return CheckScales(ctx, p, source)
 }
 
-// checkScales refuses a source whose scales give weights that no model holds, before anything is written: they are reciprocals, or are read as such and are none.
-func checkScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source, o Options) error {
-	if o.Scales == TrustScales {
-		return nil
-	}
+// CheckScales refuses a source whose scales give weights that no model holds, before anything is
+// written: they are reciprocals, or are read as such and are none. Weights whose scales are all zero
+// become notes of the plan.
+func CheckScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source) error {
 	found, zero, err := engine.Survey(ctx, p, source, p.Invert)
 	if err != nil {
 		return err
@@ -54,7 +47,7 @@ func checkScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source, o
 	if p.Invert {
 		what = fmt.Sprintf("code %g times %.4g, the reciprocal of its scale, is %.4g, at row %d, column %d", first.Code, first.Scale, first.Weight(), first.Row, first.Col)
 	}
-	what += fmt.Sprintf("; no model has weights beyond %d, and %d of %s here have some", engine.MostWeight, sourcesOf(p, piecesOf(found)), plural(scaledSources(p), "FP8 weight", "FP8 weights"))
+	what += fmt.Sprintf("; no model has weights beyond %d, and %d of %s here have some", engine.MostWeight, sourcesOf(p, piecesOf(found)), fault.Plural(scaledSources(p), "FP8 weight", "FP8 weights"))
 	switch {
 	case p.Invert && len(other) == 0:
 		return fault.Corrupt(q.Source.String(), "%s: %q holds no reciprocals", what, q.Scale.Name).WithHint("leave --scales out")
@@ -72,7 +65,7 @@ func noteZeros(p *plan.Plan, zero []int32) {
 		return
 	}
 	n := sourcesOf(p, zero)
-	note := fmt.Sprintf("every scale of %s is 0, so these weights are 0; the first is %s", plural(n, "FP8 weight", "FP8 weights"), p.Pieces[zero[0]].Source.Name)
+	note := fmt.Sprintf("every scale of %s is 0, so these weights are 0; the first is %s", fault.Plural(n, "FP8 weight", "FP8 weights"), p.Pieces[zero[0]].Source.Name)
 	if n == scaledSources(p) {
 		note = "every scale of the checkpoint is 0, so every FP8 weight is 0: a download that was cut short may leave such files"
 	}

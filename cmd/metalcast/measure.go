@@ -1,11 +1,15 @@
-package metalcast
+package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 
+	"github.com/dustin/go-humanize"
+
+	"github.com/metalcast/metalcast"
 	"github.com/metalcast/metalcast/cpufallback"
 	"github.com/metalcast/metalcast/internal/bench"
 	"github.com/metalcast/metalcast/internal/engine"
@@ -13,14 +17,12 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/partial"
+	"github.com/metalcast/metalcast/internal/space"
 	"github.com/metalcast/metalcast/metal"
 )
 
-// BenchRow is one measurement, beside what it is compared with.
-type BenchRow = bench.Row
-
-// BenchOptions say what to measure.
-type BenchOptions struct {
+// benchOptions say what to measure.
+type benchOptions struct {
 	// Dir is where temporary files are made; "" is the working directory.
 	Dir string
 	// Size is that of the file which the disk is measured with, in bytes, 1 MiB or more; twice as much and 64 MiB must be free.
@@ -31,30 +33,30 @@ type BenchOptions struct {
 	Checkpoint func(ctx context.Context, dst string, size int64) error
 	// Begin is told what is measured next, Each every row as it is done. Both may be nil.
 	Begin func(what string)
-	Each  func(BenchRow)
+	Each  func(bench.Row)
 	// Warn is told what is doubtful about the figures. May be nil.
 	Warn func(message string)
 }
 
-// Bench measures the kernels of each backend beside memcpy, the disk, and a whole conversion beside a plain copy of as many bytes. Nothing it wrote is left when it
+// measure measures the kernels of each backend beside memcpy, the disk, and a whole conversion beside a plain copy of as many bytes. Nothing it wrote is left when it
 // returns.
-func Bench(ctx context.Context, o BenchOptions) ([]BenchRow, error) {
+func measure(ctx context.Context, o benchOptions) ([]bench.Row, error) {
 	if o.Dir == "" {
 		o.Dir = "."
 	}
 	if o.Size < 1<<20 {
-		return nil, fault.New(ErrUsage, "--size", "%s are too few to measure with", ibytes(o.Size)).WithHint("--size 1GiB, or 1MiB at least")
+		return nil, fault.New(metalcast.ErrUsage, "--size", "%s are too few to measure with", humanize.IBytes(uint64(max(o.Size, 0)))).WithHint("--size 1GiB, or 1MiB at least")
 	}
 	s := bench.Suite{Dir: o.Dir, Size: o.Size, Write: benchWrite, Checkpoint: o.Checkpoint, Begin: o.Begin, Each: o.Each}
 	if s.Begin == nil {
 		s.Begin = func(string) {}
 	}
 	if s.Each == nil {
-		s.Each = func(BenchRow) {}
+		s.Each = func(bench.Row) {}
 	}
-	convert := Options{Device: o.Device, IgnoreSpace: true, Warn: o.Warn}
+	convert := metalcast.Options{Device: o.Device, IgnoreSpace: true, Warn: o.Warn}
 	s.Convert = func(ctx context.Context, src, dst string) (read, written int64, err error) {
-		r, err := Convert(ctx, src, dst, convert)
+		r, err := metalcast.Convert(ctx, src, dst, convert)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -64,8 +66,8 @@ func Bench(ctx context.Context, o BenchOptions) ([]BenchRow, error) {
 	if s.Implementations, err = implementations(o.Device); err != nil {
 		return nil, err
 	}
-	if err := roomFor(o.Dir, s.Need(), o.Warn); err != nil {
-		return nil, err
+	if err := space.Check(filepath.Join(o.Dir, "x"), s.Need(), o.Warn); err != nil {
+		return nil, fault.WithHint(err, benchHint)
 	}
 	rows, err := s.Run(ctx)
 	return rows, explainFull(o.Dir, err)
@@ -79,19 +81,25 @@ func explainFull(dir string, err error) error {
 	if !newdir.Full(err) {
 		return err
 	}
-	return &fault.Error{Kind: ErrNoSpace, Where: dir, Err: err, Hint: benchHint}
+	return &fault.Error{Kind: metalcast.ErrNoSpace, Where: dir, Err: err, Hint: benchHint}
 }
 
-// implementations is what computes on this machine: as many workers as a conversion uses, one with each kind of vector code and with none, the GPU.
+// implementations lists what can compute on this machine, for bench: the CPU with as many workers as
+// a conversion uses, with one worker and each kind of vector code or none, and the GPU.
 func implementations(device string) (list []bench.Implementation, err error) {
 	workers := min(runtime.GOMAXPROCS(0), 4) // as cpufallback.New(0) has it
 	names := cpufallback.Implementations()
 	if workers > 1 {
-		list = append(list, bench.Implementation{Name: fmt.Sprintf("cpu, %d workers, %s", workers, names[0]), Threads: workers,
-			Open: func() (kernel.Backend, error) { return cpufallback.New(workers), nil }})
+		list = append(list, bench.Implementation{
+			Name: fmt.Sprintf("cpu, %d workers, %s", workers, names[0]), Threads: workers,
+			Open: func() (kernel.Backend, error) { return cpufallback.New(workers), nil },
+		})
 	}
 	for i, name := range names {
-		one := bench.Implementation{Name: "cpu, 1 worker, " + name, Threads: 1, Open: func() (kernel.Backend, error) { return cpufallback.NewWith(1, name), nil }}
+		one := bench.Implementation{
+			Name: "cpu, 1 worker, " + name, Threads: 1,
+			Open: func() (kernel.Backend, error) { return cpufallback.NewWith(1, name), nil },
+		}
 		if i > 0 {
 			one.Skip = kernel.Quantize
 		}
@@ -105,11 +113,11 @@ func implementations(device string) (list []bench.Implementation, err error) {
 	case device == "cpu":
 		return list, nil
 	case device == "metal" && err != nil:
-		return nil, fault.New(ErrNoDevice, "--device metal", "no Metal device").WithHint("--device cpu")
+		return nil, fault.New(metalcast.ErrNoDevice, "--device metal", "no Metal device").WithHint("--device cpu")
 	case device == "metal":
 		return []bench.Implementation{gpu}, nil
 	case device != "" && device != "auto":
-		return nil, fault.New(ErrUsage, "--device", "%q is none of auto, metal, cpu", device)
+		return nil, fault.New(metalcast.ErrUsage, "--device", "%q is none of auto, metal, cpu", device)
 	case err != nil:
 		return list, nil //nolint:nilerr // there is none
 	}

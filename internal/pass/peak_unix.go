@@ -1,6 +1,6 @@
 //go:build unix
 
-package metalcast
+package pass
 
 import (
 	"runtime"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peakMemory is the most resident memory that the process has had, in bytes.
-func peakMemory() int64 {
+// PeakMemory returns the most resident memory that the process has had, in bytes.
+func PeakMemory() int64 {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		return 0
