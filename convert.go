@@ -18,6 +18,7 @@ import (
 	"github.com/metalcast/metalcast/internal/partial"
 	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
+	"github.com/metalcast/metalcast/internal/record"
 	"github.com/metalcast/metalcast/internal/space"
 )
 
@@ -26,7 +27,7 @@ import (
 // so far is in DST.partial, and the same call resumes it.
 func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	start := time.Now()
-	defer pass.LimitMemory(o.memory())()
+	defer pass.LimitMemory(o.MaxMemory)()
 	defer pass.Prepare(o.pass())()
 
 	p, err := newPlan(ctx, src, o)
@@ -71,9 +72,20 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	}, nil
 }
 
-func findings(r engine.Result) (list []Finding) {
+// found lists what a pass has found in the source's tensors.
+func found(r engine.Result) (list []record.Finding) {
 	for _, f := range r.Findings {
-		list = append(list, Finding{f.Tensor, f.Tally.NaN.N, f.Tally.Scale.N, f.Tally.Overflow.N, f.Large.N, f.Large.Most})
+		list = append(list, record.Finding{
+			Tensor: f.Tensor, NaNCodes: f.Tally.NaN.N, BadScales: f.Tally.Scale.N, Overflows: f.Tally.Overflow.N,
+			Large: f.Large.N, Largest: f.Large.Most,
+		})
+	}
+	return list
+}
+
+func findings(r engine.Result) (list []Finding) {
+	for _, f := range found(r) {
+		list = append(list, Finding(f))
 	}
 	return list
 }
@@ -119,7 +131,7 @@ type conversion struct {
 
 // begin creates DST.partial, or takes over what an interrupted conversion left there.
 func (c *conversion) begin() error {
-	state, err := stateOf(c.plan, c.opts)
+	state, err := recordOf(c.plan, c.opts).State(c.plan)
 	if err != nil {
 		return err
 	}
@@ -163,7 +175,7 @@ func explainLeftover(err error) error {
 	if !errors.As(err, &d) {
 		return err
 	}
-	return fault.New(nil, d.Partial, "was left by an interrupted run that this one cannot go on with: %s", whatDiffers(d.Had, d.Have)).WithHint(
+	return fault.New(nil, d.Partial, "was left by an interrupted run that this one cannot go on with: %s", record.WhatDiffers(d.Had, d.Have)).WithHint(
 		"give that run's source and options again, or --restart, which removes it and begins anew")
 }
 
@@ -179,24 +191,24 @@ func (c *conversion) fill(ctx context.Context) (engine.Result, error) {
 	if err := c.dir.Seal(ctx); err != nil {
 		return result, err
 	}
-	record := provenanceOf(c.plan, c.opts)
-	record.Files, record.Findings = map[string]string{}, findings(result)
+	made := recordOf(c.plan, c.opts)
+	made.Files, made.Findings = map[string]string{}, found(result)
 	for _, f := range c.plan.Files {
-		if record.Files[f.Name], err = c.copyFile(ctx, f.Name); err != nil {
+		if made.Files[f.Name], err = c.copyFile(ctx, f.Name); err != nil {
 			return result, err
 		}
 	}
 	for _, t := range c.plan.Texts {
-		record.Files[t.Name] = sum(t.Data)
+		made.Files[t.Name] = sum(t.Data)
 	}
 	if c.opts.Hashes {
 		for i, s := range c.plan.Shards {
-			if record.Files[s.Name], err = shardSum(c.dir, i, s.Size); err != nil {
+			if made.Files[s.Name], err = shardSum(c.dir, i, s.Size); err != nil {
 				return result, err
 			}
 		}
 	}
-	text, err := record.text()
+	text, err := made.Text()
 	if err != nil {
 		return result, err
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,26 +20,14 @@ import (
 
 // Naive arithmetic on powers of two and small integers: no rounding happens in float64, so bits are cut, not computed.
 
-func e4m3(c byte) float64 {
-	e, m := int(c>>3&15), float64(c&7)
-	v := math.Ldexp(8+m, e-10)
-	if e == 0 {
-		v = math.Ldexp(m, -9)
-	}
-	if c >= 128 {
-		v = -v
-	}
-	return v
-}
-
 // nearestBF16 searches the two bf16 neighbours of v for the nearer one, and of two equally near ones the even one.
 func nearestBF16(v float64) uint16 {
 	down := uint16(math.Float32bits(float32(math.Abs(v))) >> 16)
-	for widen(down) > math.Abs(v) {
+	for WidenBF16(down) > math.Abs(v) {
 		down--
 	}
 	up := down + 1
-	lo, hi := math.Abs(v)-widen(down), widen(up)-math.Abs(v)
+	lo, hi := math.Abs(v)-WidenBF16(down), WidenBF16(up)-math.Abs(v)
 	pick := down
 	if hi < lo || hi == lo && up%2 == 0 {
 		pick = up
@@ -51,42 +38,10 @@ func nearestBF16(v float64) uint16 {
 	return pick
 }
 
-func widen(b uint16) float64 { return float64(math.Float32frombits(uint32(b) << 16)) }
-
-// randomMoe fills a small qwen3_5_moe checkpoint with random codes and scales; scales are bf16, so every product is exact in float64.
-func randomMoe(experts, hidden, intermediate int, seed uint64) *Checkpoint {
-	rng := rand.New(rand.NewPCG(seed, seed))
-	c := Moe(experts)
-	for i := range c.Shards["model.safetensors"] {
-		t := &c.Shards["model.safetensors"][i]
-		switch t.DType {
-		case "F8_E4M3":
-			rows, cols := intermediate, hidden
-			if t.Shape[0] == 4 { // down_proj of Moe
-				rows, cols = hidden, intermediate
-			}
-			t.Shape = []int{rows, cols}
-			t.Data = make([]byte, rows*cols)
-			for k := range t.Data {
-				for t.Data[k] = 0x7F; t.Data[k]&0x7F == 0x7F; {
-					t.Data[k] = byte(rng.Uint32())
-				}
-			}
-			s := &c.Shards["model.safetensors"][i+1]
-			s.Shape = []int{(rows + 127) / 128, (cols + 127) / 128}
-			s.Data = make([]byte, s.Bytes())
-			for k := 0; k < len(s.Data); k += 2 {
-				binary.LittleEndian.PutUint16(s.Data[k:], uint16(0x3800+rng.IntN(0x800)))
-			}
-		}
-	}
-	return c
-}
-
 // TestConvertEqualsANaiveComputation compares a whole conversion with one that shares no code with it.
 func TestConvertEqualsANaiveComputation(t *testing.T) {
 	const experts, hidden, intermediate = 3, 200, 131
-	c := randomMoe(experts, hidden, intermediate, 9)
+	c := RandomMoe(experts, hidden, intermediate, 9)
 	src := c.Write(t)
 	for _, device := range []string{"auto", "cpu"} {
 		t.Run(device, func(t *testing.T) {
@@ -113,9 +68,9 @@ func TestConvertEqualsANaiveComputation(t *testing.T) {
 					w := c.Find(fmt.Sprintf("%s%d.%s.weight", l, e, p.name))
 					s := c.Find(w.Name + "_scale_inv")
 					for i, code := range w.Data {
-						scale := widen(binary.LittleEndian.Uint16(s.Data[2*(i/w.Shape[1]/128*s.Shape[1]+i%w.Shape[1]/128):]))
+						scale := WidenBF16(binary.LittleEndian.Uint16(s.Data[2*(i/w.Shape[1]/128*s.Shape[1]+i%w.Shape[1]/128):]))
 						got := binary.LittleEndian.Uint16(p.in[2*(p.start+i):])
-						if want := nearestBF16(e4m3(code) * scale); got != want {
+						if want := nearestBF16(E4M3(code) * scale); got != want {
 							t.Fatalf("expert %d, %s, element %d: code %#x x %v is %#04x, want %#04x", e, p.name, i, code, scale, got, want)
 						}
 					}
@@ -184,7 +139,7 @@ func TestConvertKeepsAnEmptyDirectoryPrivate(t *testing.T) {
 }
 
 func TestConvertEndsWithItsContext(t *testing.T) {
-	src, dst := randomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
+	src, dst := RandomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
 	ctx, cancel := context.WithCancel(context.Background())
 	_, err := metalcast.Convert(ctx, src, dst, metalcast.Options{Progress: func(string, int64, int64) { cancel() }})
 	require.ErrorIs(t, err, context.Canceled)
@@ -193,7 +148,7 @@ func TestConvertEndsWithItsContext(t *testing.T) {
 }
 
 func TestPlanWritesNothingAndAgreesWithConvert(t *testing.T) {
-	src := randomMoe(2, 64, 48, 1).Write(t)
+	src := RandomMoe(2, 64, 48, 1).Write(t)
 	p, err := metalcast.PlanConversion(t.Context(), src, metalcast.Options{})
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "dst")
@@ -228,7 +183,7 @@ func TestConvertNeverTouchesItsSource(t *testing.T) {
 }
 
 func TestConvertNoticesASourceThatChanges(t *testing.T) {
-	src, dst := randomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
+	src, dst := RandomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
 	shard := filepath.Join(src, "model.safetensors")
 	_, err := metalcast.Convert(context.Background(), src, dst, metalcast.Options{Progress: func(_ string, done, _ int64) {
 		if done == 0 {
@@ -254,7 +209,7 @@ func TestCastsNameThePlace(t *testing.T) {
 
 // Verify compares headers and side files too.
 func TestVerifyReadsEverythingBack(t *testing.T) {
-	c := randomMoe(2, 64, 48, 1)
+	c := RandomMoe(2, 64, 48, 1)
 	c.Files["tokenizer.json"] = `{"a long": "enough file"}`
 	src := c.Write(t)
 	for name, test := range map[string]struct {

@@ -154,9 +154,9 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 
 // scan runs a plan, writes nothing, and keeps what it finds.
 func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error) {
-	defer pass.LimitMemory(DefaultMaxMemory)()
+	defer pass.LimitMemory(0)()
 	runner, err := pass.New(p, pass.Options{
-		MaxMemory: DefaultMaxMemory, KeepNaN: true, AllowOverflow: true, AllowLarge: true, Progress: o.Progress,
+		KeepNaN: true, AllowOverflow: true, AllowLarge: true, Progress: o.Progress,
 	})
 	if err != nil {
 		return nil, err

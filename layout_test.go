@@ -29,7 +29,7 @@ var imports = map[string][]string{
 	"internal/kernel":                    {"internal/mlxquant", "internal/dtype"},
 	"internal/kernel/kerneltest":         {"internal/needtest", "internal/vectortest", "internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/checkpoint":                {"internal/safetensors", "internal/dtype"},
-	"internal/checkpoint/checkpointtest": {"internal/needtest", "internal/temptest"},
+	"internal/checkpoint/checkpointtest": {"internal/needtest", "internal/temptest", "internal/synth"},
 	"internal/family":                    {"internal/checkpoint", "internal/dtype"},
 	"internal/plan":                      {"internal/family", "internal/kernel", "internal/mlxquant", "internal/checkpoint", "internal/safetensors", "internal/dtype"},
 	"internal/engine":                    {"internal/plan", "internal/kernel", "internal/mlxquant", "internal/dtype"}, // never checkpoint: Source and Sink are its own
@@ -43,13 +43,15 @@ var imports = map[string][]string{
 	"internal/bench":                     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
 	"internal/space":                     {},
 	"internal/pass":                      {"internal/engine", "internal/plan", "internal/kernel", "internal/checkpoint", "cpufallback", "metal"},
+	"internal/record":                    {"internal/plan", "internal/checkpoint"},
+	"internal/loss":                      {"internal/pass", "internal/record", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/mlxquant", "internal/dtype", "internal/heatmap"},
 	"internal/doctor":                    {"metal", "internal/checkpoint"},
 	"internal/macreport":                 {"", "internal/doctor", "internal/bench", "internal/parity"}, // reads what the commands print
-	"": {"internal/pass", "internal/partial", "internal/space", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant", "internal/dtype",
-		"internal/newdir", "internal/safetensors", "internal/heatmap"},
+	"": {"internal/pass", "internal/partial", "internal/space", "internal/record", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant",
+		"internal/dtype", "internal/newdir", "internal/safetensors"},
 	"packaging": {""}, // for Version
 	"cmd/metalcast": {"", "internal/synth", "internal/doctor", "internal/newdir", "internal/dtype", "metal",
-		"internal/bench", "internal/parity", "internal/space", "internal/partial", "internal/engine", "internal/kernel", "cpufallback"}, // the last few for bench and parity
+		"internal/loss", "internal/pass", "internal/bench", "internal/parity", "internal/space", "internal/partial", "internal/engine", "internal/kernel", "cpufallback"}, // the last few for bench and parity
 }
 
 // unsafeAllowed may import "unsafe", cAllowed may import "C".

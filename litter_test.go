@@ -9,11 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast"
+	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 )
 
 // A look with the Finder, attributes on a foreign disk, and what a volume's root holds are no difference; anything else is, by whatever name.
 func TestVerifyOverlooksWhatMacOSLeaves(t *testing.T) {
-	src := randomMoe(2, 64, 48, 1).Write(t)
+	src := RandomMoe(2, 64, 48, 1).Write(t)
 	dst := filepath.Join(t.TempDir(), "dst")
 	require.NoError(t, os.Mkdir(dst, 0o755))
 	put := func(name string) {

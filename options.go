@@ -1,8 +1,6 @@
 package metalcast
 
 import (
-	"cmp"
-
 	"github.com/dustin/go-humanize"
 
 	"github.com/metalcast/metalcast/internal/dtype"
@@ -10,10 +8,11 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
+	"github.com/metalcast/metalcast/internal/record"
 )
 
 // DefaultMaxMemory is the bound on the process's resident memory, in bytes, where Options give none.
-const DefaultMaxMemory = 512 << 20
+const DefaultMaxMemory = pass.DefaultMemory
 
 // What Options.Scales may be.
 const (
@@ -91,13 +90,27 @@ func (o Options) planOptions() (plan.Options, error) {
 	return p, nil
 }
 
-// memory is the bound on resident memory, in bytes.
-func (o Options) memory() int64 { return cmp.Or(o.MaxMemory, DefaultMaxMemory) }
-
 // pass returns what a pass needs of the options.
 func (o Options) pass() pass.Options {
 	return pass.Options{
-		Device: o.Device, Quantizes: o.Quantize != nil, MaxMemory: o.memory(), KeepNaN: o.KeepNaN,
+		Device: o.Device, Quantizes: o.Quantize != nil, MaxMemory: o.MaxMemory, KeepNaN: o.KeepNaN,
 		AllowOverflow: o.AllowOverflow, AllowLarge: o.Scales == TrustScales, Warn: o.Warn, Progress: o.Progress,
+	}
+}
+
+// recordOf returns the record of a plan by these options.
+func recordOf(p *plan.Plan, o Options) record.Record {
+	return record.New(p, Version, record.Options{
+		DType: o.DType, KeepMTP: o.KeepMTP, Scales: o.Scales, MaxShardSize: o.MaxShardSize,
+		Quantize: (*record.Quantize)(o.Quantize),
+	})
+}
+
+// optionsOf returns the options that a record asks for again.
+func optionsOf(r *record.Record) Options {
+	o := r.Options
+	return Options{
+		Layout: o.Layout, DType: o.DType, KeepMTP: o.KeepMTP, Scales: o.Scales, MaxShardSize: o.MaxShardSize,
+		Quantize: (*Quantize)(o.Quantize),
 	}
 }

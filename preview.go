@@ -1,7 +1,6 @@
 package metalcast
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -67,12 +66,12 @@ type DroppedGroup struct {
 
 // PlanConversion tells what Convert would write, or refuses what Convert would. It reads headers, scales and small files and writes nothing.
 func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error) {
-	defer pass.LimitMemory(o.memory())()
+	defer pass.LimitMemory(o.MaxMemory)()
 	p, err := newPlan(ctx, src, o)
 	if err != nil {
 		return nil, err
 	}
-	memory, err := pass.Budget(p, o.memory())
+	memory, err := pass.Budget(p, o.MaxMemory)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +89,8 @@ func preview(p *plan.Plan, s *engine.Schedule, o Options) Preview {
 		Source: p.Source.Dir, Repo: p.Source.Repo, Revision: p.Source.Revision,
 		Family: p.Family.Name(), Known: p.Family.Known(), Form: p.Form.String(), Layout: p.LayoutName(), MLXProblem: p.MLXProblem(), DType: p.DType.ConfigName(),
 		SourceTensors: len(p.Source.Tensors), SourceBytes: p.Source.Bytes(),
-		DiskBytes: p.DiskBytes() + provenanceOf(p, o).size(p, o), MemoryBytes: s.Memory(), Notes: p.Notes,
-		Dropped: droppedGroups(p.Dropped), Tokenizer: p.Source.HasTokenizer(),
+		DiskBytes: p.DiskBytes() + recordOf(p, o).Size(p, o.Hashes), MemoryBytes: s.Memory(), Notes: p.Notes,
+		Dropped: droppedGroups(p), Tokenizer: p.Source.HasTokenizer(),
 	}
 	v.Tensors, v.ScalesUsed = plannedTensors(p)
 	v.Quantization, v.Quantizes = quantization(p.Quantized), p.Family.Native != nil
@@ -155,21 +154,9 @@ func plannedTensors(p *plan.Plan) (list []PlannedTensor, scales int) {
 
 var actions = map[kernel.Op]string{kernel.Dequant: "dequantized", kernel.Cast: "cast", kernel.Copy: "transposed", kernel.AddOne: "increased by 1"}
 
-func droppedGroups(list []plan.Dropped) (groups []DroppedGroup) {
-	at := map[string]int{}
-	for _, d := range list {
-		i, ok := at[d.Reason]
-		if !ok {
-			i = len(groups)
-			at[d.Reason] = i
-			groups = append(groups, DroppedGroup{Reason: d.Reason})
-		}
-		groups[i].Bytes += d.Tensor.Size
-		groups[i].Tensors = append(groups[i].Tensors, d.Tensor.Name)
+func droppedGroups(p *plan.Plan) (groups []DroppedGroup) {
+	for _, g := range p.DroppedGroups() {
+		groups = append(groups, DroppedGroup(g))
 	}
-	for i := range groups {
-		slices.Sort(groups[i].Tensors)
-	}
-	slices.SortFunc(groups, func(a, b DroppedGroup) int { return cmp.Compare(a.Reason, b.Reason) })
 	return groups
 }

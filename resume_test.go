@@ -63,7 +63,7 @@ func sameFiles(t *testing.T, want, got string) {
 }
 
 func TestConvertGoesOnWhereItWasCut(t *testing.T) {
-	src := randomMoe(4, 512, 512, 1).Write(t)
+	src := RandomMoe(4, 512, 512, 1).Write(t)
 	whole := filepath.Join(t.TempDir(), "whole")
 	_, err := metalcast.Convert(t.Context(), src, whole, metalcast.Options{})
 	require.NoError(t, err)
@@ -93,7 +93,7 @@ func TestConvertGoesOnWhereItWasCut(t *testing.T) {
 }
 
 func TestConvertRefusesToGoOnWithSomethingElse(t *testing.T) {
-	c := randomMoe(4, 512, 512, 1)
+	c := RandomMoe(4, 512, 512, 1)
 	src := c.Write(t)
 	dst := filepath.Join(t.TempDir(), "dst")
 	require.Error(t, cut(t, src, dst, manyWindows, 0.5))
@@ -127,7 +127,7 @@ func TestConvertRefusesToGoOnWithSomethingElse(t *testing.T) {
 }
 
 func TestConvertSaysWhichQuantizationDiffers(t *testing.T) {
-	src, dst := randomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
+	src, dst := RandomMoe(4, 512, 512, 1).Write(t), filepath.Join(t.TempDir(), "dst")
 	o := manyWindows
 	o.Quantize = &metalcast.Quantize{}
 	require.Error(t, cut(t, src, dst, o, 0.5))
@@ -151,9 +151,9 @@ func TestConvertCountsOnceWhatItDoesAgain(t *testing.T) {
 		source *Checkpoint
 		option metalcast.Options
 	}{
-		"stacked":                             {randomMoe(4, 512, 512, 1), metalcast.Options{}},
+		"stacked":                             {RandomMoe(4, 512, 512, 1), metalcast.Options{}},
 		"gate and up in one line, transposed": {llama4(t), metalcast.Options{}},
-		"nvfp4":                               {randomMoe(4, 512, 512, 1), metalcast.Options{Quantize: &metalcast.Quantize{Mode: "nvfp4"}}},
+		"nvfp4":                               {RandomMoe(4, 512, 512, 1), metalcast.Options{Quantize: &metalcast.Quantize{Mode: "nvfp4"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, list := range test.source.Shards {
@@ -188,7 +188,7 @@ func TestConvertCountsOnceWhatItDoesAgain(t *testing.T) {
 
 // llama4 is a checkpoint whose gate and up fill the same lines of one transposed tensor.
 func llama4(t *testing.T) *Checkpoint {
-	dir, _ := synthetic(t, synth.Options{Family: "llama4", Layers: 2, Hidden: 512, Intermediate: 512})
+	dir, _ := Synthetic(t, synth.Options{Family: "llama4", Layers: 2, Hidden: 512, Intermediate: 512})
 	config, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	require.NoError(t, err)
 	tensors := DecodeDir(t, dir)
@@ -201,7 +201,7 @@ func llama4(t *testing.T) *Checkpoint {
 
 // A run that was refused for NaN goes on once NaN is allowed, and its report counts them all.
 func TestConvertGoesOnAfterNaN(t *testing.T) {
-	c := randomMoe(4, 512, 512, 1)
+	c := RandomMoe(4, 512, 512, 1)
 	w := c.Find("model.language_model.layers.0.mlp.experts.3.up_proj.weight")
 	w.Data[len(w.Data)-1] = 0x7F
 	early := c.Find("model.language_model.layers.0.mlp.experts.0.up_proj.weight")

@@ -2,8 +2,9 @@ package metalcast
 
 import (
 	"bytes"
-	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/metalcast/metalcast/internal/newdir"
 	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
+	"github.com/metalcast/metalcast/internal/record"
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
@@ -88,7 +90,7 @@ const mostProblems = 100
 // it should be, and the record in metalcast.json. It gives ErrMismatch, beside the Verification, where something differs.
 func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verification, error) {
 	start := time.Now()
-	defer pass.LimitMemory(cmp.Or(o.MaxMemory, DefaultMaxMemory))()
+	defer pass.LimitMemory(o.MaxMemory)()
 	if o.Sample < 0 || o.Sample > 1 {
 		return nil, fault.New(ErrUsage, "--sample", "%v is no part of a whole", o.Sample)
 	}
@@ -99,7 +101,7 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 	case !st.IsDir():
 		return nil, fault.Incomplete(dst, "a file, a converted checkpoint's directory was expected")
 	}
-	record, recordErr := readRecord(dst)
+	made, recordErr := record.Read(dst)
 	c := Options{}
 	switch {
 	case o.Convert != nil:
@@ -107,18 +109,18 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 	case recordErr != nil:
 		return nil, fault.WithHint(fault.In(filepath.Join(dst, plan.ProvenanceName), recordErr), "without that record give the options that DST was made with, --layout auto at least")
 	default:
-		c = record.options()
+		c = optionsOf(made)
 	}
 	c.Revision, c.Device, c.MaxMemory, c.Warn, c.Progress = o.Revision, o.Device, o.MaxMemory, o.Warn, o.Progress
 	source, err := openSource(ctx, src, c.Revision)
 	if err != nil {
 		return nil, err
 	}
-	if record != nil {
-		if other := otherSource(record, source); other != "" {
+	if made != nil {
+		if other := made.Source.Differs(source); other != "" {
 			problem := fmt.Sprintf("%s: says that this was made from another source: %s", plan.ProvenanceName, other)
-			if id := record.Source.Repo; id != "" {
-				problem += fmt.Sprintf("; it was %s at %s", id, record.Source.Revision)
+			if id := made.Source.Repo; id != "" {
+				problem += fmt.Sprintf("; it was %s at %s", id, made.Source.Revision)
 			}
 			return &Verification{Source: source.Dir, Destination: dst, Problems: []string{problem}}, fault.New(ErrMismatch, dst, "was made from another source")
 		}
@@ -130,9 +132,9 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 		}
 		return nil, err
 	}
-	v := &verifier{plan: p, dir: dst, options: c, record: record, wanted: map[string]string{}, result: &Verification{
+	v := &verifier{plan: p, dir: dst, options: c, record: made, wanted: map[string]string{}, result: &Verification{
 		Source: p.Source.Dir, Destination: dst, Family: p.Family.Name(), Layout: p.LayoutName(), Sample: o.Sample, Tensors: len(p.Tensors),
-		Dropped: droppedGroups(p.Dropped),
+		Dropped: droppedGroups(p),
 	}}
 	if o.Sample == 0 {
 		v.result.Sample = 1
@@ -167,11 +169,11 @@ type verifier struct {
 	plan     *plan.Plan
 	dir      string
 	options  Options
-	record   *provenance // nil where there is none
+	record   *record.Record // nil where there is none
 	files    []*os.File
 	ends     []int64           // their lengths
 	wanted   map[string]string // SHA-256 that the files beside the shards should have
-	findings []Finding
+	findings []record.Finding
 	result   *Verification
 }
 
@@ -227,7 +229,7 @@ func (v *verifier) compareRecord() {
 	if v.record == nil {
 		return
 	}
-	want := provenanceOf(v.plan, v.options)
+	want := recordOf(v.plan, v.options)
 	switch {
 	case v.record.Metalcast != want.Metalcast:
 		v.problem("%s: was made by metalcast %q, this is %s; only the same version gives the same bytes", plan.ProvenanceName, v.record.Metalcast, want.Metalcast)
@@ -245,10 +247,10 @@ func (v *verifier) compareRecord() {
 			want.Files[s.Name] = sum
 		}
 	}
-	text, err := want.text()
+	text, err := want.Text()
 	if err == nil {
 		var got []byte
-		if got, err = readSmall(filepath.Join(v.dir, plan.ProvenanceName)); err == nil && !bytes.Equal(got, text) {
+		if got, err = checkpoint.ReadSmall(filepath.Join(v.dir, plan.ProvenanceName)); err == nil && !bytes.Equal(got, text) {
 			v.problem("%s: is not what this conversion writes", plan.ProvenanceName)
 		}
 	}
@@ -302,7 +304,7 @@ func leftover(name string) bool { return name == plan.LockName || name == plan.J
 func (v *verifier) openShards() error {
 	v.files, v.ends = make([]*os.File, len(v.plan.Shards)), make([]int64, len(v.plan.Shards))
 	for i, s := range v.plan.Shards {
-		f, err := openRegular(filepath.Join(v.dir, s.Name))
+		f, err := checkpoint.OpenRegular(filepath.Join(v.dir, s.Name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it is missing, which is said already
 		}
@@ -380,7 +382,7 @@ func (v *verifier) ReadAt(shard int, p []byte, off int64) error {
 func (v *verifier) compareFiles() error {
 	for _, t := range v.plan.Texts {
 		v.wanted[t.Name] = sum(t.Data)
-		got, err := readSmall(filepath.Join(v.dir, t.Name))
+		got, err := checkpoint.ReadSmall(filepath.Join(v.dir, t.Name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it is missing, which is said already
 		}
@@ -394,7 +396,7 @@ func (v *verifier) compareFiles() error {
 			return err
 		}
 		v.wanted[f.Name] = want
-		got, err := sumOf(openRegular(filepath.Join(v.dir, f.Name)))
+		got, err := sumOf(checkpoint.OpenRegular(filepath.Join(v.dir, f.Name)))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -403,34 +405,6 @@ func (v *verifier) compareFiles() error {
 		}
 	}
 	return nil
-}
-
-// openRegular opens a file of DST, which comes from anywhere as SRC does: opening a FIFO would wait for ever.
-func openRegular(path string) (*os.File, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fault.New(ErrMismatch, path, "is not a regular file")
-	}
-	return os.Open(path)
-}
-
-// mostText bounds the files that are read whole.
-const mostText = 256 << 20
-
-func readSmall(path string) ([]byte, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, mostText+1))
-	if len(text) > mostText {
-		return nil, fault.New(ErrMismatch, path, "is longer than %d bytes", mostText)
-	}
-	return text, err
 }
 
 // compareTensors computes again and compares.
@@ -447,7 +421,7 @@ func (v *verifier) compareTensors(ctx context.Context, c Options) error {
 	if err != nil && !v.result.EndedEarly {
 		return err
 	}
-	v.result.Bytes, v.findings = compare.bytes, findings(r)
+	v.result.Bytes, v.findings = compare.bytes, found(r)
 	for i := range compare.Found {
 		m := &compare.Found[i]
 		v.result.Differences = append(v.result.Differences, TensorProblem{m.Shard, m.Tensor, m.Index, m.Where(), m.Byte, m.Bytes})
@@ -468,7 +442,7 @@ func (v *verifier) sums(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		sum, err := sumOf(openRegular(filepath.Join(v.dir, e.Name())))
+		sum, err := sumOf(checkpoint.OpenRegular(filepath.Join(v.dir, e.Name())))
 		if err != nil {
 			return err
 		}
@@ -482,18 +456,6 @@ func (v *verifier) sums(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// readRecord reads metalcast.json of a directory.
-func readRecord(dir string) (*provenance, error) {
-	text, err := readSmall(filepath.Join(dir, plan.ProvenanceName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fault.Incomplete("", "there is none")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseProvenance(text)
 }
 
 // reader gives the bytes of a directory's shards.
@@ -526,4 +488,22 @@ func (r shardReader) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// sumOf is the SHA-256 of a file just opened, which it closes.
+func sumOf(f io.ReadCloser, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// shardSum is the SHA-256 of a shard of a directory.
+func shardSum(d reader, shard int, size int64) (string, error) {
+	return sumOf(io.NopCloser(io.NewSectionReader(shardReader{d, shard}, 0, size)), nil)
 }

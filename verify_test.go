@@ -24,7 +24,7 @@ import (
 
 func TestVerifyFindsEveryFlippedBit(t *testing.T) {
 	needtest.Alone(t)
-	c := randomMoe(2, 64, 64, 1)
+	c := RandomMoe(2, 64, 64, 1)
 	c.Files["tokenizer.json"] = `{"a long": "enough file"}`
 	src := c.Write(t)
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -75,7 +75,7 @@ func TestVerifyFindsEveryFlippedBit(t *testing.T) {
 }
 
 func TestVerifyLocatesWhatDiffers(t *testing.T) {
-	src := randomMoe(4, 64, 64, 1).Write(t)
+	src := RandomMoe(4, 64, 64, 1).Write(t)
 	dst := filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestVerifyLocatesWhatDiffers(t *testing.T) {
 	}, r.Problems)
 
 	// Against another source, and with other options than those recorded.
-	other := randomMoe(4, 64, 64, 2).Write(t)
+	other := RandomMoe(4, 64, 64, 2).Write(t)
 	r, err = metalcast.Verify(t.Context(), other, dst, metalcast.VerifyOptions{})
 	require.ErrorIs(t, err, metalcast.ErrMismatch)
 	assert.NotEmpty(t, r.Differences)
@@ -121,7 +121,7 @@ func TestVerifyLocatesWhatDiffers(t *testing.T) {
 
 // A shard that ends too early is one problem with a count, and what it still holds is compared.
 func TestVerifyOfAShardThatIsCut(t *testing.T) {
-	src, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
+	src, _ := Synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
 	dst := filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{Hashes: true})
 	require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestVerifyOfAShardThatIsCut(t *testing.T) {
 	require.NoError(t, err)
 	header := 8 + int(binary.LittleEndian.Uint64(b))
 	ends := []int{}
-	for _, x := range headerOf(t, b) {
+	for _, x := range HeaderOf(t, b) {
 		ends = append(ends, header+x.Offsets[1])
 	}
 	for _, size := range []int{int(st.Size()) - 1, int(st.Size()) / 2, header, header - 1, 3, 0} {
@@ -161,12 +161,12 @@ func TestVerifyOfAShardThatIsCut(t *testing.T) {
 
 // The record knows its source: another one is said to be that, and nothing else.
 func TestVerifyWithAnotherSource(t *testing.T) {
-	src, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
+	src, _ := Synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
 	dst := filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
 	require.NoError(t, err)
-	longer, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 3})
-	dense, _ := synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 1, Shards: 1})
+	longer, _ := Synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 3})
+	dense, _ := Synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 1, Shards: 1})
 	for other, want := range map[string]string{
 		longer:             "its model-00001-of-0000\\d.safetensors was \\d+ bytes long, that of .* is \\d+",
 		dense:              "of \\d+ shards, .* has 1",
@@ -217,7 +217,7 @@ func TestVerifyWithAModelOfTheSameShapes(t *testing.T) {
 
 // A shard that is missing is one problem, and the others are compared.
 func TestVerifyWithoutAShard(t *testing.T) {
-	src, _ := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
+	src, _ := Synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
 	dst := filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{MaxShardSize: 1 << 20})
 	require.NoError(t, err)
@@ -237,7 +237,7 @@ func TestVerifyWithoutAShard(t *testing.T) {
 }
 
 func TestVerifyOfASample(t *testing.T) {
-	src := randomMoe(4, 512, 512, 1).Write(t)
+	src := RandomMoe(4, 512, 512, 1).Write(t)
 	dst := filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{})
 	require.NoError(t, err)

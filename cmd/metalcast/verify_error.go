@@ -14,7 +14,9 @@ import (
 
 	"github.com/metalcast/metalcast"
 	"github.com/metalcast/metalcast/internal/fault"
+	"github.com/metalcast/metalcast/internal/loss"
 	"github.com/metalcast/metalcast/internal/newdir"
+	"github.com/metalcast/metalcast/internal/pass"
 )
 
 // errorFlags are those of verify --error.
@@ -54,7 +56,11 @@ func (e *errorFlags) run(ctx context.Context, u *ui, src, dst string, o metalcas
 		}
 		defer page.remove()
 	}
-	r, err := metalcast.QuantizationError(ctx, src, dst, o)
+	lo := loss.Options{Tool: "metalcast " + metalcast.Version, Revision: o.Revision, Pass: pass.Options{Device: o.Device, MaxMemory: o.MaxMemory, Warn: o.Warn, Progress: o.Progress}}
+	if o.Convert != nil {
+		lo.Scales = &o.Convert.Scales
+	}
+	r, err := loss.Measure(ctx, src, dst, lo)
 	u.endProgress()
 	if err != nil {
 		return err
@@ -138,7 +144,7 @@ func (f *newFile) remove() {
 // mostShown is how many tensors the table has; --json and --html have all.
 const mostShown = 10
 
-func showError(u *ui, r *metalcast.ErrorReport) {
+func showError(u *ui, r *loss.Loss) {
 	w := u.table()
 	w.fact("source", "%s", r.Source)
 	w.fact("checkpoint", "%s", r.Destination)

@@ -51,7 +51,7 @@ func randomMatrix(rng *rand.Rand, name string, rows, cols int, block [2]int, fp8
 	m.tensors = append(m.tensors, s)
 	m.value = func(r, c int) uint16 {
 		var b [2]byte
-		enginetest.Store(b[:], dtype.BF16, enginetest.E4M3(w.Data[r*cols+c])*enginetest.Load(s.Data[4*(r/block[0]*across+c/block[1]):], dtype.F32))
+		enginetest.Store(b[:], dtype.BF16, enginetest.Code(w.Data[r*cols+c])*enginetest.Load(s.Data[4*(r/block[0]*across+c/block[1]):], dtype.F32))
 		return binary.LittleEndian.Uint16(b[:])
 	}
 	return m

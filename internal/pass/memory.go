@@ -1,6 +1,7 @@
 package pass
 
 import (
+	"cmp"
 	"runtime/debug"
 
 	"github.com/dustin/go-humanize"
@@ -9,6 +10,9 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/plan"
 )
+
+// DefaultMemory is the bound on resident memory where there is no other, in bytes.
+const DefaultMemory = 512 << 20
 
 // What the process holds in addition to the ring of slots, in bytes: the program, stacks, tables and
 // shared buffers; and for each source tensor, or each piece where a few tensors make many, its share
@@ -19,16 +23,19 @@ const (
 )
 
 // LimitMemory makes Go collect garbage before the process outgrows the limit, until restore is
-// called.
+// called. 0 is DefaultMemory.
 func LimitMemory(limit int64) (restore func()) {
+	limit = cmp.Or(limit, DefaultMemory)
 	old := debug.SetMemoryLimit(-1)
 	debug.SetMemoryLimit(min(old, limit))
 	return func() { debug.SetMemoryLimit(old) }
 }
 
 // Budget returns the share of a memory limit that is the ring's, in bytes: the rest is for what a
-// plan of this size holds. It is the same on every run.
+// plan of this size holds. It is the same on every run. 0 is
+// DefaultMemory.
 func Budget(p *plan.Plan, limit int64) (int64, error) {
+	limit = cmp.Or(limit, DefaultMemory)
 	used := baseMemory + TensorMemory*int64(max(len(p.Source.Tensors), len(p.Pieces)))
 	if least := used + engine.MinMemory(p); limit < least {
 		least = mebibytes(least)

@@ -3,6 +3,7 @@
 package pass
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -17,7 +18,7 @@ import (
 type Options struct {
 	Device    string // auto, metal or cpu; "" is auto
 	Quantizes bool   // the plan quantizes, for which a GPU needs more kernels
-	MaxMemory int64  // bound on the process's resident memory, in bytes
+	MaxMemory int64  // bound on the process's resident memory, in bytes; 0 is DefaultMemory
 
 	KeepNaN       bool // NaN codes and scales that are not finite are counted, not refused
 	AllowOverflow bool // so are values that become infinite
@@ -57,6 +58,7 @@ type Runner struct {
 // New opens what passes over a plan need: their share of the memory, the source and a backend.
 // Close releases them.
 func New(p *plan.Plan, o Options) (*Runner, error) {
+	o.MaxMemory = cmp.Or(o.MaxMemory, DefaultMemory)
 	memory, err := Budget(p, o.MaxMemory)
 	if err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func element(s kernel.Slot, p *kernel.Params, j *kernel.Job, r, c int, t *kernel
 	if math.IsNaN(float64(scale)) || math.IsInf(float64(scale), 0) {
 		t.Scale.At(r, c, 1)
 	}
-	Store(out, p.To, float32(float64(E4M3(code))*float64(scale)))
+	Store(out, p.To, float32(float64(Code(code))*float64(scale)))
 }
 
 // Load widens the first value of b.
@@ -109,8 +109,8 @@ func Store(b []byte, t dtype.DType, v float32) {
 	binary.LittleEndian.PutUint16(b, uint16((w+0x7FFF+w>>16&1)>>16))
 }
 
-// E4M3 is what a code is worth.
-func E4M3(c byte) float32 { return codes[c] }
+// Code is what a code is worth.
+func Code(c byte) float32 { return codes[c] }
 
 // codes is what each code of E4M3 is worth, by its definition.
 var codes = func() (v [256]float32) {

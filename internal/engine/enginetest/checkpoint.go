@@ -108,7 +108,7 @@ func Want(weights map[string]Tensor, name string, block [2]int) []byte {
 		if s.DType == "F32" {
 			typ = dtype.F32
 		}
-		Store(out[2*i:], dtype.BF16, E4M3(code)*Load(s.Data[k*width(s.DType):], typ))
+		Store(out[2*i:], dtype.BF16, Code(code)*Load(s.Data[k*width(s.DType):], typ))
 	}
 	return out
 }

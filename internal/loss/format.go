@@ -1,4 +1,4 @@
-package metalcast
+package loss
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package metalcast
+package loss
 
 import (
 	"cmp"
@@ -64,14 +64,14 @@ func newMeter(p *plan.Plan, v *checkpoint.Inventory, modules map[string]*quantiz
 			continue
 		}
 		if t.DType != dtype.F32 || !slices.Equal(t.Shape, q.shape) {
-			return nil, fault.New(ErrMismatch, q.codes.String(), "is quantized from %v, the source's is %s%v", q.shape, t.DType, t.Shape)
+			return nil, fault.New(fault.ErrMismatch, q.codes.String(), "is quantized from %v, the source's is %s%v", q.shape, t.DType, t.Shape)
 		}
 		m.tensors[i] = &measured{quantizedModule: q, name: t.Name, open: map[int64]groupSums{}}
 		delete(modules, t.Name)
 	}
 	if len(modules) > 0 {
 		first := slices.Min(slices.Collect(maps.Keys(modules)))
-		return nil, fault.New(ErrMismatch, modules[first].codes.String(), "is quantized, and nothing in the source becomes it")
+		return nil, fault.New(fault.ErrMismatch, modules[first].codes.String(), "is quantized, and nothing in the source becomes it")
 	}
 	for range runtime.GOMAXPROCS(0) {
 		m.rooms = append(m.rooms, newRoom())

@@ -1,4 +1,4 @@
-package metalcast
+package loss
 
 import (
 	"cmp"
@@ -119,8 +119,8 @@ func (s *sums) add(o *sums) {
 	}
 }
 
-func (s *sums) figures() QuantError {
-	return QuantError{Weights: s.weights, RelativeRMSE: ratio(s.err, s.ref), MaxGroupError: Ratio(s.worst[0].ratio), Groups: s.groups, ZeroedGroups: s.zeroed}
+func (s *sums) figures() Figures {
+	return Figures{Weights: s.weights, RelativeRMSE: ratio(s.err, s.ref), MaxGroupError: Ratio(s.worst[0].ratio), Groups: s.groups, ZeroedGroups: s.zeroed}
 }
 
 // complete asserts that every weight was seen. A failure is a bug.
@@ -142,14 +142,14 @@ func (t *measured) tensors() int {
 	return 3
 }
 
-func (t *measured) report() TensorError {
-	e := TensorError{Name: t.name, Format: t.format.String(), Shape: t.shape, QuantError: t.sums.figures()}
+func (t *measured) report() Tensor {
+	e := Tensor{Name: t.name, Format: t.format.String(), Shape: t.shape, Figures: t.sums.figures()}
 	e.Layer, e.Module = moduleOf(t.name)
 	for _, w := range t.sums.worst {
 		if w.n == 0 {
 			break
 		}
-		e.Worst = append(e.Worst, GroupError{
+		e.Worst = append(e.Worst, Group{
 			Index: t.index(w.group), Where: t.where(w.group), RelativeError: Ratio(w.ratio),
 			RMSE: math.Sqrt(w.err / float64(w.n)), RMS: math.Sqrt(w.ref / float64(w.n)),
 		})

@@ -1,4 +1,4 @@
-package metalcast
+package loss
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 )
 
 // WriteHTML writes the report as one HTML file that needs no other: a map of the error, layers across and kinds of modules down, and all figures as tables.
-func (r *ErrorReport) WriteHTML(w io.Writer) error {
+func (r *Loss) WriteHTML(w io.Writer) error {
 	number := func(n int64) string { return humanize.Comma(n) }
 	p := heatmap.Page{
 		Title: "Quantization error of " + filepath.Base(r.Destination),
@@ -22,7 +22,7 @@ func (r *ErrorReport) WriteHTML(w io.Writer) error {
 			{"source", r.Source}, {"checkpoint", r.Destination}, {"family", r.Family},
 			{"quantized", fmt.Sprintf("%s tensors, %s weights", number(int64(len(r.Tensors))), number(r.Total.Weights))},
 			{"relative RMSE", r.Total.RelativeRMSE.String()}, {"worst group", r.Total.MaxGroupError.String()}, {"groups that became all zero", number(r.Total.ZeroedGroups)},
-			{"measured by", "metalcast " + Version + ": the root of the sum of squared differences over that of the source's squared weights"},
+			{"measured by", r.tool + ": the root of the sum of squared differences over that of the source's squared weights"},
 		},
 		Map: r.heatmap(),
 	}
@@ -51,7 +51,7 @@ func (r *ErrorReport) WriteHTML(w io.Writer) error {
 }
 
 // heatmap has modules in the order of the report, the worst on top, and a column for those that are in no layer.
-func (r *ErrorReport) heatmap() heatmap.Map {
+func (r *Loss) heatmap() heatmap.Map {
 	m := heatmap.Map{
 		Caption: "Relative RMSE by layer and kind of module; –: in no layer; blank: not quantized, or not there", Across: "layer",
 		Text: func(v float64) string { return Ratio(v).String() },

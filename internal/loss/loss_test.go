@@ -1,4 +1,4 @@
-package metalcast_test
+package loss_test
 
 import (
 	"context"
@@ -19,7 +19,9 @@ import (
 
 	"github.com/metalcast/metalcast"
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/loss"
 	"github.com/metalcast/metalcast/internal/needtest"
+	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
@@ -73,7 +75,7 @@ func naiveMatrix(t *testing.T, src map[string]Tensor, name string) []float64 {
 		}
 		s := src[name+"_scale_inv"]
 		row, col := i/w.Shape[1], i%w.Shape[1]
-		all[i] = float64(float32(e4m3(w.Data[i]) * naiveFloat(s, row/128*s.Shape[1]+col/128)))
+		all[i] = float64(float32(E4M3(w.Data[i]) * naiveFloat(s, row/128*s.Shape[1]+col/128)))
 	}
 	return all
 }
@@ -81,7 +83,7 @@ func naiveMatrix(t *testing.T, src map[string]Tensor, name string) []float64 {
 func naiveFloat(t Tensor, i int) float64 {
 	switch t.DType {
 	case "BF16":
-		return widen(binary.LittleEndian.Uint16(t.Data[2*i:]))
+		return WidenBF16(binary.LittleEndian.Uint16(t.Data[2*i:]))
 	case "F16":
 		b := binary.LittleEndian.Uint16(t.Data[2*i:])
 		sign := 1 - 2*float64(b>>15)
@@ -112,9 +114,9 @@ func naiveQuantized(dst map[string]Tensor, name, mode string, bits, group int) [
 		case "mxfp4":
 			all[i] = math.Ldexp(fp4[q], int(scales.Data[s])-127)
 		case "mxfp8":
-			all[i] = math.Ldexp(e4m3(byte(q)), int(scales.Data[s])-127)
+			all[i] = math.Ldexp(E4M3(byte(q)), int(scales.Data[s])-127)
 		case "nvfp4":
-			all[i] = fp4[q] * e4m3(scales.Data[s])
+			all[i] = fp4[q] * E4M3(scales.Data[s])
 		}
 	}
 	return all
@@ -141,17 +143,12 @@ func naiveError(source, quantized []float64, group int) (rmse, worst float64, at
 	return math.Sqrt(e2 / w2), worst, at, zeroed
 }
 
-func synthetic(t *testing.T, o synth.Options) (dir string, config map[string]any) {
-	dir = filepath.Join(t.TempDir(), "src")
-	_, err := synth.Write(t.Context(), dir, o)
-	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(text, &config))
-	return dir, config
+// options are those of a measurement in so much memory; 0 is the default.
+func options(memory int64) loss.Options {
+	return loss.Options{Tool: "a test", Pass: pass.Options{MaxMemory: memory}}
 }
 
-func TestQuantizationErrorEqualsANaiveComputation(t *testing.T) {
+func TestLossEqualsANaiveComputation(t *testing.T) {
 	needtest.Alone(t)
 	for i, test := range []struct {
 		family string
@@ -171,7 +168,7 @@ func TestQuantizationErrorEqualsANaiveComputation(t *testing.T) {
 			continue
 		}
 		t.Run(fmt.Sprintf("%s %s %v", test.family, test.dtype, test.q), func(t *testing.T) {
-			src, config := synthetic(t, synth.Options{Family: test.family, Layers: 2, Seed: 3})
+			src, config := Synthetic(t, synth.Options{Family: test.family, Layers: 2, Seed: 3})
 			dst := filepath.Join(t.TempDir(), "dst")
 			_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{DType: test.dtype, Quantize: &test.q})
 			require.NoError(t, err)
@@ -181,7 +178,7 @@ func TestQuantizationErrorEqualsANaiveComputation(t *testing.T) {
 				near = 1e-5
 			}
 			for _, memory := range []int64{34 << 20, 0}[:needtest.Rounds(1, 2)] {
-				r, err := metalcast.QuantizationError(t.Context(), src, dst, metalcast.VerifyOptions{MaxMemory: memory})
+				r, err := loss.Measure(t.Context(), src, dst, options(memory))
 				require.NoError(t, err)
 				scales := 0
 				for name := range out {
@@ -221,13 +218,13 @@ func TestQuantizationErrorEqualsANaiveComputation(t *testing.T) {
 }
 
 // The totals are those of all weights together, not means of means.
-func TestQuantizationErrorSumsUp(t *testing.T) {
+func TestLossSumsUp(t *testing.T) {
 	needtest.Alone(t)
-	src, config := synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
+	src, config := Synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 2})
 	dst := filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{Quantize: &metalcast.Quantize{Predicate: "mixed_2_6"}})
 	require.NoError(t, err)
-	r, err := metalcast.QuantizationError(t.Context(), src, dst, metalcast.VerifyOptions{})
+	r, err := loss.Measure(t.Context(), src, dst, options(0))
 	require.NoError(t, err)
 	in := DecodeDir(t, src)
 	var e2, w2 float64
@@ -259,7 +256,7 @@ func TestQuantizationErrorSumsUp(t *testing.T) {
 		"mlp.switch_mlp.gate_proj": 3, "mlp.switch_mlp.up_proj": 3, "mlp.switch_mlp.down_proj": 3, "lm_head": 0, "embed_tokens": 0,
 	}, layers)
 	for _, k := range r.Modules {
-		first := slices.IndexFunc(r.Tensors, func(e metalcast.TensorError) bool { return e.Module == k.Module })
+		first := slices.IndexFunc(r.Tensors, func(e loss.Tensor) bool { return e.Module == k.Module })
 		assert.Equal(t, r.Tensors[first].Name, k.WorstTensor)
 		assert.Equal(t, r.Tensors[first].RelativeRMSE, k.WorstRMSE)
 		if k.Module == "mlp.switch_mlp.down_proj" {
@@ -295,7 +292,7 @@ func spoil(t *testing.T, dir, name string, at int, data ...byte) {
 
 // poisonable is a checkpoint of four experts, quantized to 4 bits in groups of 64, whose record is gone: anyone may have made it.
 func poisonable(t *testing.T) (c *Checkpoint, src, dst string) {
-	c = randomMoe(4, 128, 64, 1)
+	c = RandomMoe(4, 128, 64, 1)
 	src, dst = c.Write(t), filepath.Join(t.TempDir(), "dst")
 	_, err := metalcast.Convert(t.Context(), src, dst, metalcast.Options{Quantize: &metalcast.Quantize{}})
 	require.NoError(t, err)
@@ -305,16 +302,16 @@ func poisonable(t *testing.T) (c *Checkpoint, src, dst string) {
 
 const upProj = "language_model.model.layers.0.mlp.switch_mlp.up_proj"
 
-func TestQuantizationErrorFindsAPoisonedGroup(t *testing.T) {
+func TestLossFindsAPoisonedGroup(t *testing.T) {
 	_, src, dst := poisonable(t)
-	before, err := metalcast.QuantizationError(t.Context(), src, dst, metalcast.VerifyOptions{})
+	before, err := loss.Measure(t.Context(), src, dst, options(0))
 	require.NoError(t, err)
 	assert.Zero(t, before.Total.ZeroedGroups)
 	const group = (2*64+5)*2 + 1                         // expert 2, row 5, the second of two groups
 	spoil(t, dst, upProj+".scales", 2*group, 0x00, 0x43) // 128
 	spoil(t, dst, upProj+".scales", 0, 0, 0)             // a group of zeros
 	spoil(t, dst, upProj+".biases", 0, 0, 0)
-	r, err := metalcast.QuantizationError(t.Context(), src, dst, metalcast.VerifyOptions{})
+	r, err := loss.Measure(t.Context(), src, dst, options(0))
 	require.NoError(t, err)
 	worst := r.Tensors[0]
 	assert.Equal(t, upProj+".weight", worst.Name)
@@ -330,16 +327,16 @@ func TestQuantizationErrorFindsAPoisonedGroup(t *testing.T) {
 	assert.Len(t, worst.Worst, 5)
 
 	spoil(t, dst, upProj+".scales", 2*group, 0xC0, 0x7F) // NaN
-	_, err = metalcast.QuantizationError(t.Context(), src, dst, metalcast.VerifyOptions{})
+	_, err = loss.Measure(t.Context(), src, dst, options(0))
 	require.ErrorIs(t, err, metalcast.ErrCorrupt)
 	assert.EqualError(t, err, dst+`: tensor "`+upProj+`.weight", expert 2, row 5, columns 64-127: NaN or infinite, which the source is not`)
 }
 
-func TestQuantizationErrorOfSourcesThatAreZeroOrNaN(t *testing.T) {
+func TestLossOfSourcesThatAreZeroOrNaN(t *testing.T) {
 	c, _, dst := poisonable(t)
 	w := c.Find("model.language_model.layers.0.mlp.experts.1.up_proj.weight")
 	clear(w.Data[3*128 : 3*128+64]) // the first group of row 3, which is not zero in dst
-	r, err := metalcast.QuantizationError(t.Context(), c.Write(t), dst, metalcast.VerifyOptions{})
+	r, err := loss.Measure(t.Context(), c.Write(t), dst, options(0))
 	require.NoError(t, err)
 	assert.True(t, math.IsInf(float64(r.Total.MaxGroupError), 1))
 	assert.Equal(t, "infinite", r.Total.MaxGroupError.String())
@@ -349,12 +346,12 @@ func TestQuantizationErrorOfSourcesThatAreZeroOrNaN(t *testing.T) {
 	assert.Contains(t, string(text), `"where":"expert 1, row 3, columns 0-63","relative_error":null`)
 
 	w.Data[70] = 0x7F
-	_, err = metalcast.QuantizationError(t.Context(), c.Write(t), dst, metalcast.VerifyOptions{})
+	_, err = loss.Measure(t.Context(), c.Write(t), dst, options(0))
 	require.ErrorIs(t, err, metalcast.ErrCorrupt)
 	assert.EqualError(t, err, `tensor "`+upProj+`.weight", expert 1, row 0, columns 64-127: NaN or infinite in the source`)
 }
 
-func TestQuantizationErrorRefuses(t *testing.T) {
+func TestLossRefuses(t *testing.T) {
 	_, src, dst := poisonable(t)
 	plain := filepath.Join(t.TempDir(), "plain")
 	_, err := metalcast.Convert(t.Context(), src, plain, metalcast.Options{})
@@ -371,62 +368,81 @@ func TestQuantizationErrorRefuses(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		src, dst string
-		o        metalcast.VerifyOptions
+		o        loss.Options
 		kind     error
 		want     string
 	}{
-		"not quantized":       {src, plain, metalcast.VerifyOptions{}, metalcast.ErrUnsupported, "plain: is not quantized: no weight has scales beside it"},
-		"nothing":             {src, dst + "x", metalcast.VerifyOptions{}, metalcast.ErrIncomplete, "dstx: no such directory"},
-		"a sample":            {src, dst, metalcast.VerifyOptions{Sample: 0.5}, metalcast.ErrUsage, "--sample: the error is measured of all weights"},
-		"memory":              {src, dst, metalcast.VerifyOptions{MaxMemory: 1 << 20}, metalcast.ErrNoSpace, "of memory are too little"},
-		"other shapes":        {randomMoe(4, 128, 128, 1).Write(t), dst, metalcast.VerifyOptions{}, metalcast.ErrMismatch, "is quantized from [4 128 64], the source's is F32[4 128 128]"},
-		"no format":           {src, config(`"bits"`, `"bots"`), metalcast.VerifyOptions{}, metalcast.ErrCorrupt, "has scales, and config.json does not say how it is quantized"},
-		"other bits":          {src, config(`"bits": 4`, `"bits": 3`), metalcast.VerifyOptions{}, metalcast.ErrCorrupt, "not what affine 3/64 makes of a matrix"},
-		"another group size":  {src, config(`"group_size": 64`, `"group_size": 32`), metalcast.VerifyOptions{}, metalcast.ErrCorrupt, "not what affine 4/32 makes of a matrix"},
-		"bits that are none":  {src, config(`"bits": 4`, `"bits": 7`), metalcast.VerifyOptions{}, metalcast.ErrCorrupt, "config.json: affine: 7 bits, MLX has"},
-		"a mode that is none": {src, config(`"affine"`, `"mxint4"`), metalcast.VerifyOptions{}, metalcast.ErrUnsupported, `config.json calls its mode "mxint4"`},
-		"another mode":        {src, config(`"affine"`, `"nvfp4"`), metalcast.VerifyOptions{}, metalcast.ErrCorrupt, "config.json: nvfp4: group size 64, MLX has 16"},
+		"not quantized":       {src, plain, options(0), metalcast.ErrUnsupported, "plain: is not quantized: no weight has scales beside it"},
+		"nothing":             {src, dst + "x", options(0), metalcast.ErrIncomplete, "dstx: no such directory"},
+		"memory":              {src, dst, options(1 << 20), metalcast.ErrNoSpace, "of memory are too little"},
+		"other shapes":        {RandomMoe(4, 128, 128, 1).Write(t), dst, options(0), metalcast.ErrMismatch, "is quantized from [4 128 64], the source's is F32[4 128 128]"},
+		"no format":           {src, config(`"bits"`, `"bots"`), options(0), metalcast.ErrCorrupt, "has scales, and config.json does not say how it is quantized"},
+		"other bits":          {src, config(`"bits": 4`, `"bits": 3`), options(0), metalcast.ErrCorrupt, "not what affine 3/64 makes of a matrix"},
+		"another group size":  {src, config(`"group_size": 64`, `"group_size": 32`), options(0), metalcast.ErrCorrupt, "not what affine 4/32 makes of a matrix"},
+		"bits that are none":  {src, config(`"bits": 4`, `"bits": 7`), options(0), metalcast.ErrCorrupt, "config.json: affine: 7 bits, MLX has"},
+		"a mode that is none": {src, config(`"affine"`, `"mxint4"`), options(0), metalcast.ErrUnsupported, `config.json calls its mode "mxint4"`},
+		"another mode":        {src, config(`"affine"`, `"nvfp4"`), options(0), metalcast.ErrCorrupt, "config.json: nvfp4: group size 64, MLX has 16"},
 	} {
-		_, err := metalcast.QuantizationError(t.Context(), test.src, test.dst, test.o)
+		_, err := loss.Measure(t.Context(), test.src, test.dst, test.o)
 		require.ErrorIs(t, err, test.kind, name)
 		assert.ErrorContains(t, err, test.want, name)
 	}
 
 	// A source that has no MLX-native form, and one that is quantized itself.
-	foreign := randomMoe(4, 128, 64, 1)
+	foreign := RandomMoe(4, 128, 64, 1)
 	foreign.Files["config.json"] = strings.Replace(foreign.Files["config.json"], `"qwen3_5_moe"`, `"new_model"`, 1)
-	_, err = metalcast.QuantizationError(t.Context(), foreign.Write(t), dst, metalcast.VerifyOptions{})
+	_, err = loss.Measure(t.Context(), foreign.Write(t), dst, options(0))
 	require.ErrorIs(t, err, metalcast.ErrUnsupported)
 	assert.ErrorContains(t, err, "src: --layout mlx: the model type is not one that metalcast knows")
 	assert.Contains(t, metalcast.Hint(err), "the error is measured in MLX-native form")
-	_, err = metalcast.QuantizationError(t.Context(), dst, dst, metalcast.VerifyOptions{})
+	_, err = loss.Measure(t.Context(), dst, dst, options(0))
 	require.ErrorIs(t, err, metalcast.ErrUnsupported)
 	assert.ErrorContains(t, err, "its weights cannot be converted without loss")
 
 	// A module that the source does not have.
 	fewer := Moe(0)
-	fewer.Shards["model.safetensors"] = append(randomMoe(4, 128, 64, 1).Shards["model.safetensors"], Tensor{Name: "lm_head.weight", DType: "BF16", Shape: []int{2, 128}})
+	fewer.Shards["model.safetensors"] = append(RandomMoe(4, 128, 64, 1).Shards["model.safetensors"], Tensor{Name: "lm_head.weight", DType: "BF16", Shape: []int{2, 128}})
 	fewer.Files["config.json"] = MoeConfig(4)
 	dst = filepath.Join(t.TempDir(), "dst")
 	_, err = metalcast.Convert(t.Context(), fewer.Write(t), dst, metalcast.Options{Quantize: &metalcast.Quantize{}})
 	require.NoError(t, err)
-	_, err = metalcast.QuantizationError(t.Context(), src, dst, metalcast.VerifyOptions{})
+	_, err = loss.Measure(t.Context(), src, dst, options(0))
 	require.ErrorIs(t, err, metalcast.ErrMismatch)
 	assert.ErrorContains(t, err, `lm_head.weight": is quantized, and nothing in the source becomes it`)
 	var warnings []string
-	_, err = metalcast.QuantizationError(t.Context(), src, dst, metalcast.VerifyOptions{Warn: func(s string) { warnings = append(warnings, s) }})
+	_, err = loss.Measure(t.Context(), src, dst, loss.Options{Pass: pass.Options{Warn: func(s string) { warnings = append(warnings, s) }}})
 	require.Error(t, err)
 	assert.Equal(t, []string{filepath.Join(dst, "metalcast.json") + ": speaks of other shards than this source's"}, warnings)
 }
 
-func TestQuantizationErrorEndsWithItsContext(t *testing.T) {
+func TestLossEndsWithItsContext(t *testing.T) {
 	_, src, dst := poisonable(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	phases := map[string]bool{}
-	_, err := metalcast.QuantizationError(ctx, src, dst, metalcast.VerifyOptions{Progress: func(phase string, done, total int64) {
+	_, err := loss.Measure(ctx, src, dst, loss.Options{Pass: pass.Options{Progress: func(phase string, done, total int64) {
 		phases[phase] = true
 		cancel()
-	}})
+	}}})
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Equal(t, map[string]bool{"measuring": true}, phases)
+}
+
+// The error of a checkpoint is that against what its scales mean.
+func TestScalesOfWhatIsMeasured(t *testing.T) {
+	sound, _ := Synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 1, Seed: 9})
+	bad, dst := filepath.Join(t.TempDir(), "bad"), filepath.Join(t.TempDir(), "dst")
+	require.NoError(t, os.CopyFS(bad, os.DirFS(sound)))
+	RewriteScales(t, sound, func(_ string, e int) int { return e })
+	RewriteScales(t, bad, func(_ string, e int) int { return 254 - e })
+	_, err := metalcast.Convert(t.Context(), bad, dst, metalcast.Options{Quantize: &metalcast.Quantize{}, Scales: metalcast.InvertScales})
+	require.NoError(t, err)
+	plain := options(0)
+	plain.Scales = new(string)
+	want, err := loss.Measure(t.Context(), sound, dst, plain)
+	require.NoError(t, err)
+	got, err := loss.Measure(t.Context(), bad, dst, options(0))
+	require.NoError(t, err)
+	assert.Equal(t, want.Tensors, got.Tensors)
+	_, err = loss.Measure(t.Context(), bad, dst, plain)
+	require.ErrorContains(t, err, "seems to hold reciprocals of scales")
 }

@@ -1,4 +1,4 @@
-package metalcast
+package loss
 
 import (
 	"math"
@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/metalcast/metalcast"
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/needtest"
@@ -23,24 +24,24 @@ func TestMeterTakesRunsOfAnyCut(t *testing.T) {
 	src, wide, dst := filepath.Join(dir, "src"), filepath.Join(dir, "wide"), filepath.Join(dir, "dst")
 	_, err := synth.Write(t.Context(), src, synth.Options{Family: "deepseek_v3", Layers: 2, Hidden: 128})
 	require.NoError(t, err)
-	_, err = Convert(t.Context(), src, wide, Options{Layout: "mlx", DType: "float32"})
+	_, err = metalcast.Convert(t.Context(), src, wide, metalcast.Options{Layout: "mlx", DType: "float32"})
 	require.NoError(t, err)
 	data, err := os.ReadFile(filepath.Join(wide, "model.safetensors"))
 	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(1, 2))
 	longestRuns := []int{7, 100_000, 300, 10_000_000} // elements
-	for k, q := range []Quantize{{GroupSize: 128}, {Mode: "nvfp4"}} {
+	for k, q := range []metalcast.Quantize{{GroupSize: 128}, {Mode: "nvfp4"}} {
 		require.NoError(t, os.RemoveAll(dst))
-		_, err = Convert(t.Context(), src, dst, Options{Quantize: &q})
+		_, err = metalcast.Convert(t.Context(), src, dst, metalcast.Options{Quantize: &q})
 		require.NoError(t, err)
-		want, err := QuantizationError(t.Context(), src, dst, VerifyOptions{})
+		want, err := Measure(t.Context(), src, dst, Options{})
 		require.NoError(t, err)
 		for _, longest := range longestRuns[needtest.Rounds(k, 0):needtest.Rounds(k+1, 4)] {
 			v, err := checkpoint.Open(t.Context(), dst)
 			require.NoError(t, err)
 			modules, err := quantizedModules(v)
 			require.NoError(t, err)
-			p, err := newPlan(t.Context(), src, Options{Layout: "mlx", DType: "float32"})
+			p, err := planned(t.Context(), src, "", "")
 			require.NoError(t, err)
 			m, err := newMeter(p, v, modules)
 			require.NoError(t, err)
@@ -87,10 +88,10 @@ func TestMeterTakesRunsOfAnyCut(t *testing.T) {
 }
 
 // equalReports allows for sums in another order.
-func equalReports(t *testing.T, want, got *ErrorReport) {
+func equalReports(t *testing.T, want, got *Loss) {
 	t.Helper()
 	require.Len(t, got.Tensors, len(want.Tensors))
-	by := map[string]TensorError{}
+	by := map[string]Tensor{}
 	for _, e := range got.Tensors {
 		by[e.Name] = e
 	}

@@ -1,4 +1,5 @@
-package metalcast
+// Package loss measures what quantizing a checkpoint has cost, against its source's weights.
+package loss
 
 import (
 	"cmp"
@@ -16,29 +17,33 @@ import (
 	"github.com/maruel/natural"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
+	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/engine"
 	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
 	"github.com/metalcast/metalcast/internal/pass"
 	"github.com/metalcast/metalcast/internal/plan"
+	"github.com/metalcast/metalcast/internal/record"
 )
 
-// ErrorReport is what quantizing a checkpoint cost, against its source's weights.
-type ErrorReport struct {
-	Source      string        `json:"source"`
-	Destination string        `json:"destination"`
-	Family      string        `json:"family"`
-	Device      string        `json:"device"`
-	Total       QuantError    `json:"total"`
-	Modules     []ModuleError `json:"modules"`             // by kind, the worst first
-	Tensors     []TensorError `json:"tensors"`             // the worst first
-	Others      int           `json:"unquantized_tensors"` // tensors of the destination that are not quantized
-	Seconds     float64       `json:"seconds"`
+// Loss is what quantizing a checkpoint cost, against its source's weights.
+type Loss struct {
+	Source      string   `json:"source"`
+	Destination string   `json:"destination"`
+	Family      string   `json:"family"`
+	Device      string   `json:"device"`
+	Total       Figures  `json:"total"`
+	Modules     []Module `json:"modules"`             // by kind, the worst first
+	Tensors     []Tensor `json:"tensors"`             // the worst first
+	Others      int      `json:"unquantized_tensors"` // tensors of the destination that are not quantized
+	Seconds     float64  `json:"seconds"`
+
+	tool string
 }
 
-// QuantError is the error of some quantized weights. An error is relative to the weights that it is the error of: the root of the sum of the squared differences over
+// Figures is the error of some quantized weights. An error is relative to the weights that it is the error of: the root of the sum of the squared differences over
 // that of the squared weights.
-type QuantError struct {
+type Figures struct {
 	Weights       int64 `json:"weights"`
 	RelativeRMSE  Ratio `json:"relative_rmse"`
 	MaxGroupError Ratio `json:"max_relative_group_error"`
@@ -46,19 +51,19 @@ type QuantError struct {
 	ZeroedGroups  int64 `json:"zeroed_groups"` // that became all zero though they were not
 }
 
-// TensorError is the error of one tensor of the destination.
-type TensorError struct {
+// Tensor is the error of one tensor of the destination.
+type Tensor struct {
 	Name   string  `json:"name"`
 	Layer  int     `json:"layer"`  // -1: in none
 	Module string  `json:"module"` // the kind of module: the name without its layer, "self_attn.q_proj"
 	Format string  `json:"format"` // "affine 4/64"
 	Shape  []int64 `json:"shape"`  // of the weights
-	QuantError
-	Worst []GroupError `json:"worst_groups"` // by their relative error, a few
+	Figures
+	Worst []Group `json:"worst_groups"` // by their relative error, a few
 }
 
-// GroupError is the error of one group: consecutive weights of a row that share a scale.
-type GroupError struct {
+// Group is the error of one group: consecutive weights of a row that share a scale.
+type Group struct {
 	Index         []int64 `json:"index"` // of its first weight
 	Where         string  `json:"where"` // in words: "expert 3, row 5, columns 64-127"
 	RelativeError Ratio   `json:"relative_error"`
@@ -66,12 +71,12 @@ type GroupError struct {
 	RMS           float64 `json:"rms"` // of its weights in the source
 }
 
-// ModuleError is the error of all modules of a kind.
-type ModuleError struct {
+// Module is the error of all modules of a kind.
+type Module struct {
 	Module  string   `json:"module"`
 	Tensors int      `json:"tensors"`
 	Formats []string `json:"formats"`
-	QuantError
+	Figures
 	WorstTensor string `json:"worst_tensor"`
 	WorstRMSE   Ratio  `json:"worst_relative_rmse"`
 }
@@ -95,16 +100,26 @@ func (r Ratio) String() string {
 	return fmt.Sprintf("%.3g %%", 100*float64(r))
 }
 
-// QuantizationError measures the quantized checkpoint dst against the weights of src, whoever made it: metalcast or mlx_lm.convert. A weight of the source is an FP8 code times its
-// scale, in float32, or what another type holds; one of dst is what MLX's matrix products, which compute in float32, take it for. Headers and config.json of dst say what is
-// quantized and how; of o.Convert only Scales counts, and Sample must be 0.
-func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*ErrorReport, error) {
+// Options are the choices of a measurement. The zero value is what most callers want.
+type Options struct {
+	// Tool names the program and its version in the HTML page.
+	Tool string
+	// Scales says how to read the source's scales, as the root package's Options do; nil is as the
+	// record in the destination's metalcast.json says, if it has one.
+	Scales *string
+	// Revision chooses a branch, tag or commit if the source is a model id.
+	Revision string
+	// Pass has the device and the memory; of its other choices Measure takes its own.
+	Pass pass.Options
+}
+
+// Measure compares the quantized checkpoint dst with the weights of src, whoever made it: metalcast or
+// mlx_lm.convert. A weight of the source is an FP8 code times its scale, in float32, or what another
+// type holds; one of dst is what MLX's matrix products, which compute in float32, take it for. Headers
+// and config.json of dst say what is quantized and how.
+func Measure(ctx context.Context, src, dst string, o Options) (*Loss, error) {
 	start := time.Now()
-	c := Options{Layout: string(family.MLX), DType: "float32", Revision: o.Revision, Device: o.Device, MaxMemory: o.MaxMemory, Warn: o.Warn, Progress: o.Progress}
-	defer pass.LimitMemory(c.memory())()
-	if o.Sample != 0 {
-		return nil, fault.New(ErrUsage, "--sample", "the error is measured of all weights")
-	}
+	defer pass.LimitMemory(o.Pass.MaxMemory)()
 	quantized, err := checkpoint.Open(ctx, dst)
 	if err != nil {
 		return nil, err
@@ -113,26 +128,26 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 	if err != nil {
 		return nil, fault.In(dst, err)
 	}
-	record, err := readRecord(dst)
+	made, err := record.Read(dst)
+	scales := ""
 	switch {
-	case o.Convert != nil:
-		c.Scales = o.Convert.Scales
+	case o.Scales != nil:
+		scales = *o.Scales
 	case err == nil:
-		c.Scales = record.Options.Scales
-	case !errors.Is(err, ErrIncomplete):
+		scales = made.Options.Scales
+	case !errors.Is(err, fault.ErrIncomplete):
 		return nil, fault.In(filepath.Join(dst, plan.ProvenanceName), err)
 	}
-	c.MaxShardSize = math.MaxInt64 / 2 // nothing is written; one is simplest
-	p, err := newPlan(ctx, src, c)
-	if errors.Is(err, ErrUnsupported) {
+	p, err := planned(ctx, src, o.Revision, scales)
+	if errors.Is(err, fault.ErrUnsupported) {
 		return nil, fault.WithHint(fault.In(src, err), "the error is measured in MLX-native form, which not every source has; without --error every checkpoint is verified")
 	} else if err != nil {
 		return nil, err
 	}
-	if record != nil && o.Warn != nil && !slices.Equal(provenanceOf(p, c).Source.Shards, record.Source.Shards) {
-		o.Warn(filepath.Join(dst, plan.ProvenanceName) + ": speaks of other shards than this source's")
+	if made != nil && o.Pass.Warn != nil && !made.Source.SameShards(p.Source) {
+		o.Pass.Warn(filepath.Join(dst, plan.ProvenanceName) + ": speaks of other shards than this source's")
 	}
-	if c.Scales != TrustScales {
+	if scales != "trust" {
 		if err := pass.SurveyScales(ctx, p); err != nil {
 			return nil, err
 		}
@@ -141,19 +156,38 @@ func QuantizationError(ctx context.Context, src, dst string, o VerifyOptions) (*
 	if err != nil {
 		return nil, fault.In(dst, err)
 	}
-	device, err := m.run(ctx, c)
+	device, err := m.run(ctx, o.Pass.Recheck())
 	if err != nil {
 		return nil, err
 	}
 	r := m.report()
-	r.Source, r.Destination, r.Family, r.Device = p.Source.Dir, dst, p.Family.Name(), device
+	r.tool, r.Source, r.Destination, r.Family, r.Device = o.Tool, p.Source.Dir, dst, p.Family.Name(), device
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
 }
 
+// planned plans the source in MLX-native form and float32, in one shard: nothing is written.
+func planned(ctx context.Context, src, revision, scales string) (*plan.Plan, error) {
+	if scales != "" && scales != "trust" && scales != "invert" {
+		return nil, fault.New(fault.ErrUsage, "--scales", "%q is neither trust nor invert", scales)
+	}
+	v, err := checkpoint.Find(ctx, src, revision, family.Needless)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.New(v, plan.Options{
+		Layout: family.MLX, DType: dtype.F32, ShardSize: math.MaxInt64 / 2, Invert: scales == "invert",
+		Roles: family.Options{TrustScales: scales == "trust"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, ctx.Err()
+}
+
 // run reads both checkpoints once, side by side. Values are kept as they are: the meter looks for those that are not finite.
-func (m *meter) run(ctx context.Context, c Options) (device string, err error) {
-	runner, err := pass.New(m.plan, c.pass().Recheck())
+func (m *meter) run(ctx context.Context, o pass.Options) (device string, err error) {
+	runner, err := pass.New(m.plan, o)
 	if err != nil {
 		return "", err
 	}
@@ -170,11 +204,11 @@ func (m *meter) run(ctx context.Context, c Options) (device string, err error) {
 }
 
 // report makes the sums a report.
-func (m *meter) report() *ErrorReport {
-	r := &ErrorReport{Others: len(m.quantized.Tensors)}
+func (m *meter) report() *Loss {
+	r := &Loss{Others: len(m.quantized.Tensors)}
 	var total sums
 	kinds := map[string]*sums{}
-	modules := map[string]*ModuleError{}
+	modules := map[string]*Module{}
 	for _, t := range m.tensors {
 		if t == nil {
 			continue
@@ -186,7 +220,7 @@ func (m *meter) report() *ErrorReport {
 		total.add(&t.sums)
 		k := modules[e.Module]
 		if k == nil {
-			k = &ModuleError{Module: e.Module, WorstTensor: e.Name, WorstRMSE: e.RelativeRMSE}
+			k = &Module{Module: e.Module, WorstTensor: e.Name, WorstRMSE: e.RelativeRMSE}
 			modules[e.Module], kinds[e.Module] = k, new(sums)
 		}
 		if k.Tensors++; e.RelativeRMSE > k.WorstRMSE {
@@ -198,15 +232,15 @@ func (m *meter) report() *ErrorReport {
 		kinds[e.Module].add(&t.sums)
 	}
 	for name, k := range modules {
-		k.QuantError = kinds[name].figures()
+		k.Figures = kinds[name].figures()
 		slices.Sort(k.Formats)
 		r.Modules = append(r.Modules, *k)
 	}
 	r.Total = total.figures()
-	slices.SortFunc(r.Modules, func(a, b ModuleError) int {
+	slices.SortFunc(r.Modules, func(a, b Module) int {
 		return cmp.Or(cmp.Compare(b.RelativeRMSE, a.RelativeRMSE), cmp.Compare(a.Module, b.Module))
 	})
-	slices.SortFunc(r.Tensors, func(a, b TensorError) int {
+	slices.SortFunc(r.Tensors, func(a, b Tensor) int {
 		return cmp.Or(cmp.Compare(b.RelativeRMSE, a.RelativeRMSE), natural.Compare(a.Name, b.Name), cmp.Compare(a.Name, b.Name))
 	})
 	return r
