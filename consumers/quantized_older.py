@@ -1,7 +1,7 @@
 """Whether an older mlx-lm strictly loads what metalcast quantizes. Run by hand, because it needs an
 environment of its own:
 
-    .venv/bin/python consumers/quantized_older.py write DIRECTORY     # with metalcast and this environment
+    .venv/bin/python consumers/quantized_older.py write DIRECTORY     # this environment
     python3 -m venv older && older/bin/pip install mlx-lm==0.31.3 'mlx[cpu]==0.32.4'
     older/bin/python consumers/quantized_older.py load DIRECTORY
 

@@ -1,8 +1,8 @@
-"""Reads vectors.json and compares a converter's bits with it, in Python 3.9 or later; see README.md.
+"""Reads vectors.json and compares a converter's bits with it. Python 3.9 or later; see README.md.
 
-    python reader.py vectors.json                       # prints the cases
+    python reader.py vectors.json    # prints the cases
     import reader
-    def convert(case, want): ...                        # {"values": bytes}, or codes, scales and biases; None: "I don't do this"
+    def convert(case, want): ...     # {"values": bytes}, or codes, scales, biases; None to skip
     done, left, wrong = reader.check(convert, "vectors.json")
 """
 
@@ -40,7 +40,7 @@ def name(case, want):
 
 
 def check(convert, path):
-    """The number of results, the number skipped, and a line about the first element that differs."""
+    """The number of results, the number skipped, and a line for each that differs."""
     done, left, wrong = 0, 0, []
     for case in load(path):
         for want in case["results"]:
