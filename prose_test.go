@@ -172,7 +172,15 @@ func reader(name string) func(t *testing.T, name, content string) (texts []text,
 	}) {
 		return nil
 	}
-	return map[string]func(*testing.T, string, string) ([]text, []int){".go": readGo, ".s": readAssembly, ".py": readPython}[path.Ext(base)]
+	switch path.Ext(base) {
+	case ".go":
+		return readGo
+	case ".py":
+		return readPython
+	case ".s", ".c", ".cpp", ".h", ".m", ".metal":
+		return readSlashes
+	}
+	return nil
 }
 
 // tooWide reports whether a line is wider than it need be: code in front of a comment may be wide
@@ -219,7 +227,8 @@ func readGo(t *testing.T, name, content string) (texts []text, wide []int) {
 	return texts, wide
 }
 
-func readAssembly(_ *testing.T, _, content string) (texts []text, wide []int) {
+// readSlashes returns the comments of assembly and C.
+func readSlashes(_ *testing.T, _, content string) (texts []text, wide []int) {
 	for i, line := range strings.Split(content, "\n") {
 		if code, words, ok := strings.Cut(line, "//"); ok {
 			texts = append(texts, text{i + 1, words})
