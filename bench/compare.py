@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Measures metalcast beside copies and beside other converters of the same checkpoint. bench/report.py turns the results into docs/performance.md.
+"""Measures metalcast beside copies and other converters of the same checkpoint. bench/report.py
+turns the results into docs/performance.md.
 
-Everything is converted from one synthetic checkpoint with the structure of Qwen3.6-35B-A3B-FP8, in turn, several rounds, in another order each. Before each run the destination
-is removed, everything is synced, memory is touched and the source is taken out of the page cache; a run's time ends when what it wrote is synced.
+Everything converts the same synthetic checkpoint with the structure of Qwen3.6-35B-A3B-FP8, in
+turn, in several rounds of different order. Before each run the destination is removed, everything
+is synced, memory is touched and the source is evicted from the page cache; a run's time ends when
+its output is synced.
 """
 
 import argparse
@@ -51,7 +54,8 @@ class Bench:
         return src
 
     def convert(self, src: Path, dst: Path, *arguments) -> dict:
-        """An unmeasured conversion: its report, and what the others are compared with."""
+        """An unmeasured conversion: returns its report, and the output that others are compared
+        with."""
         return json.loads(self.tool("convert", src, dst, "--json", "--quiet", *arguments))
 
     def copies(self, src: Path, written: int) -> list[Contestant]:
@@ -81,7 +85,7 @@ class Bench:
             say(f"skipped: {what}")
 
     def room(self, text: str, times: float) -> bool:
-        """Whether there is disk for so many times the source."""
+        """Whether there is disk space for that many times the source."""
         need, free = times * size(text), shutil.disk_usage(self.work).free
         if free < need:
             self.skip(f"{text}: {need / 1e9:.0f} GB of disk are needed, {free / 1e9:.0f} are free")
@@ -124,7 +128,8 @@ class Bench:
         return found
 
     def loads(self) -> list[dict]:
-        """What mlx-lm makes of the release and of each converter's result: once, from a small release, as nothing is timed."""
+        """What mlx-lm makes of the release and of each converter's result: once, with a small
+        release, as nothing is timed."""
         if not (python := self.loader()):
             return []
         src, reference, quantized = self.synth("500MB", "--size", "500MB"), self.work / "reference", self.work / "quantized"
@@ -173,7 +178,8 @@ class Bench:
         return found
 
     def machine(self) -> list[dict]:
-        """Kernels and disk, by metalcast bench itself; before and after it the C library's memcpy of as much."""
+        """Kernels and disk, measured by metalcast bench; before and after it the C library's memcpy
+        of as many bytes."""
         say("metalcast bench")
         memcpy = [self.memcpy()]
         found = json.loads(self.tool("bench", "--json", "--dir", self.work, "--size", "64MiB" if self.quick else "1GiB"))
@@ -206,14 +212,15 @@ def options() -> argparse.Namespace:
 
 
 def command(o: argparse.Namespace) -> str:
-    """Without what is this machine's alone."""
+    """Without paths of this machine."""
     chosen = [f"--{name} {value if isinstance(value, (str, int)) else ' '.join(value)}" for name in ("rounds", "size", "sizes") if (value := getattr(o, name))]
     return " ".join(["./build.sh bench", o.what, *chosen])
 
 
 def main() -> None:
     o = options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which removes what there is, as Ctrl-C does
+    # which removes what there is, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = {}
     with tempfile.TemporaryDirectory(prefix="metalcast-bench-", dir=o.work) as work:
         bench = Bench(o, Path(work))

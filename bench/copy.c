@@ -1,11 +1,16 @@
-// The copies that conversions are measured beside. They read every shard of SRC and write WRITE bytes in all into the new directory DST, each shard's share by its size, and fsync.
+// The copies that conversions are measured beside. They read every shard of SRC and write WRITE
+// bytes in total into the new directory DST, with each shard's share according to its size, and
+// fsync.
 //
 //   copy naive SRC DST WRITE    one thread, 16 MiB blocks: read, write, in turn
-//   copy paced SRC DST WRITE    threads that read and write side by side; writeback starts after each block, and past 64 MiB in flight for a shard the oldest is awaited and
-//                               dropped from the page cache. Linux; elsewhere it is not paced
-//   copy direct SRC DST WRITE   the same, but written past the page cache (O_DIRECT). Linux
-//   copy memcpy BYTES           prints the GB/s, read and written, of the C library's memcpy: the median of two seconds, as metalcast bench has it
-//   copy touch BYTES            maps and touches memory: a virtual machine may have given its free pages back, and whoever comes next would pay for them
+//   copy paced SRC DST WRITE    threads that read and write concurrently; writeback starts after
+//                               each block, and beyond 64 MiB in flight for a shard the oldest is
+//                               awaited and dropped from the page cache. Only paced on Linux
+//   copy direct SRC DST WRITE   the same, but written around the page cache (O_DIRECT). Linux only
+//   copy memcpy BYTES           prints the GB/s, read and written, of the C library's memcpy: the
+//                               median of two seconds, as metalcast bench measures it
+//   copy touch BYTES            maps and touches memory: a virtual machine may have returned its
+//                               free pages to its host, and the next process to use them would pay
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -28,7 +33,7 @@ static struct file {
 	char *name;
 	int in, out;
 	long size, write;
-	pthread_mutex_t lock; // of what follows
+	pthread_mutex_t lock; // guards what follows
 	struct range { long at, n; } pending[MOST_PENDING];
 	int oldest, count;
 	long flying;

@@ -1,4 +1,5 @@
-"""Runs commands in turn, several rounds, each from the same state of the machine, and notes time, CPU time and peak memory as the operating system counts them."""
+"""Runs commands in turn, in several rounds, each from the same state of the machine, and records
+time, CPU time and peak memory as the operating system counts them."""
 
 import os
 import platform
@@ -16,17 +17,17 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass
 class Contestant:
-    """A command to be measured; {src} and {dst} stand for where from and where to."""
+    """A command to measure; {src} and {dst} stand for source and destination."""
 
     name: str
     command: list[str]
     src: Path
-    reference: Path | None = None  # a checkpoint of metalcast's that the result should equal
+    reference: Path | None = None  # metalcast's output, which the result should equal
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     peak: float = 0  # MiB
-    start: float = 0  # seconds of all before the conversion: the interpreter and its imports
-    same: str = ""  # what the comparison with the reference said
+    start: float = 0  # seconds before the conversion: the interpreter and its imports
+    same: str = ""  # result of the comparison with the reference
     loads: str = ""  # what mlx-lm made of the result
     failed: str = ""
 
@@ -58,7 +59,8 @@ def available_memory() -> int:
 
 
 def evict(src: Path) -> None:
-    """Takes the source's weights, and nothing else, out of the page cache: peers should not have to load their libraries again."""
+    """Evicts the source's weights, and nothing else, from the page cache: peers should not have to
+    load their libraries again."""
     for path in src.glob("*.safetensors"):
         if hasattr(os, "posix_fadvise"):
             with path.open("rb") as file:
@@ -66,7 +68,8 @@ def evict(src: Path) -> None:
 
 
 def prepare(copy: Path, src: Path, dst: Path) -> None:
-    """The same state for everyone: no destination, nothing dirty, free memory that is there, a cold source."""
+    """The same state for every run: no destination, nothing dirty, free memory mapped, a cold
+    source."""
     remove(dst)
     os.sync()
     if touch := min(available_memory() * 6 // 10, 3 * disk_size(src)):
@@ -75,7 +78,7 @@ def prepare(copy: Path, src: Path, dst: Path) -> None:
 
 
 def disk_size(src: Path) -> int:
-    """What the shards take, holes left out."""
+    """The disk space of the shards, without holes."""
     return sum(path.stat().st_blocks * 512 for path in src.glob("*.safetensors"))
 
 
@@ -85,7 +88,7 @@ def remove(dst: Path) -> None:
 
 
 def sync(dst: Path) -> None:
-    """What a contestant has not made durable itself is part of its time."""
+    """Syncing what a contestant has not synced itself is part of its time."""
     for path in dst.glob("*") if dst.is_dir() else []:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -93,7 +96,8 @@ def sync(dst: Path) -> None:
 
 
 def run(contestant: Contestant, dst: Path, log) -> None:
-    """Runs the command once. Its process is a child of this one, which is small: a child's peak starts at its parent's size."""
+    """Runs the command once. Its process is a child of this one, which is small, because a child's
+    peak starts at its parent's size."""
     command = [str(part).replace("{src}", str(contestant.src)).replace("{dst}", str(dst)) for part in contestant.command]
     log.seek(0)
     log.truncate()
@@ -124,7 +128,8 @@ def loads(python: str, checkpoint: Path) -> str:
 
 
 def contest(contestants: list[Contestant], rounds: int, copy: Path, work: Path, loader: str | None = None) -> list[dict]:
-    """Measures all in turn, each round in another order; after the first compares results and has mlx-lm of the interpreter loader load them."""
+    """Measures all in turn, each round in a different order; after the first, compares results and
+    has mlx-lm of the interpreter loader load them."""
     dst = work / "dst"
     with tempfile.TemporaryFile() as log:
         for n in range(rounds):

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the measurements of bench/results into docs/performance.md and README.md, between their markers, and docs/performance.svg. usage: report.py"""
+"""Writes the measurements of bench/results into docs/performance.md and README.md, between their
+markers, and docs/performance.svg. usage: report.py"""
 
 import json
 from html import escape
@@ -9,7 +10,7 @@ from textwrap import fill
 
 HERE = Path(__file__).resolve().parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
-OTHER = RESULTS / "other"  # of another machine than the rest
+OTHER = RESULTS / "other"  # from a different machine than the rest
 BEGIN, END = "<!-- bench/report.py writes from here -->\n", "<!-- to here -->\n"
 README, README_BEGIN, README_END = HERE.parent / "README.md", "<!-- converters: written by bench/report.py -->\n", "<!-- end of converters -->\n"
 PLAIN = "plain copy loop"
@@ -72,7 +73,7 @@ def table(group: dict) -> list[str]:
 
 
 def growth(groups: list[dict]) -> list[str]:
-    """One line a size."""
+    """One line per size."""
     lines = ["| source | tensors | metalcast, s | GB/s, read + written | x plain copy | x paced copy | CPU x plain copy's | peak MiB |", "|---|---|---|---|---|---|---|---|"]
     for group in groups:
         tool = rows(group).get("metalcast")
@@ -102,7 +103,8 @@ def same(group: dict) -> list[str]:
 
 
 def started(group: dict) -> list[str]:
-    """What starting takes, and what a conversion takes beside metalcast's where that does not count, as with large models."""
+    """The time for starting, and a conversion's time relative to metalcast's without it, as with
+    large models."""
     tool = rows(group).get("metalcast")
     found = []
     for row in rows(group).values():
@@ -121,7 +123,7 @@ def origin(result: dict) -> list[str]:
 
 
 def goals(results: dict) -> list[str]:
-    """What was aimed at, beside what came out."""
+    """The goals, beside the results."""
     found = []
 
     def goal(text: str, value: float | None, limit: float, unit: str = "", most: bool = True) -> None:
@@ -195,7 +197,7 @@ def text(results: dict, heading: str = "") -> str:
 
 
 def loading(group: dict) -> list[str]:
-    """What mlx-lm makes of the results; nothing of it is timed."""
+    """What mlx-lm makes of the results; nothing is timed."""
     lines = [f"What mlx-lm {group['mlx_lm']} makes of the release itself: {group['release']}.", "", "| result of | mlx-lm, strict | compared with metalcast's |", "|---|---|---|"]
     return lines + [f"| {row['name']} | {row.get('loads') or 'failed: ' + row.get('failed', '')} | {row.get('same', '')} |" for row in group["rows"]]
 

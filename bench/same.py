@@ -1,6 +1,8 @@
-"""Compares a peer's checkpoint with metalcast's, tensor by tensor, byte for byte. usage: same.py OURS THEIRS
+"""Compares a peer's checkpoint with metalcast's, tensor by tensor, byte for byte. usage: same.py
+OURS THEIRS
 
-Prints "N of M tensors have the same bytes"; experts may be one by one in THEIRS where they are stacked in OURS. The exit status is 1 if not all have.
+Prints "N of M tensors have the same bytes"; experts may be separate in THEIRS if they are stacked
+in OURS. The exit status is 1 unless all have.
 """
 
 import json
@@ -25,7 +27,7 @@ def tensors(directory: Path) -> dict[str, tuple[list[int], memoryview]]:
 
 
 def stacked(name: str, shape: list[int], theirs: dict) -> list[tuple[list[int], memoryview]] | None:
-    """The parts of a stack of experts, in its order, where THEIRS has them one by one."""
+    """The parts of a stack of experts, in order, if THEIRS has them separately."""
     if not (m := re.match(r"(.*\.experts)\.(gate_up|down)_proj$", name)):
         return None
     names = [f"{m[1]}.{e}.{p}_proj.weight" for e in range(shape[0]) for p in m[2].split("_")]

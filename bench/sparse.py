@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes an FP8 checkpoint of any number of tensors in sparse files: headers are real, data are holes. It takes hardly any disk, and is for planning.
+"""Writes an FP8 checkpoint of any number of tensors in sparse files: headers are real, data are
+holes. It takes hardly any disk space, and is for planning.
 
 usage: sparse.py DST [TENSORS [SHARDS]]    default 200000 in 300
 """
@@ -9,7 +10,8 @@ import struct
 import sys
 from pathlib import Path
 
-HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD, EXPERTS, VOCAB = 2048, 768, 32, 4, 128, 256, 151936  # as Qwen3-30B-A3B, with more experts
+# like Qwen3-30B-A3B, with more experts
+HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD, EXPERTS, VOCAB = 2048, 768, 32, 4, 128, 256, 151936
 SIZES = {"F8_E4M3": 1, "BF16": 2}
 
 
@@ -28,7 +30,8 @@ def layer(n: int):
 
 def write_shard(path: Path, tensors) -> None:
     header, at = {}, 0
-    for name, dtype, shape in sorted(tensors, key=lambda t: (t[1] == "F8_E4M3", t[0])):  # wide types first, as the library writes them
+    # wide types first, as the library writes them
+    for name, dtype, shape in sorted(tensors, key=lambda t: (t[1] == "F8_E4M3", t[0])):
         size = SIZES[dtype]
         for dimension in shape:
             size *= dimension

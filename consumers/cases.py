@@ -1,4 +1,5 @@
-"""The cases of the acceptance table: a family, a variant (its dialect) and a layout; and what is expected of each."""
+"""The cases of the acceptance table (a family, a variant, which is its dialect, and a layout) and
+what is expected of each."""
 
 import copy
 import functools
@@ -28,7 +29,7 @@ class Published:
 
     @property
     def config(self) -> dict:
-        """Without what it says of quantization."""
+        """Without the quantization settings."""
         if self.variant.whole:
             return copy.deepcopy(self.variant.settings)
         config = copy.deepcopy(self.family.config)
@@ -50,19 +51,21 @@ class Published:
         config, dialect = self.config, self.variant.dialect
         config["quantization_config"] = dialect.config
         if "text_config" in config:
-            config["text_config"]["quantization_config"] = dialect.config  # as some releases repeat it
+            # as some releases repeat it
+            config["text_config"]["quantization_config"] = dialect.config
         return write(self.build().published, config, dict(dialect.files), directory)
 
     def values(self) -> Tensors:
-        """What it means, under its own names, without what is dropped."""
+        """Its values, under its own names, without what is dropped."""
         return mapping.drop(self.family.dropped)(self.build().values)
 
     def parameters(self) -> Tensors:
-        """Of mlx-lm's model."""
+        """The parameters of mlx-lm's model."""
         return mapping.apply(self.family.rules(self.config), self.values())
 
     def vlm_parameters(self, vision: bool) -> Tensors:
-        """Of mlx-vlm's, which nests some text models in a language_model; without that prefix."""
+        """The parameters of mlx-vlm's model, which nests some text models in a language_model;
+        without that prefix."""
         rules = self.family.vlm_rules or self.family.rules
         parameters = mapping.apply(rules(self.config), self.values())
         if vision and self.family.vision is not None:
@@ -95,7 +98,7 @@ class Case:
 
     @property
     def model_type(self) -> str | None:
-        """What the output's config says, where it is not what the source's does."""
+        """What the output's config says, if it differs from the source's."""
         return self.published.variant.mlx_lm_type or None if self.layout == "mlx" else None
 
     @property
@@ -115,7 +118,7 @@ class Case:
 
 def saved_by_mlx_lm(config: dict, source: Path) -> dict:
     """What mlx_lm.convert writes as the config of such a checkpoint."""
-    from mlx_lm.utils import load_config, save_config  # not there where transformers is
+    from mlx_lm.utils import load_config, save_config  # absent if transformers is installed
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         shutil.copy(source / "generation_config.json", directory)
@@ -129,7 +132,8 @@ CASES = [Case(source, layout) for source in SOURCES for layout in ("auto", "mlx"
 
 
 def convert_naively(case: Case, source: Path, directory: Path, tensors: Tensors | None = None) -> Path:
-    """What metalcast is to do, done by the oracle and the rules; or with other tensors, to see that they are found out."""
+    """What metalcast must do, done by the oracle and the rules; or with other tensors, to check
+    that they are detected."""
     tensors = case.expected() if tensors is None else tensors
     tensors = {name: tensor.copy() for name, tensor in tensors.items()}  # in C order
     return oracle.write_checkpoint(tensors, case.expected_config(source), source, directory, "mlx" if case.layout == "mlx" else "pt")

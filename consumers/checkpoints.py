@@ -1,6 +1,7 @@
-"""Whole checkpoints: config, index, tokenizer and shards, these written by the safetensors library.
+"""Whole checkpoints: config, index, tokenizer, and shards written by the safetensors library.
 
-Nothing here knows metalcast. The config is complete enough for mlx-lm, mlx-vlm and transformers to build the model.
+Nothing here uses metalcast. The config is complete enough for mlx-lm, mlx-vlm and transformers to
+build the model.
 """
 
 import json

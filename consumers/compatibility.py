@@ -1,9 +1,11 @@
-"""Writes the acceptance table: what each consumer makes of each family's FP8 checkpoint, and of what metalcast makes of it.
+"""Writes the acceptance table: what each consumer does with each family's FP8 checkpoint and with
+metalcast's output for it.
 
     python consumers/compatibility.py docs/compatibility.md
 
-METALCAST names another tool than bin/metalcast. The outcomes are those that test_families.py asserts. transformers needs torch and is
-recorded by hand: transformers_check.py writes transformers.json, which is quoted here.
+METALCAST names another program than bin/metalcast. test_families.py asserts the outcomes.
+transformers needs torch and is recorded by hand: transformers_check.py writes transformers.json,
+which is quoted here.
 """
 
 import importlib.metadata
@@ -46,7 +48,7 @@ HEAD = ("family", "checkpoint", "as published, mlx-lm", "layout", "metalcast's o
 
 
 class NotConverted(Exception):
-    """metalcast has failed."""
+    """metalcast failed."""
 
 
 class Tool:
@@ -65,7 +67,7 @@ def recorded() -> dict:
 
 
 def results(shelf: Shelf, case: Case) -> list[str]:
-    """Of the conversion, mlx-lm and mlx-vlm."""
+    """The outcomes of the conversion, mlx-lm and mlx-vlm."""
     published = case.published
     checks = ((shelf.output, len(case.expected())), (shelf.mlx_lm, len(published.parameters())),
               (shelf.mlx_vlm, len(published.vlm_parameters(vision=case.layout == "auto"))))
@@ -76,7 +78,7 @@ def results(shelf: Shelf, case: Case) -> list[str]:
 
 
 def rows(shelf: Shelf, by_hand: dict) -> list[list[str]]:
-    """What a row shares with the one above it is not said again."""
+    """The table's rows, without repeating what a row shares with the one above."""
     made, before = [], []
     for case in CASES:
         known = [case.family.name, case.published.variant.label, shelf.raw(case.published)]
@@ -103,7 +105,8 @@ def why(name: str, result: str) -> str:
 
 
 def wrong(shelf: Shelf, by_hand: dict) -> list[str]:
-    """Where a consumer is silently wrong about a checkpoint as published, and where it is wrong about what others load right."""
+    """Where a consumer is silently wrong about a checkpoint as published, and where it is wrong
+    about output that others load correctly."""
     found = {f"mlx-lm, {published}, as published": shelf.raw(published) for published in SOURCES}
     found |= {f"transformers, {name}, as published": result for name, result in by_hand["published"].items()}
     found = {name: result for name, result in found.items() if "WRONG" in result and "missing" not in result and "unexpected" not in result}
@@ -134,6 +137,6 @@ def text(shelf: Shelf) -> str:
 if __name__ == "__main__":
     import mlx.core as mx
     mx.set_default_device(mx.cpu)
-    logging.disable(logging.ERROR)  # mlx-vlm's, of what the table says
+    logging.disable(logging.ERROR)  # mlx-vlm's, about what the table already says
     with tempfile.TemporaryDirectory() as root:
         Path(sys.argv[1]).write_text(text(Shelf(Tool(), Path(root))))

@@ -1,4 +1,5 @@
-"""Finds the packages and the tool, and makes each checkpoint and each conversion once for all tests."""
+"""Finds the packages and the program, and makes each checkpoint and each conversion once for all
+tests."""
 
 import importlib
 import os
@@ -23,7 +24,8 @@ def find_missing() -> list[str]:
 
 
 MISSING = find_missing()
-# Without its imports no other module can even be collected; test_packages.py then skips or fails in their place.
+# Without these imports no other module can even be collected; test_packages.py then skips or fails
+# instead.
 collect_ignore = [p.name for p in HERE.glob("test_*.py") if p.name != "test_packages.py"] if MISSING else []
 
 if not MISSING:
@@ -55,7 +57,8 @@ def metalcast() -> Tool:
 
 @dataclass
 class Bench:
-    """Sources and conversions by what they are, so that tests share them. Tests must not write into these directories."""
+    """Sources and conversions by their parameters, shared between tests, which must not write into
+    these directories."""
 
     tool: Tool
     root: Path

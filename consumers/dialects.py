@@ -1,7 +1,8 @@
-"""How FP8 weights are published: each dialect's names, shapes and types of scales, and what the config says of them.
+"""How FP8 weights are published: each dialect's names, shapes and types of scales, and what the
+config says about them.
 
-A dialect turns the codes of one weight into published tensors, and tells what they mean as a grid of scales with the
-rows and columns that share one. Nothing here looks at a family.
+A dialect turns the codes of one weight into published tensors, and describes their values as a grid
+of scales with the rows and columns that share one. Nothing here depends on a family.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,8 @@ def module(name: str) -> str:
 
 
 def inverse(name: str) -> str:
-    """q_proj.weight_scale_inv, and experts.down_proj_scale_inv for a parameter that is no module."""
+    """q_proj.weight_scale_inv, and experts.down_proj_scale_inv for a parameter that is not a
+    module."""
     return name + "_scale_inv"
 
 
@@ -29,7 +31,8 @@ def direct(name: str) -> str:
 
 
 def random_scales(rng: np.random.Generator, shape: tuple[int, ...], kind: type) -> np.ndarray:
-    """Log-uniform; powers of two where the type or its dialect has no others. In F32 the first one tells one rounding from two."""
+    """Log-uniform; powers of two if the type or its dialect has no others. In F32 the first one
+    distinguishes one rounding from two."""
     exponent = rng.uniform(-12, -4, shape)
     if kind in (E8M0, np.uint8):
         return np.round(exponent + 127).astype(np.uint8).view(kind)
@@ -47,9 +50,10 @@ class Dialect:
     block: tuple[int | None, int | None] = (128, 128)  # None: all rows, all columns
     scale: Callable[[str], str] = inverse
     powers: bool = False  # F32 scales that are powers of two
-    extras: tuple[str, ...] = ()  # of each module: scalars that no bf16 consumer has a use for
+    extras: tuple[str, ...] = ()  # of each module: scalars that no bf16 consumer uses
     kv: bool = False  # scales of an FP8 KV cache
-    written: Callable[[np.ndarray], np.ndarray] = field(default=lambda grid: grid)  # the shape in which a grid is stored
+    # the shape in which a grid is stored
+    written: Callable[[np.ndarray], np.ndarray] = field(default=lambda grid: grid)
     whole: bool = False  # a stack of matrices has one scale for all of them
     files: tuple[tuple[str, str], ...] = ()  # further files of the release
 

@@ -1,7 +1,9 @@
-"""Weights as other tools quantize them: each format's tensors for a linear layer, and the values that they stand for.
+"""Weights as other tools quantize them: each format's tensors for a linear layer, and the values
+they stand for.
 
-The formats are written from their tools' documentation and code: AutoAWQ and AutoGPTQ, compressed-tensors, ModelOpt, the OCP Microscaling
-specification, bitsandbytes, HQQ, quanto, EETQ, torchao and BitNet.
+The formats are written from their tools' documentation and code: AutoAWQ and AutoGPTQ,
+compressed-tensors, ModelOpt, the OCP Microscaling specification, bitsandbytes, HQQ, quanto, EETQ,
+torchao and BitNet.
 """
 
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from weights import BF16
 E4M3 = ml_dtypes.float8_e4m3fn
 HIDDEN, INNER, HEADS, HEAD, VOCAB, LAYERS = 256, 384, 4, 64, 96, 2
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
-Layer = tuple[Tensors, np.ndarray | None]  # tensors by the end of their names, values where a runtime may have them
+# tensors by the ends of their names, values if a runtime may have them
+Layer = tuple[Tensors, np.ndarray | None]
 
 
 def spread(scales: np.ndarray, group: int) -> np.ndarray:
@@ -23,7 +26,8 @@ def spread(scales: np.ndarray, group: int) -> np.ndarray:
 
 
 def packed(codes: np.ndarray, bits: int, order: list[int] | None = None) -> np.ndarray:
-    """Codes along the last axis, low bits first, in words of 32; order says which code each place holds."""
+    """Codes along the last axis, low bits first, in 32-bit words; order says which code is in each
+    position."""
     n = 32 // bits
     codes = codes.reshape(*codes.shape[:-1], -1, n).astype(np.uint32)
     words = np.zeros(codes.shape[:-1], np.uint32)
@@ -118,7 +122,8 @@ def compressed(form: str, bits: int, kind: str = "int", group: int = 32) -> dict
     return {"quant_method": "compressed-tensors", "format": form, "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}, "ignore": ["lm_head"]}
 
 
-# By the name that metalcast gives the format: how a layer is stored, the quantization_config, and the runtime that loads it.
+# By metalcast's name for the format: how a layer is stored, the quantization_config, and the
+# runtime that loads it.
 FORMATS: dict[str, tuple[Callable, dict, str | None]] = {
     "AWQ": (awq, {"quant_method": "awq", "bits": 4, "group_size": 64, "zero_point": True, "version": "gemm"}, "mlx-lm"),
     "GPTQ": (gptq, {"quant_method": "gptq", "bits": 4, "group_size": 64, "sym": True, "desc_act": False}, None),
@@ -150,7 +155,7 @@ LINEAR = {
 
 
 def make(name: str, directory: Path) -> dict[str, np.ndarray | None]:
-    """A Qwen3 in a format; the values of its linear layers by name."""
+    """A Qwen3 in a format, and the values of its linear layers by name."""
     layer, quantization, _ = FORMATS[name]
     rng = np.random.default_rng(len(name))
 

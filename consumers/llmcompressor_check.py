@@ -1,6 +1,8 @@
-"""FP8 by a lab's own tool: llm-compressor quantizes the real model, metalcast converts it, torch dequantizes it too; then mlx-lm answers.
+"""FP8 by a lab's own tool: llm-compressor quantizes the real model, metalcast converts it, torch
+dequantizes it too; then mlx-lm answers.
 
-By hand, in two environments (README.md has the record), for llm-compressor needs torch and other versions than mlx-lm does:
+By hand, in two environments (README.md has the record), because llm-compressor needs torch and
+other versions than mlx-lm:
 
     llmcompressor_check.py make PLAIN RELEASE FP8_DYNAMIC|FP8_BLOCK    with llmcompressor
     llmcompressor_check.py compare RELEASE OUTPUT                      with llmcompressor
@@ -18,7 +20,8 @@ def make(plain: str, release: str, scheme: str) -> None:
     from llmcompressor.entrypoints import model_free
 
     def save(tensors, *arguments, **options):
-        """0.14.0.1 leaves matrices with partial blocks as views of padded ones, which safetensors does not write."""
+        """0.14.0.1 leaves matrices with partial blocks as views of padded ones, which safetensors
+        does not write."""
         safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, *arguments, **options)
 
     model_free.save_file = save

@@ -1,7 +1,9 @@
-"""Where the tensors of a checkpoint go, as rules: each takes tensors by name and returns tensors by other names.
+"""Where the tensors of a checkpoint go, as rules: each takes tensors by name and returns tensors by
+other names.
 
-A family's rules turn its Hugging Face tensors into the parameters of mlx-lm's model. They are written from the consumers'
-documentation of their parameters, and are themselves proven by letting mlx-lm load the Hugging Face form (test_families.py).
+A family's rules turn its Hugging Face tensors into the parameters of mlx-lm's model. They are
+written from the consumers' documentation of their parameters, and are themselves checked by letting
+mlx-lm load the Hugging Face form (test_families.py).
 """
 
 import re
@@ -37,7 +39,7 @@ def change(pattern: str, how: Callable[[np.ndarray], np.ndarray]) -> Rule:
 
 
 def plus_one(pattern: str) -> Rule:
-    """Norms that Hugging Face stores around zero."""
+    """Adds one to norms that Hugging Face stores around zero."""
     return change(pattern, lambda tensor: tensor + tensor.dtype.type(1))
 
 
@@ -47,7 +49,8 @@ def conv1d(pattern: str = r"conv1d\.weight$") -> Rule:
 
 
 def experts_by_number(tensors: Tensors, pattern: str) -> tuple[Tensors, dict[str, dict[str, list[np.ndarray]]]]:
-    """The tensors that are no expert's, and for each layer and projection its experts in their order."""
+    """The tensors that do not belong to experts, and for each layer and projection its experts in
+    order."""
     rest, layers = {}, {}
     for name, tensor in tensors.items():
         if match := re.fullmatch(pattern, name):
@@ -77,7 +80,8 @@ GLU = {name: name for name in ("gate_proj", "up_proj", "down_proj")}
 
 
 def stacked(transposed: bool = False, pattern: str = PER_EXPERT) -> Rule:
-    """One tensor per expert becomes gate_up_proj [E,2I,H], gate first, and down_proj [E,H,I]; or the same with the last two axes swapped."""
+    """One tensor per expert becomes gate_up_proj [E,2I,H], gate first, and down_proj [E,H,I]; or
+    the same with the last two axes swapped."""
     def rule(tensors: Tensors) -> Tensors:
         tensors, layers = experts_by_number(tensors, pattern)
         for layer, projections in layers.items():
@@ -90,7 +94,7 @@ def stacked(transposed: bool = False, pattern: str = PER_EXPERT) -> Rule:
 
 
 def unstacked(to: str = "switch_mlp", transposed: bool = False) -> Rule:
-    """Parameters experts.gate_up_proj and experts.down_proj become a projection each, [E,O,I]."""
+    """Parameters experts.gate_up_proj and experts.down_proj become one per projection, [E,O,I]."""
     def rule(tensors: Tensors) -> Tensors:
         result = {}
         for name, tensor in tensors.items():
@@ -110,7 +114,8 @@ def unstacked(to: str = "switch_mlp", transposed: bool = False) -> Rule:
 
 
 def absorbed(heads: int, nope: int, value: int) -> Rule:
-    """MLA: kv_b_proj [heads*(nope+value), lora] becomes embed_q [heads,lora,nope] and unembed_out [heads,value,lora]."""
+    """MLA: kv_b_proj [heads*(nope+value), lora] becomes embed_q [heads,lora,nope] and unembed_out
+    [heads,value,lora]."""
     def rule(tensors: Tensors) -> Tensors:
         result = {}
         for name, tensor in tensors.items():

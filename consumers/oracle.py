@@ -1,7 +1,8 @@
-"""The conversion as its definition reads, slowly: what metalcast's output must equal, bit for bit.
+"""The conversion exactly as defined, slowly: what metalcast's output must equal, bit for bit.
 
-Its only ideas are: element (r, c) of an FP8 weight is multiplied in float32 by scale[r // 128, c // 128] and then rounded
-to the output type; experts of a layer are stacked, gate rows before up rows; all else keeps its bytes.
+Its only ideas are: element (r, c) of an FP8 weight is multiplied in float32 by scale[r // 128, c //
+128] and then rounded to the output type; experts of a layer are stacked, gate rows before up rows;
+everything else keeps its bytes.
 """
 
 import json
@@ -17,7 +18,7 @@ from safetensors.numpy import save_file
 
 BLOCK = 128
 INDEX = "model.safetensors.index.json"
-QUANTIZATION = "hf_quant_config.json"  # ModelOpt's; of no use to what is not quantized any more
+QUANTIZATION = "hf_quant_config.json"  # ModelOpt's; useless once nothing is quantized
 DTYPES = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
 OUTPUT = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 EXPERT = re.compile(r"(.+\.mlp\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
@@ -28,7 +29,8 @@ Tensors = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Options:
-    """metalcast's options that change the output's tensors. Without dtype, FP8 becomes bfloat16 and all else stays."""
+    """metalcast's options that change the output's tensors. Without dtype, FP8 becomes bfloat16 and
+    everything else stays."""
 
     dtype: str | None = None
     stacked: bool = True
@@ -46,7 +48,8 @@ def read_header(path: Path) -> tuple[dict, bytes]:
 
 
 def read_shard(path: Path) -> Tensors:
-    """A reader of its own for the format, which also demands that tensors fill the file without gap or overlap."""
+    """An independent reader for the format, which also requires that tensors fill the file without
+    gap or overlap."""
     header, data = read_header(path)
     header.pop("__metadata__", None)
     tensors, end = Tensors(), 0
@@ -63,7 +66,7 @@ def read_shard(path: Path) -> Tensors:
 
 
 def read_checkpoint(directory: Path) -> Tensors:
-    """All tensors of the shards that the index names, each from the shard that the index says."""
+    """All tensors in the shards that the index names, each from the shard it is mapped to."""
     weight_map = json.loads((directory / INDEX).read_text())["weight_map"]
     tensors = Tensors()
     for shard in sorted(set(weight_map.values())):
@@ -77,7 +80,7 @@ def read_checkpoint(directory: Path) -> Tensors:
 
 
 def dequantize(codes: np.ndarray, scales: np.ndarray, dtype: type, block: tuple[int, int] = (BLOCK, BLOCK)) -> np.ndarray:
-    """Matrices, or stacks of them with a grid of scales for each."""
+    """Dequantizes matrices, or stacks of them with a grid of scales for each."""
     row, col = np.arange(codes.shape[-2]) // block[0], np.arange(codes.shape[-1]) // block[1]
     spread = scales.astype(np.float32)[..., row[:, None], col]
     return (codes.astype(np.float32) * spread).astype(dtype)
@@ -106,7 +109,8 @@ def converted(source: Tensors, options: Options = Options()) -> Tensors:
 
 
 def converted_config(config: dict, options: Options = Options(), model_type: str | None = None) -> dict:
-    """The same config, key order included, without quantization, with the new type wherever a type was named, or else at the end."""
+    """The same config, in the same key order, without quantization, with the new type wherever a
+    type was named, or else at the end."""
     kind = options.dtype or "bfloat16"
 
     def changed(part: dict) -> dict:
@@ -139,7 +143,7 @@ def convert(source: Path, directory: Path, options: Options = Options()) -> Path
 
 
 def differing(want: np.ndarray, got: np.ndarray) -> int:
-    """How many elements have other bits; -0 and 0 differ, a NaN equals its own bits."""
+    """The number of elements whose bits differ; -0 and 0 differ, a NaN equals its own bits."""
     bits = f"u{want.itemsize}"
     return int(np.count_nonzero(np.ascontiguousarray(want).view(bits) != np.ascontiguousarray(got).view(bits)))
 
@@ -173,7 +177,7 @@ def file_differences(source: Path, directory: Path, config: dict) -> list[str]:
 
 
 def differences(source: Path, directory: Path, options: Options = Options()) -> list[str]:
-    """Everything in which directory is not the conversion of source."""
+    """Every way in which directory differs from the conversion of source."""
     tensors = tensor_differences(converted(read_checkpoint(source), options), read_checkpoint(directory))
     config = converted_config(json.loads((source / "config.json").read_text()), options)
     return tensors + file_differences(source, directory, config)

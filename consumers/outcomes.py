@@ -1,7 +1,8 @@
-"""What a directory is: metalcast's output beside the oracle's, and what each consumer makes of it.
+"""Outcomes for a directory: metalcast's output compared with the oracle's, and what each consumer
+does with it.
 
-Every outcome is a short text that depends on nothing but the case, the tool and the consumers' versions. "equal" in it means
-every name, type, shape and bit.
+Every outcome is a short text that depends only on the case, the program and the consumers'
+versions. "equal" in it means every name, type, shape and bit.
 """
 
 import re
@@ -31,13 +32,13 @@ def loaded_by_mlx_lm(directory: Path) -> Tensors:
 
 
 def loaded_by_mlx_vlm(directory: Path) -> Tensors:
-    """It is strict by default, except that it drops a vision tower for which no tensor is there."""
+    """It is strict by default, except that it drops a vision tower that has no tensors."""
     model = mlx_vlm.utils.load_model(directory)
     return without_prefix({name: as_numpy(array) for name, array in tree_flatten(model.parameters())})
 
 
 def output_differences(case: Case, source: Path, directory: Path) -> list[str]:
-    """The files of directory beside what the case expects: tensors, config, what is copied."""
+    """Compares the directory's files with what the case expects: tensors, config, copied files."""
     found = oracle.tensor_differences(case.expected(), oracle.read_checkpoint(directory))
     kinds = {oracle.read_header(path)[0].get("__metadata__", {}).get("format") for path in directory.glob("*.safetensors")}
     if kinds != {want := "mlx" if case.layout == "mlx" else "pt"}:
@@ -61,7 +62,7 @@ def reason(error: Exception) -> str:
 
 
 def outcome(differences: Callable[[], list[str]], parameters: int) -> str:
-    """Of a call that lists differences."""
+    """The outcome of a call that lists differences."""
     try:
         found = differences()
     except LOADING_ERRORS as error:
@@ -70,7 +71,8 @@ def outcome(differences: Callable[[], list[str]], parameters: int) -> str:
 
 
 def raw_outcome(published: Published, directory: Path) -> str:
-    """What mlx-lm makes of the FP8 checkpoint itself; types apart, for it may load what is right in another type."""
+    """What mlx-lm makes of the FP8 checkpoint itself; ignoring types, because it may load correct
+    values in another type."""
     try:
         got = loaded_by_mlx_lm(directory)
     except LOADING_ERRORS as error:

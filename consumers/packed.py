@@ -1,6 +1,8 @@
-"""Checkpoints in formats that metalcast does not convert, with the values that they stand for, and what a runtime has made of them.
+"""Checkpoints in formats that metalcast does not convert, with the values they stand for, and what
+a runtime made of them.
 
-Linear layers whose columns are whole groups are in the format, as tools leave others alone; stacks of experts stay plain.
+Linear layers whose columns are whole groups are in the format, as tools skip others; stacks of
+experts stay plain.
 """
 
 import zlib
@@ -45,7 +47,8 @@ def packed(bits: int, group: int):
 
 
 def nvfp4(weight: str, whole: str, divides: bool, activation: str):
-    """Of compressed-tensors, whose scale of the whole tensor divides, and of ModelOpt, whose multiplies."""
+    """NVFP4 of compressed-tensors, whose per-tensor scale divides, and of ModelOpt, whose scale
+    multiplies."""
     def publish(module: str, rows: int, cols: int, rng: np.random.Generator):
         numbers, scales = rng.integers(0, 16, (rows, cols)), rng.uniform(1, 400, (rows, cols // 16)).astype(FP8)
         factor = F32(1 / 4096)
@@ -68,13 +71,14 @@ def awq(module: str, rows: int, cols: int, rng: np.random.Generator):
 
 
 def bitnet(module: str, rows: int, cols: int, rng: np.random.Generator):
-    """-1, 0 and 1, four rows in a byte; mlx-lm keeps them so, and its Metal kernel takes them apart."""
+    """-1, 0 and 1, four rows in a byte; mlx-lm keeps them packed, and its Metal kernel unpacks
+    them."""
     codes = rng.integers(0, 3, (4, rows // 4, cols))
     return {f"{module}.weight": (codes << np.arange(0, 8, 2)[:, None, None]).sum(0).astype(np.uint8), f"{module}.weight_scale": np.ones(1, BF16)}, None
 
 
 def with_companions(publish: Callable, **companions: type) -> Callable:
-    """A format and what makes it another one: zero points, an order of columns."""
+    """A format and its variations: zero points, an order of columns."""
     def both(module: str, rows: int, cols: int, rng: np.random.Generator):
         published, _ = publish(module, rows, cols, rng)
         return published | {f"{module}.{name}": np.zeros((rows, 2), kind) for name, kind in companions.items()}, np.zeros((rows, cols), F32)
@@ -107,7 +111,7 @@ FORMATS = [
     Format("NVFP4 of ModelOpt", MODELOPT_NVFP4, nvfp4("weight", "weight_scale_2", False, "input_scale")),
     Format("AWQ", AWQ, awq),
 ]
-# Of one family: what looks like them and is not, or is not taken by the runtime that takes the others.
+# In one family: lookalikes, and variations that the runtime of the others does not accept.
 UNUSUAL = [
     Format("int4, zero points", ct("pack-quantized", 4, "int", 32, symmetric=False), with_companions(packed(4, 32), weight_zero_point=np.int32)),
     Format("int4, said to be asymmetric", ct("pack-quantized", 4, "int", 32, symmetric=False), packed(4, 32)),
@@ -165,11 +169,13 @@ def unpacked(got: Tensors, name: str) -> np.ndarray:
     return value
 
 
-KNOWN_GROUP = {4: (32, 4), 8: (64, 4), 16: (128, 4), 32: (128, 8)}  # by the words of a group: its size and bits
+# by the words of a group: its size and bits
+KNOWN_GROUP = {4: (32, 4), 8: (64, 4), 16: (128, 4), 32: (128, 8)}
 
 
 def differences(want: Tensors, got: Tensors) -> list[str]:
-    """Parameters of a loaded model that are not what the checkpoint stores; types apart, and what F16 rounds of a zero point's product."""
+    """Parameters of a loaded model that differ from what the checkpoint stores; ignoring types, and
+    F16's rounding of a zero point's product."""
     found = []
     for name, value in want.items():
         have = unpacked(got, name).astype(F32) if name in got else np.zeros(0, F32)

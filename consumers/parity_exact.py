@@ -1,8 +1,10 @@
-"""What a conversion's bits must be, in rational numbers: no float operation, no library of floats, and no code of metalcast's.
+"""What a conversion's bits must be, in rational numbers: no float operations, no float library, and
+no code from metalcast.
 
-A number is (negative, magnitude): a Fraction, INFINITE, or None, which is NaN. The rules of dequantizing are those of the sources that
-docs/parity-vectors/README.md names; the rules of quantizing are read from MLX 0.32.4: mlx/backend/cpu/quantized.cpp and fp_quantize in
-mlx/ops.cpp for profile cpu, mlx/backend/metal/kernels/{quantized,fp_quantized,fp4,fp8}.h for profile metal.
+A number is (negative, magnitude): a Fraction, INFINITE, or None, which is NaN. The rules of
+dequantizing are those of the sources that docs/parity-vectors/README.md names; the rules of
+quantizing are read from MLX 0.32.4: mlx/backend/cpu/quantized.cpp and fp_quantize in mlx/ops.cpp
+for profile cpu, mlx/backend/metal/kernels/{quantized,fp_quantized,fp4,fp8}.h for profile metal.
 """
 
 from dataclasses import dataclass
@@ -44,15 +46,16 @@ class Type:
         return mantissa * Fraction(2) ** (max(field, 1) - self.bias - self.mantissa)
 
     def ordinal(self, magnitude: Fraction) -> int:
-        """The bits of the nearest magnitude, ties to even, as if the format had no end."""
+        """The bits of the nearest magnitude, ties to even, as if the format were unbounded."""
         if magnitude == 0:
             return 0
         exponent = max(floor_log2(magnitude), 1 - self.bias)
-        steps = round(magnitude / Fraction(2) ** (exponent - self.mantissa))  # Python rounds halves to even
+        # Python rounds ties to even
+        steps = round(magnitude / Fraction(2) ** (exponent - self.mantissa))
         return ((exponent + self.bias - 1) << self.mantissa) + steps
 
     def encode(self, number: Number) -> int:
-        """RNE; beyond the range infinite; every NaN is the canonical one, positive and quiet."""
+        """RNE; infinite beyond the range; every NaN is the canonical one, positive and quiet."""
         negative, magnitude = number
         if magnitude is None:
             return self.infinity | 1 << (self.mantissa - 1)
@@ -94,7 +97,7 @@ def product(a: Number, b: Number) -> Number:
 
 
 def reciprocal(a: Number) -> Number:
-    """1/a as float32 has it."""
+    """1/a, rounded to float32."""
     return F32.round((a[0], 1 / a[1]))
 
 
@@ -120,7 +123,7 @@ def single(x: Fraction) -> Fraction:
 
 
 def integer(x: Fraction, away: bool) -> int:
-    """The nearest integer; halves go away from zero, or to the even one."""
+    """The nearest integer; ties go away from zero, or to even."""
     if not away:
         return round(x)
     n = int(abs(x) + Fraction(1, 2))
@@ -163,7 +166,8 @@ def floating(numbers: list[Number], mode: str, profile: str, kind: Type) -> Grou
         scale = min(E4M3.ordinal(ratio), 0x7E)
         step = E4M3.finite(scale)
     else:
-        exponent = -floor_log2(1 / ratio) if ratio else (-127 if metal else 0)  # the least with 2**exponent >= ratio
+        # the least with 2**exponent >= ratio
+        exponent = -floor_log2(1 / ratio) if ratio else (-127 if metal else 0)
         scale, step = exponent + 127, Fraction(2) ** exponent
         assert 0 <= scale < 255, "a scale beyond E8M0, where MLX's backends go each its own way"
     inverse = single(1 / step) if step else Fraction(0)
@@ -173,7 +177,8 @@ def floating(numbers: list[Number], mode: str, profile: str, kind: Type) -> Grou
         if mode == "mxfp8":
             codes.append(negative << 7 | min(E4M3.ordinal(v), 0x7E))
             continue
-        # The nearest; of two the even code, as Metal rounds, or the lesser, as an argmin finds it first.
+        # The nearest; of two the even code, as Metal rounds, or the smaller, which an argmin finds
+        # first.
         code = min(range(8), key=lambda c: (abs(E2M1[c] - v), c % 2 if metal else c))
         codes.append((negative and (metal or code > 0)) << 3 | code)
     return Group(codes, scale)

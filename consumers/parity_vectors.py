@@ -1,9 +1,11 @@
-"""Makes docs/parity-vectors/vectors.json: inputs, and the bits that parity_exact.py says a conversion gives.
+"""Makes docs/parity-vectors/vectors.json: inputs, and the bits that parity_exact.py computes for a
+conversion.
 
     .venv/bin/python consumers/parity_vectors.py docs/parity-vectors/vectors.json
 
-Random inputs come from a generator of its own, so that every Python makes the same file. Whoever changes a case or the format raises VERSION;
-test_parity_vectors.py holds the digest of what a version contains.
+Random inputs come from a generator of its own, so that every Python makes the same file. Whoever
+changes a case or the format raises VERSION; test_parity_vectors.py holds the digest of what a
+version contains.
 """
 
 import json
@@ -28,7 +30,7 @@ Words = list[list[int]]  # a matrix in bits
 
 
 class Random:
-    """Knuth's MMIX generator, of whose 64 bits the upper ones are taken."""
+    """Knuth's MMIX generator, of which only the upper bits are used."""
 
     def __init__(self, seed: int):
         self.state = seed
@@ -77,7 +79,8 @@ def apply(codes: Words, scales: Words, scale_type: str, block: tuple[int, int], 
 
 
 def twice_rounded(to: Type) -> list[int]:
-    """float32 scales between 1 and 2 whose product with one of the codes 1.125 to 1.875 lies next to a tie of the type: float32 makes it the tie."""
+    """float32 scales between 1 and 2 whose product with one of the codes 1.125 to 1.875 is next to
+    a tie of the type: float32 makes it the tie."""
     found, keep = [], to.mantissa + 1
     for top in range(1 << (keep - 1), 1 << keep, 1 + (1 << keep >> 6)):
         tie = top << (28 - keep) | 1 << (27 - keep)
@@ -179,7 +182,7 @@ def ordinary(rng: Random, n: int) -> list[float]:
 
 
 def affine_ties(bits: int) -> Kind:
-    """Halves between codes, of a scale that is a power of two."""
+    """Ties between codes, with a scale that is a power of two."""
     def kind(rng: Random, n: int) -> list[float]:
         most = (1 << bits) - 1
         zero, unit = (most + 1) // 2, 2.0 ** -6
@@ -219,17 +222,17 @@ def outlier(rng: Random, n: int) -> list[float]:
 
 
 def tiny(rng: Random, n: int) -> list[float]:
-    """Ranges about MLX's least affine scale, 1e-7; subnormal in float16."""
+    """Ranges near MLX's smallest affine scale, 1e-7; subnormal in float16."""
     return [x * 2e-5 for x in ordinary(rng, n)]
 
 
 def subnormal(rng: Random, n: int) -> list[float]:
-    """The least magnitudes of every type beside ordinary weights."""
+    """The smallest magnitudes of every type beside ordinary weights."""
     return [[2.0 ** -149, -2.0 ** -133, 2.0 ** -24, -2.0 ** -24, 2.0 ** -14][i % 5] if i % 2 else x for i, x in enumerate(ordinary(rng, n))]
 
 
 def large(rng: Random, n: int) -> list[float]:
-    """A scale beyond 448, the greatest that nvfp4 has: codes saturate."""
+    """A scale beyond 448, nvfp4's greatest: codes saturate."""
     return [5000.0, -3000.0, *(x * 40000 for x in ordinary(rng, n - 2))]
 
 
@@ -287,7 +290,7 @@ def document() -> dict:
 
 
 def text(content: dict) -> str:
-    """JSON with a line for each member of a case and each result, so that what changes is seen."""
+    """JSON with a line for each member of a case and each result, so that changes are visible."""
     def case(c: dict) -> str:
         members = [f'  {json.dumps(key)}: {json.dumps(c[key])}' for key in c if key != "results"]
         results = ",\n".join(f"   {json.dumps(r)}" for r in c["results"])

@@ -1,6 +1,8 @@
-"""Two quantized checkpoints, metalcast's and mlx_lm's, beside each other: every tensor, bit for bit, config.json as text, index, metadata, model card.
+"""Compares two quantized checkpoints, metalcast's and mlx_lm's: every tensor, bit for bit,
+config.json as text, index, metadata, model card.
 
-DIFFERENCES are the only ones that are meant. Each is a change to what mlx_lm writes; after all of them nothing may differ.
+DIFFERENCES lists the intended ones. Each is a change to what mlx_lm writes; after all of them
+nothing may differ.
 """
 
 import json
@@ -15,14 +17,15 @@ from huggingface_hub import ModelCard
 
 BYTES = {"U8": 1, "BF16": 2, "F16": 2, "F32": 4, "U32": 4}
 FORMAT = ("group_size", "bits", "mode")
-QUANTIZATION = ("quantization", "quantization_config")  # the same twice: the second is what Hugging Face's hub reads
+# the same twice: the second is what Hugging Face's hub reads
+QUANTIZATION = ("quantization", "quantization_config")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What metalcast was asked for, as far as the differences depend on it."""
+    """The options given to metalcast, as far as the differences depend on them."""
 
-    left: frozenset[str] = frozenset()  # modules that an override leaves as they are
+    left: frozenset[str] = frozenset()  # modules that an override leaves unquantized
     dtype: str = ""  # the type of the weights, where mlx_lm's config says another or none
     rope_type: str = "rope_type"  # what the source's config calls it
 
@@ -35,7 +38,7 @@ class Difference:
 
 
 def each_entry(change: Callable[[dict, dict], dict]) -> Callable[[dict, Asked], dict]:
-    """A change of the entries of single modules, given the global format."""
+    """A change to the entries of individual modules, given the global format."""
     def whole(config: dict, asked: Asked) -> dict:
         for key in QUANTIZATION:
             overall = config[key]
@@ -98,7 +101,8 @@ DIFFERENCES = [
 
 
 def tensors(directory: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    """Type, shape and bytes of each tensor in the shards that the index names, with a reader of its own."""
+    """Type, shape and bytes of each tensor in the shards that the index names, with an independent
+    reader."""
     found = {}
     for path in sorted(directory.glob("*.safetensors")):
         header, data = oracle.read_header(path)
@@ -124,14 +128,14 @@ def tensor_differences(theirs: dict, ours: dict) -> list[str]:
 
 
 def expected_config(theirs: dict, asked: Asked = Asked()) -> dict:
-    """What metalcast is to write where mlx_lm writes this."""
+    """What metalcast must write if mlx_lm writes this."""
     for difference in DIFFERENCES:
         theirs = difference.change(theirs, asked)
     return theirs
 
 
 def lines(config: dict) -> list[str]:
-    """As json.dump writes it; the order of keys matters but where mlx_lm renames one."""
+    """As json.dump writes it; the order of keys matters except where mlx_lm renames one."""
     for part in (config, config.get("text_config", {})):
         if isinstance(rope := part.get("rope_parameters"), dict):
             part["rope_parameters"] = dict(sorted(rope.items()))
@@ -149,7 +153,8 @@ def config_differences(theirs: Path, ours: Path, asked: Asked = Asked()) -> list
 
 
 def index_differences(theirs: Path, ours: Path) -> list[str]:
-    """Totals, and which tensor is where. mlx_lm never makes two shards of so little, and metalcast names a single one in the same way."""
+    """Totals, and each tensor's shard. mlx_lm never makes two shards from so little data, and
+    metalcast names a single one in the same way."""
     want, got = (json.loads((directory / oracle.INDEX).read_text()) for directory in (theirs, ours))
     found = [f"index, {key}: {got['metadata'].get(key)}, want {value}" for key, value in want["metadata"].items() if got["metadata"].get(key) != value]
     if list(want["weight_map"].items()) != list(got["weight_map"].items()):
@@ -169,7 +174,8 @@ def card(directory: Path) -> dict:
 
 
 def card_differences(theirs: Path, ours: Path) -> list[str]:
-    """What mlx_lm sets in a card's front matter. That of a local source has nothing else but a language, and a hub's everything that its source's has."""
+    """What mlx_lm sets in a card's front matter. For a local source that is nothing but a language,
+    for one from the hub everything in the source's."""
     want, got = card(theirs), card(ours)
     found = [f"README.md: {key} is {got.get(key)!r}, want {want.get(key)!r}" for key in ("library_name", "pipeline_tag", "base_model")
              if got.get(key) != want.get(key)]
@@ -177,13 +183,14 @@ def card_differences(theirs: Path, ours: Path) -> list[str]:
 
 
 def file_differences(theirs: Path, ours: Path) -> list[str]:
-    """Nothing that mlx_lm has is missing. Tokenizers it writes anew, generation_config.json it copies."""
+    """Nothing that mlx_lm writes is missing. It saves tokenizers again, and copies
+    generation_config.json."""
     found = [f"{name}: missing" for name in sorted({path.name for path in theirs.iterdir()} - {path.name for path in ours.iterdir()})]
     want, got = (directory / "generation_config.json" for directory in (theirs, ours))
     return found + (["generation_config.json: differs"] if want.exists() and got.exists() and want.read_bytes() != got.read_bytes() else [])
 
 
 def differences(theirs: Path, ours: Path, asked: Asked = Asked()) -> list[str]:
-    """Everything in which ours is not what mlx_lm writes, but for DIFFERENCES."""
+    """Every way in which ours differs from what mlx_lm writes, except for DIFFERENCES."""
     return [*tensor_differences(tensors(theirs), tensors(ours)), *config_differences(theirs, ours, asked), *index_differences(theirs, ours),
             *metadata_differences(theirs, ours), *card_differences(theirs, ours), *file_differences(theirs, ours)]

@@ -1,10 +1,11 @@
-"""Whether an older mlx-lm loads, strictly, what metalcast quantizes. By hand, for it needs an environment of its own:
+"""Whether an older mlx-lm strictly loads what metalcast quantizes. Run by hand, because it needs an
+environment of its own:
 
-    .venv/bin/python consumers/quantized_older.py write DIRECTORY     # with metalcast and this environment
+    .venv/bin/python consumers/quantized_older.py write DIRECTORY     # this environment
     python3 -m venv older && older/bin/pip install mlx-lm==0.31.3 'mlx[cpu]==0.32.4'
     older/bin/python consumers/quantized_older.py load DIRECTORY
 
-docs/quantization.md records what came out.
+docs/quantization.md records the results.
 """
 
 import collections
@@ -47,7 +48,7 @@ def load(root: Path) -> None:
             model.set_dtype(mx.float32)
             finite = mx.isfinite(model(mx.array([[3, 1, 4, 1, 5]]))).all().item()
             outcome = "loads" if finite else "loads, logits are not finite"
-        except Exception as error:  # whatever it says is the outcome
+        except Exception as error:  # any error is the outcome
             outcome = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
         outcomes[name][outcome] += 1
         if not outcome == "loads":

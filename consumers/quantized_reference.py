@@ -1,4 +1,4 @@
-"""What mlx_lm.convert itself writes, and each conversion made once for all tests that ask for it."""
+"""What mlx_lm.convert itself writes, with each conversion made once for all tests that need it."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ AFFINE = [(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128
 
 @dataclass(frozen=True)
 class Format:
-    """mlx_lm.convert's --q-mode, --q-bits and --q-group-size; 0 leaves a flag out."""
+    """mlx_lm.convert's --q-mode, --q-bits and --q-group-size; 0 omits a flag."""
 
     mode: str = "affine"
     bits: int = 0
@@ -43,25 +43,25 @@ DEFAULT = Format()
 
 
 def nightly(everything: Sequence, *usual: object) -> list:
-    """What of everything is tried each time, and all of it where METALCAST_NIGHTLY is 1."""
+    """The part of everything that runs each time, or all of it if METALCAST_NIGHTLY is 1."""
     return list(everything) if os.environ.get("METALCAST_NIGHTLY") == "1" else list(usual)
 
 
 def mlx_lm_convert(source: Path, directory: Path, **arguments) -> Path:
-    """The whole of it, tokenizer and model card included, quietly."""
+    """All of mlx_lm.convert, including tokenizer and model card, without its output."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         convert(str(source), str(directory), **arguments)
     return directory
 
 
 def own_predicate(source: Path) -> Callable[[str, nn.Module], bool | dict]:
-    """That of the model which mlx_lm makes of source: what it does where nothing else is asked for."""
+    """The predicate of the model that mlx_lm makes from source: its default behaviour."""
     model, _ = load_model(source, lazy=True)
     return getattr(model, "quant_predicate", None) or (lambda path, module: True)
 
 
 def overriding(source: Path, overrides: list[tuple[str, bool | dict]]) -> Callable[[str, nn.Module], bool | dict]:
-    """A quant_predicate that says what --q-override says: the last pattern that fits holds."""
+    """A quant_predicate equivalent to --q-override: the last pattern that matches wins."""
     otherwise = own_predicate(source)
 
     def predicate(path: str, module: nn.Module) -> bool | dict:
@@ -74,7 +74,7 @@ def overriding(source: Path, overrides: list[tuple[str, bool | dict]]) -> Callab
 
 @dataclass
 class Workshop:
-    """Nobody may write into its directories."""
+    """Its directories must not be written to."""
 
     tool: Tool
     root: Path
@@ -91,7 +91,7 @@ class Workshop:
         return self.once(sample, sample.write)
 
     def dequantized(self, sample: Sample, *flags: object) -> Path:
-        """Proven right by test_families.py."""
+        """test_families.py checks that it is right."""
         source = self.source(sample)
         return self.once((sample, *flags), lambda directory: self.tool.run("convert", source, directory, *flags))
 
@@ -101,7 +101,7 @@ class Workshop:
         return self.once(("native", sample), lambda directory: mlx_lm_convert(source, directory))
 
     def ours(self, sample: Sample, *flags: object) -> Path:
-        """metalcast convert -q, with the arithmetic of the machine that runs this."""
+        """metalcast convert -q, with the profile of the machine that runs this."""
         return self.ours_of(self.source(sample), *flags)
 
     def ours_of(self, source: Path, *flags: object) -> Path:

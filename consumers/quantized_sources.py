@@ -1,4 +1,5 @@
-"""Checkpoints to quantize: every family that has an MLX form, in sizes of which groups of 128, 64, 32 and 16 divide some rows and do not divide others."""
+"""Checkpoints to quantize: every family that has an MLX form, in sizes such that groups of 128, 64,
+32 and 16 divide some rows and not others."""
 
 import json
 import re
@@ -23,7 +24,7 @@ CARD = "---\nlicense: apache-2.0\npipeline_tag: image-text-to-text\ntags:\n- fp8
 
 @dataclass(frozen=True)
 class Sample:
-    """A checkpoint: FP8 unless plain names a type. Hashable, so that what is made of it can be kept."""
+    """A checkpoint: FP8 unless plain names a type. Hashable, so that results can be cached."""
 
     family: str
     sizes: str = "usual"  # or ragged, or deep
@@ -33,14 +34,15 @@ class Sample:
     stacked: bool = False  # the experts of a plain one
     f32: str = "^$"  # tensors that are published in F32
     eos: str = "[0, 1]"  # generation_config.json's; "": there is no such file
-    head: bool = True  # lm_head is there, though the embeddings may be tied to it
+    head: bool = True  # lm_head is present, though the embeddings may be tied to it
 
     def __str__(self) -> str:
         parts = [self.family, self.sizes, *(f"{key}={value}" for key, value in self.settings), self.plain, "stacked" * self.stacked, self.f32.strip("^$")]
         return ", ".join(filter(None, parts))
 
     def published(self) -> Published:
-        """In the dialect and with the structure of the family's first variant in the acceptance table."""
+        """In the dialect and with the structure of the family's first variant in the acceptance
+        table."""
         family = FAMILIES[self.family]
         variant = family.variants[0]
         if self.family.startswith("qwen3_5"):
@@ -82,7 +84,8 @@ class Sample:
         return directory
 
 
-# A recipe gives layers at the ends, and each third one between, more bits; with nine layers all of that happens.
+# A recipe gives more bits to layers at the ends and to every third one between; with nine layers
+# all of that happens.
 SPECS = {
     "usual": Spec(vision=True, mtp=True, intermediate=192, shared=72, experts=5),
     "ragged": Spec(hidden=192, intermediate=104, shared=128, head_dim=48, linear_dim=40, vocab=512),
@@ -120,7 +123,8 @@ def sizes_of(sample: Sample) -> dict[str, object]:
         case "mistral4":
             return {f"text_config.{key}": value for key, value in (
                 MLA[kind] | {"moe_intermediate_size": inner, "n_routed_experts": experts} | head_size(MLA[kind])).items()}
-    prediction = {"num_nextn_predict_layers": 0} if family == "deepseek_v3" and sample.plain else {}  # mlx-lm itself would not know what to do with layer 3
+    # mlx-lm itself could not handle layer 3
+    prediction = {"num_nextn_predict_layers": 0} if family == "deepseek_v3" and sample.plain else {}
     return MLA[kind] | prediction | {"moe_intermediate_size": inner, "n_routed_experts": experts, "intermediate_size": DENSE[kind]}
 
 

@@ -1,8 +1,9 @@
-"""Writes into docs/quantization.md what was compared with mlx_lm.convert, after comparing all of it, and in what the two differ on purpose.
+"""Compares everything with mlx_lm.convert and writes into docs/quantization.md what was compared,
+and where the two differ on purpose.
 
     python consumers/quantized_table.py docs/quantization.md
 
-METALCAST names another tool than bin/metalcast.
+METALCAST names another program than bin/metalcast.
 """
 
 import re
@@ -20,7 +21,7 @@ MARKS = "<!-- {name}: made by consumers/quantized_table.py -->", "<!-- end of {n
 
 
 def modules(directory: Path) -> tuple[int, int]:
-    """How many matrices and stacks are quantized, and how many are not."""
+    """The numbers of matrices and stacks that are quantized and not quantized."""
     written = tensors(directory)
     packed = {name.removesuffix(".scales") for name in written if name.endswith(".scales")}
     whole = [name for name, (_, shape, _) in written.items() if name.endswith(".weight") and len(shape) > 1 and "conv1d" not in name]
@@ -50,7 +51,7 @@ def with_part(text: str, name: str, part: str) -> str:
 
 
 def current(text: str, workshop: Workshop) -> str:
-    """The document, with both parts made anew."""
+    """The document, with both parts regenerated."""
     return with_part(with_part(text, "comparison", table(workshop)), "differences", list_of_differences())
 
 

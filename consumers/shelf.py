@@ -1,4 +1,4 @@
-"""Sources, outputs and what was found out about them, each made once for all who ask."""
+"""Sources, outputs and their outcomes, each made once and cached."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from cases import Case, Published, convert_naively
 
 class Tool(Protocol):
     def run(self, *arguments: object) -> object:
-        """Runs metalcast, and raises where it fails."""
+        """Runs metalcast, and raises if it fails."""
 
 
 @dataclass
 class Shelf:
-    """Nobody may write into its directories."""
+    """Its directories must not be written to."""
 
     tool: Tool
     root: Path
     kept: dict = field(default_factory=dict)
 
     def once(self, key: object, make: Callable[[], object]) -> object:
-        """What make returns, or raises, the first time that it is asked for under this key."""
+        """What make returned, or raised, on the first call with this key."""
         if key not in self.kept:
             try:
                 self.kept[key] = make(), None
@@ -53,7 +53,8 @@ class Shelf:
         return self.once(("converted", case), lambda: (target, self.tool.run("convert", source, target, *case.options)))
 
     def output(self, case: Case) -> list[str]:
-        """In what metalcast's output differs from what the case expects; so do the next two, of what a consumer has loaded."""
+        """How metalcast's output differs from what the case expects; the next two do the same for
+        what a consumer has loaded."""
         source, directory = self.source(case.published), self.converted(case)
         return self.once(("output", case), lambda: outcomes.output_differences(case, source, directory))
 

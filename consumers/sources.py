@@ -1,7 +1,8 @@
-"""FP8 checkpoints of any family: what is published, and what it means.
+"""FP8 checkpoints of any family: what is published, and its values.
 
-A family's build function names its tensors once. Those that its release quantizes are published in a dialect's form, and
-their values are kept beside it as the oracle dequantizes them; everything else is published as it is.
+A family's build function names its tensors once. Those that its release quantizes are published in
+a dialect's form, and their values are kept beside it as the oracle dequantizes them; everything
+else is published unchanged.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The table in the documentation is what the tests find."""
+"""The table in the documentation matches what the tests find."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""metalcast's output equals the oracle's, bit for bit, whatever the source is like and whatever is asked for."""
+"""metalcast's output equals the oracle's, bit for bit, for every kind of source and options."""
 
 import filecmp
 from dataclasses import replace
@@ -52,7 +52,8 @@ def test_many_small_shards_hold_the_same_tensors(bench, tmp_path):
 
 def test_memory_limit_changes_no_byte(bench, tmp_path):
     source, usual = bench.source(EVERYTHING), bench.converted(EVERYTHING, Options())
-    bench.tool.run("convert", source, tmp_path / "out", "--max-memory", "30MiB")  # windows of a few dozen KiB
+    # windows of a few dozen KiB
+    bench.tool.run("convert", source, tmp_path / "out", "--max-memory", "30MiB")
     names = sorted(p.name for p in usual.iterdir())
     assert names == sorted(p.name for p in (tmp_path / "out").iterdir())
     assert filecmp.cmpfiles(usual, tmp_path / "out", names, shallow=False)[0] == names

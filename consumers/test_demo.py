@@ -1,4 +1,5 @@
-"""What ./build.sh demo prints as next is run, as a reader of it would, and so is what that prints."""
+"""The commands that ./build.sh demo suggests are run, as a reader would, and so are those that they
+suggest."""
 
 import os
 import re
@@ -32,5 +33,7 @@ def test_demo_ends_with_commands_that_work():
     for command in commands:
         if mx.metal.is_available():
             run(command + " --max-tokens 2")
-        else:  # MLX's CPU backend multiplies experts in float32 only, so the model is loaded, strictly, and not run
+        # MLX's CPU backend multiplies experts in float32 only, so the model is loaded, strictly,
+        # and not run
+        else:
             run(f"{sys.executable} -c 'import mlx_lm; mlx_lm.load(\"{command.split()[2]}\")'")

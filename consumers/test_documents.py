@@ -1,4 +1,5 @@
-"""README and docs: links lead somewhere, and README's table of converters is what bench measured."""
+"""README and docs: links lead somewhere, and README's table of converters matches bench's
+measurements."""
 
 import os
 import re
@@ -14,7 +15,7 @@ import report  # noqa: E402
 
 
 def anchors(page: Path) -> set[str]:
-    """Those of a page's headings, as code hosts make them."""
+    """The anchors of a page's headings, as code hosts make them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,5 @@
-"""Every family of the table: metalcast's output is the oracle's, and mlx-lm and mlx-vlm load it with every parameter right."""
+"""Every family of the table: metalcast's output equals the oracle's, and mlx-lm and mlx-vlm load it
+with every parameter right."""
 
 import outcomes
 import pytest
@@ -9,7 +10,8 @@ each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 @each_case
 def test_rules_agree_with_mlx_lm(shelf, case):
-    """Without metalcast: mlx-lm's own clean-up makes of the naive conversion what the rules say."""
+    """Without metalcast: mlx-lm's own clean-up turns the naive conversion into what the rules
+    say."""
     if case.known_to_mlx_lm:
         assert outcomes.mlx_lm_differences(case, shelf.naive(case)) == []
 

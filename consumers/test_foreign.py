@@ -1,4 +1,5 @@
-"""Formats that metalcast does not take apart: which runtime loads them as they are, strictly and with the stored values, and that metalcast says so."""
+"""Formats that metalcast does not convert: which runtime loads them as they are, strictly and with
+the stored values, and that metalcast says so."""
 
 import functools
 import json
@@ -15,13 +16,13 @@ LOADERS = {"mlx-lm": lambda directory: mlx_lm.utils.load_model(directory, strict
 
 
 def values(model, name: str) -> np.ndarray:
-    """Of a linear layer, by what it makes of the unit vectors."""
+    """The weights of a linear layer, from its results for the unit vectors."""
     module = next(module for path, module in model.named_modules() if path.endswith(name))
     return np.array(module(mx.eye(foreign.LINEAR[name.partition(".")[2]][1], dtype=mx.float32)).astype(mx.float32)).T
 
 
 def loads(runtime: str, directory, want: dict) -> bool:
-    """Whether a runtime loads a checkpoint, and with the values that it stores."""
+    """Whether a runtime loads a checkpoint, with the stored values."""
     try:
         model = LOADERS[runtime](directory)
     except outcomes.LOADING_ERRORS:
@@ -49,13 +50,14 @@ def test_status_8_names_the_runtime_that_loads_it(metalcast, tmp_path, name):
     if runtime:
         assert f"{runtime} " in done.stderr
         assert done.stdout == f"{source}\n"
-    for flags in (["-q"], ["--dtype", "bfloat16"], ["--layout", "mlx"]):  # never copied as if plain
+    # never copied as if it were plain
+    for flags in (["-q"], ["--dtype", "bfloat16"], ["--layout", "mlx"]):
         assert f"14 tensors in {name}" in metalcast.run("convert", source, tmp_path / "out", *flags, status=4).stderr
     assert not list(tmp_path.glob("out*"))
 
 
 def plus(layer, **more):
-    """A layer with further tensors, or, where they are None, without."""
+    """A layer with additional tensors, or without those that are None."""
     def changed(rng, rows, cols):
         stored, _ = layer(rng, rows, cols)
         kept = {name: tensor for name, tensor in (stored | more).items() if tensor is not None}
@@ -75,7 +77,8 @@ def layer_of(name: str):
 
 INT4, NV, NVM = "int4 (compressed-tensors pack-quantized)", "NVFP4 (compressed-tensors)", "NVFP4 (ModelOpt)"
 VECTOR, NUMBER = np.ones(4, np.float32), np.ones((), np.float32)
-# What a runtime that loads a format does not take: another format, how its layers are stored, its quantization_config.
+# What a runtime that loads a format does not accept: another format, how its layers are stored, its
+# quantization_config.
 REFUSED = {
     "AWQ, groups of 16": ("AWQ", functools.partial(foreign.awq, group=16), foreign.FORMATS["AWQ"][1] | {"group_size": 16}),
     "AWQ, a stranger": ("AWQ", plus(layer_of("AWQ"), smooth=VECTOR), None),

@@ -1,4 +1,5 @@
-"""gemma4's mixtures of experts, which quantizers take apart, come out stacked: bit for bit as computed here, and as mlx-lm loads them."""
+"""gemma4's mixtures of experts, which quantizers split, are stacked again: bit for bit as computed
+here, and as mlx-lm loads them."""
 
 import json
 from pathlib import Path
@@ -25,7 +26,7 @@ NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layerno
 
 
 def checkpoint(infix: str) -> tuple[dict, dict]:
-    """The published tensors, and what they mean: a scale for each row, experts as google publishes them."""
+    """The published tensors and their values: a scale per row, experts as Google publishes them."""
     rng = np.random.default_rng(5)
     published, want = {}, {}
 

@@ -1,4 +1,5 @@
-"""The commands that hints give are run: one that fails is an error of metalcast's. Of each family a source, for -q and --layout mlx, which metalcast does not write for all."""
+"""Runs the commands that hints suggest: one that fails is a bug in metalcast. There is a source for
+each family, for -q and --layout mlx, which metalcast does not write for all."""
 
 import importlib
 import re
@@ -7,7 +8,8 @@ import shlex
 import pytest
 from families import FAMILIES
 
-MLX_LM = importlib.import_module("mlx_lm.convert")  # whose name in the package is that of its function
+# whose name in the package is that of its function
+MLX_LM = importlib.import_module("mlx_lm.convert")
 COMMAND = re.compile(r"(?:metalcast|mlx_lm\.convert) [^\n]*")
 
 
@@ -17,7 +19,8 @@ def hint(stderr: str) -> str:
 
 
 def run(tool, line: str) -> None:
-    """The commands of a hint, joined by "&&"; mlx_lm's in this process, which takes a tenth of the time."""
+    """Runs the commands of a hint, joined by "&&"; those of mlx_lm in this process, which takes a
+    tenth of the time."""
     for command in line.split(" && "):
         program, *arguments = shlex.split(command)
         if program == "metalcast":
@@ -29,13 +32,14 @@ def run(tool, line: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [("-q",), ("--layout", "mlx")], ids=" ".join)
-@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.mlx])  # the others are written in one step
+# the others are written in one step
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.mlx])
 def test_what_a_hint_says_works(metalcast, tmp_path, monkeypatch, name, flags):
     monkeypatch.chdir(tmp_path)
     metalcast.run("synth", "source", "--family", name)
     trust = ["--scales", "trust"] if name == "mimo_v2_flash" else []
     done = metalcast.run("convert", "source", "out", *flags, *trust, status=4)
-    if name == "llama4":  # which mlx_lm.convert does not take, and metalcast says so
+    if name == "llama4":  # which mlx_lm.convert does not accept, and metalcast says so
         assert "mlx_lm.convert does not do it either" in hint(done.stderr)
         metalcast.run("convert", "source", "out")
         with pytest.raises(Exception, match="attn_temperature_tuning"):

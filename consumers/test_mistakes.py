@@ -1,4 +1,5 @@
-"""The acceptance tests can tell right from wrong: what a converter may get wrong is found, also where mlx-lm loads it without a word."""
+"""The acceptance tests distinguish right from wrong: they detect what a converter may get wrong,
+even if mlx-lm loads it without complaint."""
 
 import json
 
@@ -36,7 +37,7 @@ def renamed(pattern: str, replacement: str):
 
 
 def dequantized_with(block: tuple[int, int], late: int = 0):
-    """kv_a_proj_with_mqa with blocks of another size, or with blocks that begin so many rows late."""
+    """kv_a_proj_with_mqa with blocks of another size, or with blocks that begin some rows late."""
     def result(case):
         tensors, source = case.expected(), case.published.build().published
         for name in [n for n in tensors if n.endswith("kv_a_proj_with_mqa.weight")]:
@@ -57,7 +58,7 @@ def rounded_once(case):
 
 
 def rounded(exact: np.ndarray) -> np.ndarray:
-    """To bf16 at once, ties to even; the values here are normal numbers."""
+    """To bf16 in one step, ties to even; the values here are normal numbers."""
     fraction, exponent = np.frexp(exact)
     return np.ldexp(np.rint(fraction * 256) / 256, exponent).astype(F32).astype(BF16)
 

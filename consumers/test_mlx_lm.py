@@ -1,4 +1,5 @@
-"""mlx-lm loads what metalcast writes, strictly, and computes with it what it computes with the oracle's checkpoint."""
+"""mlx-lm strictly loads what metalcast writes, and computes the same as with the oracle's
+checkpoint."""
 
 import json
 import shutil
@@ -25,7 +26,8 @@ PROMPTS = mx.array([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 
 
 def logits(model) -> np.ndarray:
-    model.set_dtype(mx.float32)  # exact, and the only type in which MLX multiplies by expert on a CPU
+    # exact, and the only type in which MLX multiplies by expert on a CPU
+    model.set_dtype(mx.float32)
     return np.array(model(PROMPTS))
 
 

@@ -1,4 +1,5 @@
-"""mlx-vlm loads the same directories, vision tower included, without a missing or an unexpected tensor."""
+"""mlx-vlm loads the same directories, including the vision tower, without a missing or an
+unexpected tensor."""
 
 import json
 
@@ -22,7 +23,7 @@ PROMPT = mx.array([[3, 1, 4, 1, 5, 9, 2, 6]])
 
 
 def load_strictly(directory):
-    """load_model is strict by default, except that it drops a vision tower for which no tensor is there."""
+    """load_model is strict by default, except that it drops a vision tower that has no tensors."""
     model = load_model(directory)
     assert model.vision_tower is not None, "the vision tower was dropped"
     return model

@@ -1,4 +1,4 @@
-"""The oracle and its data can tell right from wrong: every mistake below is found."""
+"""The oracle and its data distinguish right from wrong: every mistake below is detected."""
 
 import json
 from fractions import Fraction
@@ -14,7 +14,7 @@ PREFIX = "model.language_model.layers.0.mlp.experts."
 
 
 def rounded(x: Fraction, bits: int) -> Fraction:
-    """The nearest number of so many significant bits, ties to even."""
+    """The nearest number with that many significant bits, ties to even."""
     exponent = x.numerator.bit_length() - x.denominator.bit_length()
     exponent -= abs(x) < Fraction(2) ** exponent
     unit = Fraction(2) ** (exponent - bits + 1)

@@ -1,4 +1,4 @@
-"""Says why the other tests do not run where the consumers are not installed."""
+"""Explains why the other tests do not run if the consumers are not installed."""
 
 import pytest
 from conftest import MISSING, REQUIRED

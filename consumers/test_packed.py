@@ -1,4 +1,5 @@
-"""Status 8 names a runtime: it loads the source strictly, and every parameter has the value that the source stores."""
+"""Status 8 names a runtime: it loads the source strictly, and every parameter has the value that
+the source stores."""
 
 import re
 
@@ -9,7 +10,7 @@ import verdicts
 from cases import Published, without_prefix
 from families import FAMILIES
 
-# Step-3.5 has nothing but stacks that are published as such.
+# Step-3.5 has only stacks that are published as stacks.
 TRIED = [(family, form) for family in FAMILIES if family != "step3p5" for form in packed.FORMATS] + [("qwen3", form) for form in packed.UNUSUAL]
 
 

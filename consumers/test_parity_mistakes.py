@@ -1,4 +1,5 @@
-"""The vectors tell right from wrong: the file that a converter with a mistake would make is another one, and these cases show it."""
+"""The vectors distinguish right from wrong: a converter with a mistake would produce a different
+file, in these cases."""
 
 import json
 from fractions import Fraction
@@ -81,7 +82,8 @@ def test_mistakes_in_the_use_of_scales_show(monkeypatch):
     monkeypatch.setattr(parity_vectors, "reciprocal", lambda factor: factor)
     assert shown_by(parity_vectors.dequantizing) == {"divisors, 128x128", "divisors, ends of the range", "divisors, BF16"}
     monkeypatch.setattr(parity_vectors, "reciprocal", lambda factor: (factor[0], 1 / factor[1]))
-    assert "divisors, 128x128" in shown_by(parity_vectors.dequantizing)  # a quotient that nothing rounds
+    # a quotient that is not rounded
+    assert "divisors, 128x128" in shown_by(parity_vectors.dequantizing)
 
 
 @pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
@@ -89,7 +91,7 @@ def test_mistakes_in_the_place_of_scales_show(monkeypatch, axis):
     whole = parity_vectors.apply
 
     def one_early(codes, scales, scale_type, block, *rest):
-        """Blocks are a row or a column too small; where the grid ends, its last scale goes on."""
+        """Blocks are a row or a column too small; beyond the grid its last scale is used."""
         smaller = [max(n - (i == axis), 1) for i, n in enumerate(block)]
         longer = [[*row, *row[-1:] * len(codes[0])] for row in [*scales, *scales[-1:] * len(codes)]]
         return whole(codes, longer, scale_type, smaller, *rest)

@@ -1,4 +1,5 @@
-"""docs/parity-vectors holds what exact arithmetic says; ml_dtypes, MLX and metalcast agree with it; and its reader sees each changed bit."""
+"""docs/parity-vectors matches exact arithmetic; ml_dtypes, MLX and metalcast agree with it; and its
+reader detects each changed bit."""
 
 import hashlib
 import json
@@ -32,7 +33,7 @@ def array(matrix: dict) -> np.ndarray:
 
 
 def bits(values: np.ndarray, dtype: str) -> bytes:
-    """With the one NaN that the file has: libraries have others, and of either sign."""
+    """With NaNs replaced by the one in the file: libraries have others, of either sign."""
     words = np.where(np.isnan(values.astype(np.float32)), NAN[dtype], values.view(f"u{values.itemsize}"))
     return words.astype(f"<u{values.itemsize}").tobytes()
 
@@ -56,7 +57,8 @@ def from_mlx(a: mx.array) -> np.ndarray:
 
 
 def by_libraries(case: dict, want: dict) -> dict | None:
-    """Dequantizing and casts by numpy and ml_dtypes, the rest by MLX, whose Metal kernels do not run here."""
+    """Dequantizing and casts by numpy and ml_dtypes, the rest by MLX, whose Metal kernels do not
+    run here."""
     dtype, source = want["dtype"], case["source"]
     match case["op"]:
         case "dequantize":
@@ -94,7 +96,7 @@ def test_bits_of_a_version_never_change():
     assert reader.VERSION == parity_vectors.VERSION
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow and NaN are meant
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # overflow and NaN are intended
 def test_ml_dtypes_and_mlx_agree():
     done, left, wrong = reader.check(by_libraries, VECTORS)
     assert wrong == []
@@ -121,7 +123,8 @@ def test_metalcast_agrees(metalcast, tmp_path):
 
 
 def publish(case: dict, directory: Path) -> None:
-    """A checkpoint of one FP8 weight, written byte by byte: libraries would make E8M0 of it what they know."""
+    """A checkpoint with one FP8 weight, written byte by byte, because libraries would convert E8M0
+    to a type they know."""
     directory.mkdir(parents=True)
     header, data = {}, b""
     for name, matrix in (("m.weight", case["source"]), ("m.weight_scale_inv", case["scales"])):

@@ -1,7 +1,9 @@
-"""What huggingface_hub's own code leaves in a cache, metalcast reads: the store of shared blobs, a cache without one, a pool, names with ~ and $VAR.
+"""metalcast reads what huggingface_hub's own code leaves in a cache: the store of shared blobs, a
+cache without one, a pool, names with ~ and $VAR.
 
-huggingface_hub downloads from a hub of this file's, in a process of its own. Only the transport of Xet is replaced: hf_xet's server of chunks
-is not to be had here, so xet_get copies the file. Links, store, marker and manifests are huggingface_hub's.
+huggingface_hub downloads from a fake hub in this file, in a process of its own. Only the transport
+of Xet is replaced: hf_xet's server is not available here, so xet_get copies the file. Links, store,
+marker and manifests are huggingface_hub's.
 """
 
 import hashlib
@@ -80,7 +82,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def download(files):
-    """Has huggingface_hub download the model; gives its snapshot, as "hf download" prints it."""
+    """Has huggingface_hub download the model; returns its snapshot, as "hf download" prints it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(files))
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -123,7 +125,8 @@ def test_a_cache_that_huggingface_hub_made_is_read(metalcast, download, files, t
     done = metalcast_in(metalcast, env, "verify", ID, output)
     assert done.returncode == 0, done.stderr
 
-    # The path that "hf download" prints: anybody's directory may look so, and the refusal says what to give.
+    # The path that "hf download" prints: any directory may look like that, and the refusal names
+    # the id to use.
     done = metalcast_in(metalcast, env, "inspect", snapshot)
     if kind == "classic":
         assert done.returncode == 0, done.stderr

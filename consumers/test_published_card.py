@@ -1,4 +1,5 @@
-"""Model cards in every spelling that huggingface_hub's ModelCard reads: what it finds in the source it finds in the output."""
+"""Model cards in every spelling that huggingface_hub's ModelCard reads: what it finds in the source
+it finds in the output."""
 
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_the_front_matter_survives(metalcast, source, tmp_path, name):
     assert found(tmp_path / "4bit") == before | mlx
     assert_one(tmp_path / "4bit")
 
-    metalcast.run("convert", tmp_path / "bf16", tmp_path / "again", "-q")  # once more, and again
+    metalcast.run("convert", tmp_path / "bf16", tmp_path / "again", "-q")  # twice more
     assert found(tmp_path / "again") == before | mlx
     assert_one(tmp_path / "again")
     metalcast.run("convert", tmp_path / "bf16", tmp_path / "f16", "--dtype", "float16")

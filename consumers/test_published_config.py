@@ -1,5 +1,5 @@
-"""config.json and generation_config.json beyond standard JSON: metalcast reads what Python's json reads, writes what Python then reads as the
-same, and in the one spelling that every consumer reads."""
+"""config.json and generation_config.json beyond standard JSON: metalcast reads what Python's json
+reads, and writes what Python reads as the same, in the one spelling that every consumer reads."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from weights import Spec
 LITERALS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 SPEC = Spec(moe=False)
 
-# Values of a key beside the others, or further members.
+# Values of a key beside the others, or additional members.
 READ = [
     *LITERALS, "[0.0, Infinity, {\"a\": [NaN]}]", "\n-Infinity\n", '"Infinity"', '"a \\" NaN, [-Infinity]"', "1e999", "-0", "1E+2", '"\\ud800"', '"\\udc00\\ud800"', '"\\ud83d\\ude00"',
     '"\x7f"', "9" * 4300, "12345678901234567890", '1, "x": 2', '2, "x": 2', '{"a": 1, "b": 2, "a": 3}', '[{"a": NaN, "a": 1}]', '1, "\\u0078": 2', '{"a": {"b": 1, "b": 2}, "a": {"b": 3}}', '{"Infinity": 1, "NaN": NaN}',
@@ -37,7 +37,7 @@ def source(tmp_path_factory) -> Path:
 
 
 def with_config(source: Path, directory: Path, text: str, name: str = "config.json") -> Path:
-    """The source with another text; the rest is its own."""
+    """The source with a different text; the rest is unchanged."""
     directory.mkdir()
     for path in source.iterdir():
         (directory / path.name).hardlink_to(path)
@@ -121,7 +121,8 @@ def test_the_spelling_that_metalcast_keeps_is_read_by_all(metalcast, source, tmp
 
 @pytest.mark.parametrize("reader", readers())
 def test_transformers_own_spelling_is_not(source, tmp_path, reader):
-    """Why the numbers do not become {"__float__": "Infinity"}: mlx-vlm gives models the object, and transformers a generation config's."""
+    """Why the numbers do not become {"__float__": "Infinity"}: mlx-vlm passes models the object,
+    and transformers that of a generation config."""
     directory = with_config(source, tmp_path / "source", extended(source, '{"__float__": "Infinity"}'))
     assert same(readers()[reader](directory), {"__float__": "Infinity"} if reader == "mlx-vlm" else math.inf)
 

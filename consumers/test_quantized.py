@@ -1,4 +1,5 @@
-"""metalcast convert -q writes what mlx_lm.convert -q writes from the dequantized checkpoint: every family with an MLX form, every format."""
+"""metalcast convert -q writes what mlx_lm.convert -q writes from the dequantized checkpoint: every
+family with an MLX form, every format."""
 
 import json
 import os
@@ -13,7 +14,8 @@ from quantized_compare import card, differences, tensor_differences, tensors
 from quantized_reference import DEFAULT, FORMATS, nightly, workshop  # noqa: F401, a fixture
 from quantized_sources import NAMES, SAMPLES, Sample
 
-# Every format in the usual sizes, and in ragged ones those that differ in how they are packed and scaled.
+# Every format in the usual sizes, and in ragged sizes those that differ in how they are packed and
+# scaled.
 PAIRS = [(sample, form) for sample in SAMPLES for form in FORMATS]
 IN_BRIEF = [(sample, form) for sample, form in PAIRS if sample.sizes == "usual" or form.mode != "affine" or form.group == 32 and form.bits in (2, 3, 5)]
 
@@ -53,7 +55,7 @@ def test_what_must_not_matter(workshop, more):
 
 
 def test_the_metal_profile_differs_in_bits_alone(workshop, metalcast, tmp_path):
-    """Which bits, the tests of internal/mlxquant compare with MLX's own kernels."""
+    """internal/mlxquant's tests compare the bits with MLX's own kernels."""
     sample = Sample("qwen3_moe")
     metalcast.run("convert", workshop.source(sample), tmp_path / "metal", "-q")
     cpu, metal = tensors(workshop.ours(sample)), tensors(tmp_path / "metal")
@@ -74,7 +76,7 @@ def hub(root: Path, directory: Path, name: str = "someone/Model-FP8") -> dict[st
 
 
 def test_from_a_hub_cache_by_the_command_lines(workshop, metalcast, tmp_path):
-    """The card then has what the source's has, and names the source."""
+    """The card then has everything in the source's, and names the source."""
     sample, name = Sample("qwen3"), "someone/Model-FP8"
     ours = subprocess.run([metalcast.path, "convert", "--hf-path", name, "--mlx-path", tmp_path / "ours", "-q", "--q-bits", "3", "--q-profile", "cpu"],
                           env=hub(tmp_path / "1", workshop.source(sample)), capture_output=True, text=True, check=False)

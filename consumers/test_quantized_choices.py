@@ -1,4 +1,5 @@
-"""What else decides: recipes, overrides, --dtype, what the config says of types, F32 tensors, sources that are not FP8."""
+"""Other influences: recipes, overrides, --dtype, what the config says about types, F32 tensors,
+sources that are not FP8."""
 
 import json
 
@@ -12,7 +13,8 @@ IN_BRIEF = [DEFAULT, Format("affine", 3, 128), Format("mxfp4"), Format("mxfp8"),
 
 
 def compare(workshop, sample, *flags, form=DEFAULT, source=None, asked=Asked(), **arguments):
-    """metalcast convert sample -q flags beside mlx_lm.convert -q of source, by default the dequantized checkpoint."""
+    """metalcast convert sample -q flags beside mlx_lm.convert -q of source, by default the
+    dequantized checkpoint."""
     theirs = workshop.theirs(source or workshop.dequantized(sample), form, **arguments)
     return differences(theirs, workshop.ours(sample, *form.flags(), *flags), asked)
 
@@ -26,7 +28,7 @@ def test_recipes(workshop, sample, recipe, form):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_tell_layers_apart(workshop, name):
-    """Or else comparing them proves little."""
+    """Otherwise comparing them proves little."""
     config = json.loads((workshop.ours(Sample(name, "deep"), *DEFAULT.flags(), "--quant-predicate", "mixed_2_6") / "config.json").read_text())
     bits = {path: entry["bits"] for path, entry in config["quantization"].items() if "down_proj" in path and isinstance(entry, dict)}
     assert set(bits.values()) == {2, 6}
@@ -65,15 +67,17 @@ def test_overrides(workshop, name, case):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("name", NAMES)
 def test_dtype(workshop, name, dtype, form):
-    """An FP8 weight is rounded to bf16, then to dtype, then quantized, as by metalcast convert and then mlx_lm.convert --dtype."""
+    """An FP8 weight is rounded to bf16, then to dtype, then quantized, as by metalcast convert and
+    then mlx_lm.convert --dtype."""
     sample = Sample(name)
     found = compare(workshop, sample, "--dtype", dtype, form=form, dtype=dtype, asked=Asked(dtype=dtype))
     assert [line for line in found if line.split(":")[0] not in rounded_once(workshop, sample, dtype, form)] == []
 
 
 def rounded_once(workshop, sample, dtype, form) -> set[str]:
-    """Where metalcast differs from that: an FP8 weight that is not quantized is rounded once, to dtype, as metalcast convert --dtype does it. Those that
-    equal what mlx_lm.convert makes of the output of metalcast convert --dtype."""
+    """Where metalcast differs from that: an FP8 weight that is not quantized is rounded once, to
+    dtype, as metalcast convert --dtype does it. Those that equal what mlx_lm.convert makes of the
+    output of metalcast convert --dtype."""
     ours = tensors(workshop.ours(sample, *form.flags(), "--dtype", dtype))
     once = tensors(workshop.theirs(workshop.dequantized(sample, "--dtype", dtype), form, dtype=dtype))
     return {name for name, (kind, shape, _) in ours.items() if kind in ("F16", "F32") and len(shape) > 1 and once[name] == ours[name]}
@@ -86,12 +90,13 @@ def test_that_exception_is_needed(workshop):
 
 
 NESTED = ("qwen3_5_moe", "qwen3_5", "mistral4")  # configs that have a text_config
-TIED = [name for name in NAMES if name not in ("deepseek_v3", "kimi_k2", "glm4_moe")]  # whose models always have a head of their own
+# whose models always have a head of their own
+TIED = [name for name in NAMES if name not in ("deepseek_v3", "kimi_k2", "glm4_moe")]
 SAYS = {"qwen3_5_moe": ("torch_dtype", "text_config.dtype"), "qwen3_5": ("torch_dtype", "text_config.dtype"), "mistral4": ("dtype",)}
 
 
 def plain(name: str, dtype: str, says: str = "", **more) -> Sample:
-    """A checkpoint in dtype whose config says that, or what says is."""
+    """A checkpoint in dtype whose config names that type, or the one in says."""
     keys = SAYS.get(name, ("torch_dtype",))
     return Sample(name, settings=tuple((key, says or dtype) for key in keys), plain=dtype,
                   stacked=name in ("qwen3_5_moe", "mistral4"), **more)
@@ -109,7 +114,8 @@ def test_what_is_not_fp8(workshop, name, dtype, form):
 @pytest.mark.parametrize("says", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", nightly(NAMES, "qwen3_5", "qwen3_next", "deepseek_v3", "mistral4"))
 def test_a_config_that_says_another_type_than_the_tensors_have(workshop, name, says):
-    """mistral4's says it only as dtype, which mlx-lm does not read: nothing is cast, and metalcast corrects the config."""
+    """mistral4's config names the type only as dtype, which mlx-lm does not read: nothing is cast,
+    and metalcast corrects the config."""
     sample = plain(name, "float32", says)
     asked = Asked(dtype="float32") if name == "mistral4" else Asked()
     assert compare(workshop, sample, source=workshop.source(sample), asked=asked) == []
@@ -140,7 +146,8 @@ SAID = {
     "torch_dtype auto": {"torch_dtype": "auto"},
     "nothing": {},
 }
-# Those that mlx-lm casts, or not, as the config says (dt_bias, norms, biases, routers), and those that it never casts (A_log of Qwen3.5, e_score_correction_bias).
+# Those that mlx-lm casts, or not, as the config says (dt_bias, norms, biases, routers), and those
+# that it never casts (A_log of Qwen3.5, e_score_correction_bias).
 IN_F32 = r"dt_bias|norm|A_log|mlp\.gate\.weight|\.bias$"
 
 
@@ -182,7 +189,8 @@ def test_end_of_text(workshop, eos):
 @pytest.mark.parametrize("head", [True, False], ids=["a head too many", "no head"])
 @pytest.mark.parametrize("name", TIED)
 def test_tied_embeddings(workshop, name, head):
-    """A head too many is dropped; mlx-lm does that too in some families, and rejects the checkpoint in others."""
+    """A superfluous head is dropped; mlx-lm does that too in some families, and rejects the
+    checkpoint in others."""
     settings = (("text_config." * (name in NESTED) + "tie_word_embeddings", True),)
     none = Sample(name, settings=settings, head=False)
     assert compare(workshop, Sample(name, settings=settings, head=head), source=workshop.dequantized(none)) == []

@@ -1,4 +1,4 @@
-"""The document says what the tests find."""
+"""The document matches what the tests find."""
 
 from pathlib import Path
 

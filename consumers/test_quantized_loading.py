@@ -1,4 +1,5 @@
-"""mlx-lm and mlx-vlm load what metalcast quantizes, strictly, and compute with it what they compute with mlx_lm.convert's output."""
+"""mlx-lm and mlx-vlm strictly load what metalcast quantizes, and compute the same as with
+mlx_lm.convert's output."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,7 +14,8 @@ from quantized_sources import NAMES, Sample
 
 PROMPTS = mx.array([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 IN_BRIEF = [DEFAULT, Format("affine", 3, 128), Format("mxfp4"), Format("mxfp8"), Format("nvfp4")]
-REJECTED_BY_MLX_VLM = ("mistral4",)  # whose attention keeps kv_b_proj whole there; mlx_lm.convert's output it rejects in the same way
+# whose attention keeps kv_b_proj whole there; mlx_lm.convert's output it rejects in the same way
+REJECTED_BY_MLX_VLM = ("mistral4",)
 
 
 def quantized_modules(model: nn.Module) -> set[str]:
@@ -86,7 +88,8 @@ def test_mixed_formats_load(workshop, name, case, loads):
 
 @pytest.mark.parametrize(("bits", "group"), [(bits, group) for bits, group in AFFINE if group < 128])
 def test_an_override_reaches_modules_that_the_global_groups_do_not_divide(workshop, bits, group):
-    """Which mlx_lm.convert cannot do: it asks the global group size first. The module's tensors are mx.quantize's, and it loads."""
+    """mlx_lm.convert cannot do this, because it checks the global group size first. The module's
+    tensors equal mx.quantize's, and it loads."""
     sample, path = Sample("qwen3"), "model.layers.0.mlp.down_proj"  # rows of 192
     directory = workshop.ours(sample, "--q-group-size", "128", "--q-override", f"{path}={bits}:{group}")
     weight = load_model(workshop.dequantized(sample))[0].model.layers[0].mlp.down_proj.weight

@@ -1,4 +1,4 @@
-"""The comparison sees what a converter may get wrong."""
+"""The comparison detects what a converter may get wrong."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ ROUTER = "model.layers.0.mlp.gate"
 
 @pytest.fixture
 def copy(workshop, tmp_path):
-    """A copy of metalcast's output to spoil."""
+    """A copy of metalcast's output to damage."""
     return shutil.copytree(workshop.ours(SAMPLE, *DEFAULT.flags()), tmp_path / "copy")
 
 
@@ -178,7 +178,7 @@ def test_a_file_is_missing(workshop, copy, name):
     assert found(workshop, copy) == [f"{name}: missing"]
 
 
-NEEDED = {  # for each difference a conversion that shows it
+NEEDED = {  # a conversion that shows each difference
     "a module's entry has its mode": (SAMPLE, (), {}, Asked()),
     "an entry's group_size is a number": (SAMPLE, ("--quant-predicate", "mixed_3_4"), {"quant_predicate": "mixed_3_4"}, Asked()),
     "a module that an override leaves unquantized has the entry false": (

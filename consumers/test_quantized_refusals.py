@@ -1,4 +1,5 @@
-"""What cannot be quantized is refused, with an exit status and a message that names it, and nothing is written."""
+"""What cannot be quantized is refused, with an exit status and a message that names it, and nothing
+is written."""
 
 import ml_dtypes
 import numpy as np
@@ -47,7 +48,7 @@ def test_flags_without_q(workshop, metalcast, tmp_path):
 def test_a_family_without_an_mlx_form(metalcast, tmp_path):
     metalcast.run("synth", tmp_path / "in", "--family", "qwen3_vl_moe")
     done = metalcast.run("convert", tmp_path / "in", tmp_path / "out", "-q", status=UNSUPPORTED)
-    assert "mlx_lm.convert" in done.stderr  # the hint says how to do it in two steps
+    assert "mlx_lm.convert" in done.stderr  # the hint shows how to do it in two steps
 
 
 def test_what_is_quantized_already(workshop, metalcast, tmp_path):
@@ -72,7 +73,7 @@ VALUES = {
 @pytest.mark.parametrize("mode", ["affine", "mxfp4", "mxfp8", "nvfp4"])
 @pytest.mark.parametrize("case", VALUES)
 def test_values(metalcast, tmp_path, case, mode, profile):
-    """The message names the tensor. mlx_lm would write codes of them."""
+    """The message names the tensor. mlx_lm would write codes for them."""
     plain, suffix, value, flags, message = VALUES[case]
     sample, name = Sample("qwen3", plain=plain), "model.layers.1.mlp.gate_proj" + suffix
     tensors = {key: tensor.copy() for key, tensor in sample.tensors().items()}

@@ -1,4 +1,5 @@
-"""A language model that was trained, published in FP8 in three ways: metalcast's output is the reference, and answers with its words."""
+"""A trained language model, published in FP8 in three ways: metalcast's output equals the
+reference, and answers with the same words."""
 
 import json
 import os
@@ -19,7 +20,7 @@ DIALECTS = pytest.mark.parametrize("name", real_model.DIALECTS)
 
 
 def answer(directory) -> str:
-    """Greedy, as mlx_lm.generate is without a temperature."""
+    """Greedy, like mlx_lm.generate without a temperature."""
     model, tokenizer = load(str(directory))
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True)
     return generate(model, tokenizer, prompt, max_tokens=16)
@@ -27,7 +28,7 @@ def answer(directory) -> str:
 
 @pytest.fixture(scope="module")
 def made(metalcast, tmp_path_factory):
-    """Of a dialect: the release, what metalcast makes of it, and what the oracle makes of it. Each once."""
+    """For each dialect: the release, metalcast's output, and the oracle's, each made once."""
     root, kept = tmp_path_factory.mktemp("real"), {}
 
     def make(name: str):
@@ -54,7 +55,8 @@ def test_every_tensor_and_file_is_the_references(made, name):
 @DIALECTS
 def test_it_answers_with_the_references_words(made, name):
     _, output, reference = made(name)
-    # MLX on a CPU with much else to do has answered one question about one file in two ways; other weights differ each time.
+    # MLX on a busy CPU has answered the same question about the same file in two ways; different
+    # weights differ each time.
     for _ in range(3):
         want, got = answer(reference), answer(output)
         if want == got:
@@ -69,7 +71,7 @@ def test_mlx_lm_does_not_load_the_release(made, name):
 
 
 def test_the_model_in_bf16_needs_no_conversion(metalcast, tmp_path):
-    """It comes back as it is, and that is a model that can be used."""
+    """It comes back unchanged, and is a usable model."""
     source = real_model.write(tmp_path / "source", real_model.weights())
     assert metalcast.run("convert", source, tmp_path / "output", status=8).stdout.strip() == str(source)
     assert "Paris" in answer(source)

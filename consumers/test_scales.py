@@ -1,4 +1,5 @@
-"""Checkpoints whose scales are reciprocals, as an upload of Qwen3-Omni has them under weight_scale_inv: refused, and inverted as its loader does it."""
+"""Checkpoints whose scales are reciprocals, like those under weight_scale_inv in an upload of
+Qwen3-Omni: refused, or inverted as its loader does."""
 
 import json
 import shutil
@@ -30,7 +31,8 @@ def reciprocal(_, scale):
 @pytest.mark.parametrize("name", SPECS)
 def test_inverted_it_is_what_its_loader_computes(bench, tmp_path, name):
     stored = with_scales(bench.source(SPECS[name]), tmp_path / "stored", reciprocal)
-    meant = with_scales(stored, tmp_path / "meant", reciprocal)  # what torch.reciprocal gives the loader
+    # what torch.reciprocal returns to the loader
+    meant = with_scales(stored, tmp_path / "meant", reciprocal)
     bench.tool.run("convert", stored, tmp_path / "out", "--scales", "invert", "--verify")
     assert oracle.differences(meant, tmp_path / "out") == []
     assert json.loads((tmp_path / "out" / "metalcast.json").read_text())["options"]["scales"] == "invert"
@@ -50,7 +52,7 @@ def test_it_is_refused_before_anything_is_written(bench, tmp_path, name, kind):
     told = bench.tool.run("inspect", stored, "--scan")
     assert "seems to hold reciprocals of scales" in told.stdout
     assert "weights beyond what models hold" in told.stdout
-    for way in ("invert", "trust"):  # the hint's two ways on
+    for way in ("invert", "trust"):  # the hint's two suggestions
         bench.tool.run("convert", stored, tmp_path / way, "--scales", way)
 
 
@@ -60,7 +62,8 @@ def test_one_such_tensor_is_enough(bench, tmp_path):
     stored = with_scales(source, tmp_path / "stored", lambda name, x: reciprocal(name, x) if name == one else x)
     done = bench.tool.run("convert", stored, tmp_path / "out", status=3)
     assert f'"{one}" seems to hold reciprocals of scales, and ' in done.stderr
-    assert "hint: --scales trust converts as the file says" in done.stderr  # to divide by all of them is no way on
+    # dividing by all of them is not suggested
+    assert "hint: --scales trust converts as the file says" in done.stderr
     bench.tool.run("convert", stored, tmp_path / "out", "--scales", "invert", status=3)
     assert not list(tmp_path.glob("out*"))
 

@@ -1,7 +1,9 @@
-"""The two changes that metalcast began with, mlx-lm's pull request 1224 and vllm-metal's 312, which load an FP8 Qwen3.5-MoE in Python.
+"""The two changes that metalcast began with, mlx-lm's pull request 1224 and vllm-metal's 312, which
+load an FP8 Qwen3.5-MoE in Python.
 
-First their tests, written here from what they are described to check, as tests of metalcast. Then their rules, in the words of
-this file: built into mlx-lm they make of the FP8 source the parameters that mlx-lm as it is makes of metalcast's output.
+First their tests, written here from what they are described to check, as tests of metalcast. Then
+their rules, as written in this file: built into mlx-lm, they turn the FP8 source into the
+parameters that unmodified mlx-lm loads from metalcast's output.
 """
 
 import json
@@ -40,7 +42,7 @@ def without(bench, spec, unwanted: str, directory):
 
 
 def test_mlx_lm_1224_scaled_fp8_becomes_bf16(bench):
-    """Block by block, the last of which may be partial."""
+    """Block by block; the last block may be partial."""
     spec = Spec(moe=False, **ODD)
     source, got = oracle.read_checkpoint(bench.source(spec)), output(bench, spec)
     scaled = [name for name, tensor in source.items() if tensor.dtype == FP8]
@@ -67,7 +69,8 @@ def test_mlx_lm_1224_experts_that_are_apart_are_stacked(bench):
 
 
 def test_mlx_lm_1224_experts_that_are_stacked_stay(bench):
-    """The BF16 master is published stacked, without scales: there is nothing to do, and mlx-lm loads it."""
+    """The BF16 master is published stacked, without scales: there is nothing to do, and mlx-lm
+    loads it."""
     master = bench.converted(MOE, Options())
     done = bench.tool.run("convert", master, bench.root / "never", status=8)
     assert done.stdout.strip() == str(master)
@@ -96,7 +99,8 @@ def test_vllm_metal_312_gate_comes_before_up_and_experts_in_order(bench):
 
 
 def test_vllm_metal_312_what_is_stacked_keeps_its_bytes(bench, tmp_path):
-    """Beside FP8, which makes it a conversion: only the experts of the second layer are stacked already."""
+    """Beside FP8, which makes it a conversion: only the experts of the second layer are stacked
+    already."""
     source = oracle.read_checkpoint(bench.source(Spec()))
     second = output(bench, Spec())
     mixed = {name: tensor for name, tensor in source.items() if "layers.1.mlp.experts." not in name}
@@ -148,7 +152,8 @@ def dequantize_all(weights: dict) -> dict:
 
 
 def stack_experts(weights: dict) -> dict:
-    """Finds the experts of each layer, sees that they are complete, and puts them where mlx-lm looks for stacks."""
+    """Finds the experts of each layer, checks that they are complete, and puts them where mlx-lm
+    expects stacks."""
     found, result = defaultdict(dict), {}
     for name, tensor in weights.items():
         if match := EXPERT.fullmatch(name):
@@ -172,7 +177,8 @@ def pull_request_1224(monkeypatch) -> None:
 
 
 def pull_request_312(monkeypatch) -> None:
-    """vllm-metal's: wrapped around mlx-lm's clean-up from outside, and for a dense model without the stacking."""
+    """vllm-metal's: wrapped around mlx-lm's clean-up from outside, and for a dense model without
+    the stacking."""
     def wrap(model, *steps):
         original = model.sanitize
 

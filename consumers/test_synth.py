@@ -1,4 +1,5 @@
-"""The checkpoint of `metalcast synth` has the structure of the FP8 Qwen3.6-35B-A3B release, and its conversion is right."""
+"""The checkpoint of `metalcast synth` has the structure of the FP8 Qwen3.6-35B-A3B release, and its
+conversion is right."""
 
 import json
 

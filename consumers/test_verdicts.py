@@ -1,4 +1,5 @@
-"""What metalcast says of other programs is what they do: every family in every dialect, asked of inspect and tried with mlx-lm and mlx-vlm."""
+"""What metalcast says about other programs is what they do: every family in every dialect,
+inspected and tried with mlx-lm and mlx-vlm."""
 
 import json
 import re
@@ -11,12 +12,14 @@ import verdicts
 from cases import CASES, SOURCES, Published
 from families import FAMILIES
 
-# One of each kind of scale, under each tool's names, for families whose labs never published it: inspect judges those too.
+# One of each kind of scale, under each tool's names, for families whose labs never published it:
+# inspect judges those too.
 KINDS = [
     dialects.BLOCK_BF16, dialects.UE8M0_U8, dialects.CT_CHANNEL, dialects.CT_TENSOR, dialects.MODELOPT, dialects.TENSOR_BF16, dialects.LEGACY,
     replace(dialects.CT_BLOCK, label="compressed-tensors, blocks 128x128", config=dialects.compressed("block", [128, 128]), block=(128, 128)),
 ]
-STACKED = ("qwen3_vl_moe", "mistral4", "step3p5")  # one scale in a tensor of shape [1] is no scale of a stack
+# a single scale in a tensor of shape [1] is not a scale of a stack
+STACKED = ("qwen3_vl_moe", "mistral4", "step3p5")
 
 
 def unusual(family, dialect) -> Published:
@@ -69,7 +72,8 @@ def synthetic(metalcast) -> list[str]:
 
 
 def test_what_synth_says_is_so(metalcast, tmp_path):
-    """Of each family as its lab publishes it, with its prediction head, which of DeepSeek-V3 mlx-lm knows by its number."""
+    """Each family as its lab publishes it, with its prediction head, which mlx-lm knows by its
+    number for DeepSeek-V3."""
     found = {}
     for family in [*synthetic(metalcast), "qwen3_5_moe --mtp --vision", "qwen3_5 --mtp --vision", "deepseek_v3 --layers 61"]:
         directory = tmp_path / family

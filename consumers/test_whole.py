@@ -1,4 +1,5 @@
-"""What metalcast says of models that lack something, and of the output head, is what mlx-lm does with them."""
+"""What metalcast says about models that lack something, and about the output head, is what mlx-lm
+does with them."""
 
 import json
 import re
@@ -13,7 +14,8 @@ from safetensors.numpy import save_file
 
 FAMILIES = ("qwen3_5_moe qwen3_5 qwen3_moe qwen3 qwen3_next qwen3_vl_moe deepseek_v3 deepseek_v32 glm_moe_dsa glm4_moe_lite glm4_moe solar_open dots1 mistral4 "
             "ministral3 minimax step3p5 nemotron_h llama4 bailing_moe hunyuan longcat_flash ernie4_5_moe mimo_v2_flash").split()
-NEEDED = {"qwen3_moe", "qwen3", "qwen3_vl_moe", "glm4_moe", "solar_open", "ernie4_5_moe"}  # their arguments have no default for tie_word_embeddings
+# their arguments have no default for tie_word_embeddings
+NEEDED = {"qwen3_moe", "qwen3", "qwen3_vl_moe", "glm4_moe", "solar_open", "ernie4_5_moe"}
 SAYS_MORE = {"mimo_v2_flash": ["--trust-scales"]}
 
 
@@ -46,7 +48,7 @@ def publish(directory: Path, tensors: dict, config: dict, target: Path) -> Path:
 
 
 def loads(directory: Path) -> str:
-    """What mlx-lm has against a checkpoint, "" if nothing."""
+    """mlx-lm's objection to a checkpoint, or ""."""
     try:
         load_model(directory, lazy=True, strict=True)
     except Exception as error:

@@ -1,8 +1,10 @@
-"""Loads metalcast's output with transformers: no missing and no unexpected tensor, every parameter equal to the oracle's.
+"""Loads metalcast's output with transformers: no missing and no unexpected tensor, every parameter
+equal to the oracle's.
 
-Run by hand, it needs gigabytes: pip install torch transformers ml_dtypes; then METALCAST=... python transformers_check.py. It ends by
-writing transformers.json, which compatibility.py quotes: what transformers makes of every family's output, and of the
-FP8 checkpoints themselves. --naive converts with the oracle, where there is no metalcast yet.
+Run by hand, it needs gigabytes: pip install torch transformers ml_dtypes; then METALCAST=... python
+transformers_check.py. Finally it writes transformers.json, which compatibility.py quotes: what
+transformers does with every family's output, and with the FP8 checkpoints themselves. --naive
+converts with the oracle instead of metalcast.
 """
 
 import json
@@ -43,7 +45,8 @@ KNOWN_ERRORS = {"issues during automatic conversion": "error in its conversion o
 
 
 def as_bfloat16(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
-    """transformers loads every parameter in the config's type, also those that the checkpoint holds in float32."""
+    """transformers loads every parameter in the config's type, even those that the checkpoint
+    stores in float32."""
     if isinstance(tensor, torch.Tensor):
         tensor = tensor.detach().float().numpy()
     return tensor.astype(np.float32).astype(ml_dtypes.bfloat16)

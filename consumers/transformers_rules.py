@@ -1,4 +1,5 @@
-"""From metalcast's output to the parameters of transformers' models, for the families that it knows by their releases' model_type."""
+"""From metalcast's output to the parameters of transformers' models, for the families that it knows
+by their releases' model_type."""
 
 import mapping
 from cases import Case

@@ -1,6 +1,7 @@
-"""What inspect says that a runtime does with a checkpoint as it is, beside what the runtime does.
+"""Compares what inspect says a runtime does with a checkpoint as published with what the runtime
+does.
 
-An outcome is one of the words below, or for a refusal its text.
+An outcome is one of the words below, or the text of a refusal.
 """
 
 import logging
@@ -19,7 +20,7 @@ EQUAL, AGAIN, WRONG, LOADS = "equal", "rounded again", "wrong", "loads"
 RUNTIMES = {"mlx-lm": outcomes.loaded_by_mlx_lm, "mlx-vlm": outcomes.loaded_by_mlx_vlm}
 GROUP = 32  # of MXFP8
 
-# By what a claim begins with: which outcomes make it true, given the match.
+# By the beginning of a claim: which outcomes make it true, given the match.
 CLAIMS: list[tuple[str, Callable[[re.Match, str], bool]]] = [
     (r"loads it$", lambda claim, outcome: outcome in (EQUAL, LOADS)),
     (r"loads it, reading|dequantizes", lambda claim, outcome: outcome in (EQUAL, LOADS)),
@@ -45,7 +46,8 @@ def holds(claim: str, outcome: str) -> bool:
 
 
 def outcome(runtime: str, directory: Path, want: Tensors | None = None) -> str:
-    """Of loading directory; want is what its parameters must be, None where that is not known."""
+    """The outcome of loading directory; want is what its parameters must be, or None if that is not
+    known."""
     logging.disable(logging.CRITICAL)
     try:
         got = RUNTIMES[runtime](directory)
@@ -61,12 +63,13 @@ def outcome(runtime: str, directory: Path, want: Tensors | None = None) -> str:
 
 
 def is_equal(want: np.ndarray, got: np.ndarray | None) -> bool:
-    """In value: a runtime may load what is right in another type."""
+    """Equal in value: a runtime may load correct values in another type."""
     return got is not None and got.shape == want.shape and oracle.differing(want.astype(F32), got.astype(F32)) == 0
 
 
 def is_near(want: np.ndarray, got: Tensors, name: str) -> bool:
-    """MXFP8 keeps four bits of each number, less of those that are small beside their group."""
+    """MXFP8 keeps four bits of each number, and fewer of those that are small relative to their
+    group."""
     scales = mx.array(got[name.removesuffix(".weight") + ".scales"])
     values = np.array(mx.dequantize(mx.array(got[name]), scales, group_size=GROUP, bits=8, mode="mxfp8").astype(mx.float32))
     off, groups = np.abs(values - want.astype(F32)), np.abs(want.astype(F32)).reshape(*want.shape[:-1], -1, GROUP)
@@ -74,6 +77,6 @@ def is_near(want: np.ndarray, got: Tensors, name: str) -> bool:
 
 
 def said(inspection: dict) -> dict[str, str]:
-    """By runtime, without its version, for those that the tests have."""
+    """By runtime, without its version, for those in the tests."""
     claims = {verdict["runtime"].split()[0]: verdict["does"] for verdict in inspection.get("runtimes") or []}
     return {runtime: claims[runtime] for runtime in RUNTIMES if runtime in claims}

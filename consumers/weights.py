@@ -1,6 +1,6 @@
 """The tensors of small FP8 checkpoints, with the true names and dialect of the Qwen3.5 families.
 
-Weights have the variance of a fresh initialization, so that the logits of a model of them mean something.
+Weights have the variance of a fresh initialization, so that a model's logits are meaningful.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ Tensors = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Spec:
-    """What a checkpoint is like. The defaults fill scale blocks exactly; ODD leaves partial blocks everywhere."""
+    """The properties of a checkpoint. The defaults fill scale blocks exactly; ODD leaves partial
+    blocks everywhere."""
 
     moe: bool = True
     fp8: bool = True
@@ -65,7 +66,8 @@ class Builder:
             self.plain(name + ".weight", weight)
             return
         codes, scales = quantize(weight, self.spec.scale)
-        rare = self.rng.random(codes.shape) < 1 / 16  # codes that a fresh initialization hardly has: zeros of both signs, subnormals
+        # codes that are rare in a fresh initialization: zeros of both signs, subnormals
+        rare = self.rng.random(codes.shape) < 1 / 16
         codes[rare] = self.rng.choice(CODES, codes.shape)[rare]
         self.tensors[name + ".weight"], self.tensors[name + ".weight_scale_inv"] = codes, scales
         if self.spec.activation_scales:
@@ -156,7 +158,8 @@ class Builder:
 
 
 def quantize(weight: np.ndarray, scale_type: type) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and block scales as the releases have them: the largest element of a block becomes 448."""
+    """Codes and block scales as the releases have them: the largest element of a block becomes
+    448."""
     rows, cols = weight.shape
     codes = np.empty((rows, cols), FP8)
     scales = np.empty((-(-rows // BLOCK), -(-cols // BLOCK)), scale_type)
@@ -169,8 +172,9 @@ def quantize(weight: np.ndarray, scale_type: type) -> tuple[np.ndarray, np.ndarr
 
 
 def beside_a_tie(scale: np.float32) -> np.float32:
-    """The next scale whose product with 1.875 is so near the middle of two bf16 values that float32 rounds it to the
-    middle, from where ties-to-even leaves the other way: rounding once and rounding twice differ."""
+    """The next scale whose product with 1.875 is so near the middle of two bf16 values that float32
+    rounds it to the middle, from which ties-to-even goes the other way: rounding once and rounding
+    twice differ."""
     code, upper = 1.875, int(F32(1.875 * scale).view(np.uint32)) >> 16
     while True:
         middle = float(np.uint32(upper << 16 | 0x8000).view(F32))

@@ -1,4 +1,5 @@
-"""FP8 to bfloat16 with compressed-tensors' own converter, which leaves experts one by one. usage: compressed_tensors_convert.py SRC DST"""
+"""FP8 to bfloat16 with compressed-tensors' own converter, which leaves experts one by one. usage:
+compressed_tensors_convert.py SRC DST"""
 
 import sys
 

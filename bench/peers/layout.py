@@ -1,4 +1,5 @@
-"""What the torch and mlx peers share: which tensors make which, in the order of the layers, and the files around them."""
+"""What the torch and mlx peers share: which tensors make which, in the order of the layers, and the
+files around them."""
 
 import json
 import re
@@ -6,7 +7,7 @@ import shutil
 from pathlib import Path
 
 EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.weight$")
-SHARD = 1 << 30  # what is held before it is written: a quarter of a release's shard, to be kind to memory
+SHARD = 1 << 30  # what is held before it is written: a quarter of a release's shard, to save memory
 
 
 def weight_map(src: Path) -> dict[str, str]:
@@ -14,7 +15,8 @@ def weight_map(src: Path) -> dict[str, str]:
 
 
 def outputs(names) -> list[tuple[str, list[list[str]]]]:
-    """Each output tensor with its sources: one list for a tensor as it is, for a stacked one a list for each expert, of gate and up or of down."""
+    """Each output tensor with its sources: one list for an unchanged tensor; for a stack one list
+    per expert, of gate and up or of down."""
     made: dict[str, dict[int, list[str]]] = {}
     for name in sorted(names, key=lambda n: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", n)]):
         if name.endswith("_scale_inv"):
@@ -30,7 +32,7 @@ def outputs(names) -> list[tuple[str, list[list[str]]]]:
 
 
 class Writer:
-    """Collects tensors and saves a shard whenever there is enough."""
+    """Collects tensors and saves a shard whenever there are enough."""
 
     def __init__(self, dst: Path, save):
         self.dst, self.save = dst, save

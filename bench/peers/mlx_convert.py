@@ -1,4 +1,5 @@
-"""FP8 to bfloat16 with mlx, by the arithmetic of mlx-lm's deepseek_v3.sanitize, experts stacked. usage: mlx_convert.py SRC DST"""
+"""FP8 to bfloat16 with mlx, by the arithmetic of mlx-lm's deepseek_v3.sanitize, experts stacked.
+usage: mlx_convert.py SRC DST"""
 
 import sys
 from pathlib import Path

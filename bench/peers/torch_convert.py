@@ -1,4 +1,5 @@
-"""FP8 to bfloat16 with torch, as people write it: dequantize block by block, stack the experts, save. usage: torch_convert.py SRC DST"""
+"""FP8 to bfloat16 with torch, as people write it: dequantize block by block, stack the experts,
+save. usage: torch_convert.py SRC DST"""
 
 import sys
 from pathlib import Path

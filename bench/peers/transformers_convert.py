@@ -1,4 +1,5 @@
-"""FP8 to bfloat16 by loading the model with transformers, dequantizing, and saving it. usage: transformers_convert.py SRC DST"""
+"""FP8 to bfloat16 by loading the model with transformers, dequantizing, and saving it. usage:
+transformers_convert.py SRC DST"""
 
 import sys
 

@@ -1,4 +1,5 @@
-"""The families of the acceptance table: for each its config, its tensors and its mapping to mlx-lm's parameters."""
+"""The families of the acceptance table: for each its config, its tensors and its mapping to
+mlx-lm's parameters."""
 
 from families.family import Family, Variant
 from families.deepseek import FAMILIES as DEEPSEEK

@@ -23,7 +23,8 @@ def latent_attention(s: Source, prefix: str, c: dict) -> None:
     s.linear(f"{prefix}.q_a_proj", c["q_lora_rank"], hidden)
     s.norms(prefix, c["q_lora_rank"], "q_a_layernorm")
     s.linear(f"{prefix}.q_b_proj", heads * (c["qk_nope_head_dim"] + c["qk_rope_head_dim"]), c["q_lora_rank"])
-    s.linear(f"{prefix}.kv_a_proj_with_mqa", lora + c["qk_rope_head_dim"], hidden)  # 160 rows over 2 scales, 576 over 5
+    # 160 rows over 2 scales, 576 over 5
+    s.linear(f"{prefix}.kv_a_proj_with_mqa", lora + c["qk_rope_head_dim"], hidden)
     s.norms(prefix, lora, "kv_a_layernorm")
     s.linear(f"{prefix}.kv_b_proj", heads * (c["qk_nope_head_dim"] + c["v_head_dim"]), lora)
     s.linear(f"{prefix}.o_proj", hidden, heads * c["v_head_dim"])

@@ -1,4 +1,4 @@
-"""What a family is to the tests."""
+"""What the tests know about a family."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,8 @@ from mapping import Rule
 from sources import Source
 
 FORMS = {
-    "per expert": [],  # and dense models, and experts that are published stacked: names and shapes as they are
+    # and dense models, and experts that are published stacked: names and shapes as they are
+    "per expert": [],
     "stacked": [mapping.stacked()],
     "stacked, transposed": [mapping.stacked(transposed=True)],
 }
@@ -17,16 +18,19 @@ FORMS = {
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One checkpoint of a family: its dialect, and settings of the config that differ, by dotted path, or the whole config."""
+    """One checkpoint of a family: its dialect, and settings of the config that differ, by dotted
+    path, or the whole config."""
 
     dialect: Dialect
     settings: dict = field(default_factory=dict)
     note: str = ""  # what else is special about it
-    build: Callable[[Source, dict], None] | None = None  # where tensors have other names than the family's
+    # where tensors have other names than the family's
+    build: Callable[[Source, dict], None] | None = None
     whole: bool = False  # settings are the whole config
     options: tuple[str, ...] = ()  # without which metalcast refuses it
     vlm_rejects: tuple[str, ...] = ()  # layouts
-    mlx_lm_type: str = ""  # the model type that mlx-lm knows the family by, where it does not know the release's
+    # the model type under which mlx-lm knows the family, if not the release's
+    mlx_lm_type: str = ""
 
     @property
     def label(self) -> str:
@@ -38,11 +42,13 @@ class Family:
     name: str
     config: dict
     build: Callable[[Source, dict], None]
-    rules: Callable[[dict], list[Rule]]  # of a config: from the Hugging Face tensors to mlx-lm's parameters
+    # of a config: from the Hugging Face tensors to mlx-lm's parameters
+    rules: Callable[[dict], list[Rule]]
     variants: tuple[Variant, ...]
     form: str = "per expert"  # that --layout auto writes
     mlx: bool = False  # whether --layout mlx exists
     dropped: str = "^$"  # what no runtime reads: multi-token prediction
     vision: list[Rule] | None = None  # from vision tensors to mlx-vlm's parameters
-    vlm_rules: Callable[[dict], list[Rule]] | None = None  # where mlx-vlm's text model has other parameters than mlx-lm's
+    # if mlx-vlm's text model has different parameters from mlx-lm's
+    vlm_rules: Callable[[dict], list[Rule]] | None = None
     vlm_rejects: tuple[str, ...] = ()  # layouts of all its variants that mlx-vlm does not load

@@ -64,7 +64,8 @@ def build_minimax(s: Source, c: dict) -> None:
 
 
 def mimo_layer(s: Source, prefix: str, c: dict, sliding: bool, moe: bool) -> None:
-    """Key and value rows are whole blocks here: how the release cuts them otherwise is not known, so metalcast wants to be told."""
+    """Key and value rows are whole blocks here; how the release divides them otherwise is not
+    known, so metalcast needs a flag."""
     hidden, heads, groups = c["hidden_size"], c["num_attention_heads"], c["swa_num_key_value_heads" if sliding else "num_key_value_heads"]
     s.norms(prefix, hidden, "input_layernorm", "post_attention_layernorm")
     for name, rows in (("q_proj", heads * c["head_dim"]), ("k_proj", groups * c["head_dim"]), ("v_proj", groups * c["v_head_dim"])):
@@ -120,7 +121,7 @@ def build_step(s: Source, c: dict) -> None:
 
 
 def build_longcat(s: Source, c: dict) -> None:
-    """Two attentions and two dense MLPs in a layer, and experts that do nothing."""
+    """Two attentions and two dense MLPs per layer, and experts that do nothing."""
     s.ends(c)
     hidden, number = c["hidden_size"], c["n_routed_experts"]
     for prefix in (f"model.layers.{i}" for i in range(c["num_layers"])):

@@ -1,4 +1,5 @@
-"""Families whose FP8 releases have one scale for a tensor or for a row: Nemotron-H, Llama 4, Ling, Hunyuan, ERNIE 4.5, dots.llm1."""
+"""Families whose FP8 releases have one scale per tensor or per row: Nemotron-H, Llama 4, Ling,
+Hunyuan, ERNIE 4.5, dots.llm1."""
 
 from dialects import BLOCK_F32, CT_BLOCK, CT_CHANNEL, CT_CHANNEL_F32, CT_TENSOR, LEGACY, MODELOPT, MODELOPT_BLOCK, MODELOPT_STACK
 from families import glm, towers
@@ -86,7 +87,8 @@ def build_nemotron(s: Source, c: dict) -> None:
 
 
 def llama_builder(stacked: bool):
-    """Attention, router and vision are bf16; experts one by one, or stacked and transposed with one scale for each projection."""
+    """Attention, router and vision are bf16; experts are separate, or stacked and transposed with
+    one scale per projection."""
     def build(s: Source, c: dict) -> None:
         text = c["text_config"]
         hidden, inner, number = text["hidden_size"], text["intermediate_size"], text["num_local_experts"]

@@ -69,6 +69,7 @@ def llama4(s: Source, hidden: int) -> None:
             biased(s, f"{layer}.self_attn.{name}", dim, dim)
         biased(s, f"{layer}.mlp.fc1", inner, dim)
         biased(s, f"{layer}.mlp.fc2", dim, inner)
-    s.plain(f"{tower}.vision_adapter.mlp.fc1.weight", c["projector_input_dim"], inner)  # four patches become one, a quarter as wide each
+    # four patches become one, a quarter as wide each
+    s.plain(f"{tower}.vision_adapter.mlp.fc1.weight", c["projector_input_dim"], inner)
     s.plain(f"{tower}.vision_adapter.mlp.fc2.weight", c["projector_output_dim"], c["projector_input_dim"])
     s.plain("multi_modal_projector.linear_1.weight", hidden, c["vision_output_dim"])

@@ -1,8 +1,8 @@
-"""Reads vectors.json, and compares a converter's bits with it. Python 3.9 or later, nothing else; README.md describes the file.
+"""Reads vectors.json and compares a converter's bits with it. Python 3.9 or later; see README.md.
 
-    python reader.py vectors.json                       # prints the cases
+    python reader.py vectors.json    # prints the cases
     import reader
-    def convert(case, want): ...                        # {"values": bytes}, or codes, scales and biases; None: "I don't do this"
+    def convert(case, want): ...     # {"values": bytes}, or codes, scales, biases; None to skip
     done, left, wrong = reader.check(convert, "vectors.json")
 """
 
@@ -15,12 +15,12 @@ PARTS = ("values", "codes", "scales", "biases")
 
 
 def unpack(rows):
-    """The bytes of [[times, hex], ...]: rows, each so many times."""
+    """The bytes of [[times, hex], ...]: rows, each repeated that many times."""
     return b"".join(bytes.fromhex(line) * times for times, line in rows)
 
 
 def load(path):
-    """The cases, with the bytes of source, scales and results in the place of their rows."""
+    """The cases, with the bytes of source, scales and results instead of their rows."""
     with open(path, encoding="utf-8") as file:
         document = json.load(file)
     if document["version"] != VERSION:
@@ -40,7 +40,7 @@ def name(case, want):
 
 
 def check(convert, path):
-    """How many results convert gave, how many it gave none of, and a line for each that differs: its first element in row-major order."""
+    """The number of results, the number skipped, and a line for each that differs."""
     done, left, wrong = 0, 0, []
     for case in load(path):
         for want in case["results"]:

@@ -17,13 +17,13 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// mostTime is how long a part may take: a GPU that hangs must not take the report with it.
+// mostTime is how long a part may take: a hanging GPU must not prevent the report.
 const mostTime = 45 * time.Minute
 
 // collector tries everything, part by part.
 type collector struct {
-	dir      string // of the repository
-	out      string // the file, or "" for one in bin that is named after the machine
+	dir      string // the repository
+	out      string // the output file, or "" for one in bin that is named after the machine
 	quick    bool
 	mac      bool
 	mostTime time.Duration
@@ -31,11 +31,11 @@ type collector struct {
 	log      io.Writer
 }
 
-// trial is a part that is still to be run.
+// trial is a part that has not run yet.
 type trial struct {
 	name    string
 	command []string
-	read    func(p *part, output string) error // finds documents and a summary in what was printed, and what is wrong with it
+	read    func(p *part, output string) error // finds documents, a summary and errors in the output
 }
 
 func (c *collector) trials() []trial {
@@ -53,7 +53,8 @@ func (c *collector) trials() []trial {
 	}
 }
 
-// run writes the report, once more after each part: what ends the machine leaves what came before.
+// run writes the report again after each part, so that a crash of the machine leaves the previous
+// parts.
 func (c *collector) run(ctx context.Context) error {
 	r := report{Format: format, Date: time.Now().UTC().Format(time.DateOnly), Mac: c.mac, Quick: c.quick}
 	r.Commit, r.Modified = c.commit()
@@ -66,7 +67,7 @@ func (c *collector) run(ctx context.Context) error {
 			fmt.Fprintf(c.log, "mac-report: %s: %s\n", p.Name, p.Summary)
 		}
 		if t.name == "build" {
-			continue // the file is named after what doctor says
+			continue // the file is named after doctor's output
 		}
 		if err := c.write(r); err != nil {
 			return err
@@ -76,7 +77,7 @@ func (c *collector) run(ctx context.Context) error {
 	return nil
 }
 
-// try runs one part. Whatever happens is recorded.
+// try runs one part and records whatever happens.
 func (c *collector) try(ctx context.Context, t trial) part {
 	p := part{Name: t.name}
 	start := time.Now()
@@ -98,7 +99,7 @@ func (c *collector) try(ctx context.Context, t trial) part {
 	return p
 }
 
-// command runs one, with its children, for as long as it may take, and gives what it printed.
+// command runs a command, with its children, for at most mostTime, and returns its output.
 func (c *collector) command(ctx context.Context, command []string) (string, error) {
 	if ctx.Err() != nil {
 		return "", errors.New("not run: interrupted")
@@ -123,7 +124,7 @@ func (c *collector) command(ctx context.Context, command []string) (string, erro
 	case ctx.Err() != nil:
 		err = errors.New("interrupted")
 	case timed.Err() != nil:
-		err = fmt.Errorf("not ended after %v", c.mostTime)
+		err = fmt.Errorf("not finished after %v", c.mostTime)
 	case err != nil:
 		err = fmt.Errorf("%s: %w", strings.Join(command, " "), err)
 	}
@@ -159,11 +160,11 @@ func (c *collector) write(r report) error {
 	return os.WriteFile(c.out, text, 0o644)
 }
 
-// slug makes a text part of a file's name: "apple-m4-max-macos-26.1".
+// slug turns text into part of a file name: "apple-m4-max-macos-26.1".
 func slug(text string) string {
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' })
 	return strings.Join(words, "-")
 }
 
-// appleSilicon reports whether this is a Mac that Metal kernels can be judged on.
+// appleSilicon reports whether this is a Mac on which Metal kernels can be judged.
 func appleSilicon() bool { return runtime.GOOS == "darwin" && runtime.GOARCH == "arm64" }

@@ -18,8 +18,8 @@ import (
 	"github.com/metalcast/metalcast/internal/temptest"
 )
 
-// buildScript is a build.sh, and makes a bin/metalcast, that say what those of a Mac would, or what
-// PART_* of the environment has. Its texts are typed from the commands' own output.
+// buildScript is a build.sh that makes a bin/metalcast; both print what they would on a Mac, or the
+// value of PART_* in the environment. Its texts are copied from the commands' real output.
 const buildScript = `#!/usr/bin/env bash
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -78,7 +78,7 @@ test)
 esac
 `
 
-// collected runs a collector in a directory that has buildScript, and gives the file's text.
+// collected runs a collector in a directory with buildScript and returns the file's text.
 func collected(t *testing.T, change func(*collector)) string {
 	t.Helper()
 	return collectedIn(t, t.Context(), change)
@@ -134,14 +134,14 @@ func TestReportOfAnotherMachineSaysSo(t *testing.T) {
 	assert.False(t, r.Mac)
 }
 
-// Whatever a part does, the others follow and what it said is in the file.
+// Whatever a part does, the others follow and its output is in the file.
 func TestReportGoesOnAfterEachFailure(t *testing.T) {
 	needtest.Alone(t)
 	const said = "line 1 of it\n```json\n{\"mac_report\": 1}\n## bench\nthe last line of it"
 	failures := map[string]struct{ script, summary string }{
 		"ends badly":     {`printf '%s\n' "$SAID"; exit 7`, "exit status 7"},
 		"is killed":      {`printf '%s\n' "$SAID" >&2; kill -9 $$`, "signal: killed"},
-		"hangs":          {`printf '%s\n' "$SAID"; sleep 600`, "not ended after 1s"},
+		"hangs":          {`printf '%s\n' "$SAID"; sleep 600`, "not finished after 1s"},
 		"prints no JSON": {`printf '%s\n' "$SAID"`, ""},
 	}
 	for name, f := range failures {
@@ -165,7 +165,8 @@ func TestReportGoesOnAfterEachFailure(t *testing.T) {
 						assert.False(t, p.OK)
 						assert.Contains(t, p.Summary, f.summary)
 						assert.Contains(t, p.Output, said)
-					} else if part != "build" && name != "hangs" { // on a busy machine a second may be too few for any
+						// on a busy machine a second may not be enough for any part
+					} else if part != "build" && name != "hangs" {
 						assert.True(t, p.OK, "%s: %s", p.Name, p.Summary)
 					}
 				}
@@ -174,7 +175,7 @@ func TestReportGoesOnAfterEachFailure(t *testing.T) {
 	}
 }
 
-// An interrupt ends the part that runs; the file has what came before it, and names what did not
+// An interrupt ends the running part; the file has the previous parts, and names those that did not
 // run.
 func TestReportOfWhatWasInterrupted(t *testing.T) {
 	t.Setenv("PART_demo", "touch demo-began; sleep 600")
@@ -195,8 +196,8 @@ func TestReportOfWhatWasInterrupted(t *testing.T) {
 	assert.Regexp(t, `\| test \| FAILED \| \d+ \| .*not run: interrupted`, text)
 }
 
-// Failing tests are there in full, with what they printed; so are packages that do not build, panic
-// or run out of time, and what vet says.
+// Failing tests appear in full, with their output; so do packages that do not build, panic or time
+// out, and vet's findings.
 func TestReportHasFailingTestsInFull(t *testing.T) {
 	t.Setenv("EVENTS", `vet: a.go:1: something
 {"ImportPath":"m/b","Action":"build-output","Output":"# m/b\nb.go:7: undefined: x\n"}
@@ -221,8 +222,8 @@ func TestReportHasFailingTestsInFull(t *testing.T) {
 	assert.NotContains(t, text, "noise of a passing test")
 }
 
-// The report can be pasted into an issue, which takes 65,536 characters: of parity's rows,
-// hundreds, those with differences are there, and a row is a line.
+// The report can be pasted into an issue, which is limited to 65,536 characters: of parity's
+// hundreds of rows only those with differences are included, one per line.
 func TestReportHasRowsThatDiffer(t *testing.T) {
 	t.Setenv("PART_parity", `cat <<'END'
 {

@@ -10,26 +10,27 @@ import (
 	"github.com/metalcast/metalcast/internal/parity"
 )
 
-// diagnosis, parityDocument and benchDocument are what of the commands' documents is read here.
+// diagnosis, parityDocument and benchDocument are the parts of the commands' documents that are
+// read here.
 type (
 	diagnosis      struct{ doctor.Diagnosis }
 	parityDocument struct {
 		parity.Report
-		EqualRows int `json:"equal_rows"` // those without a difference, which a report leaves out
+		EqualRows int `json:"equal_rows"` // rows without a difference, which a report omits
 	}
 	benchDocument struct {
 		Rows []bench.Row `json:"rows"`
 	}
 )
 
-// demoDocument is what the demo says.
+// demoDocument is the demo's output.
 type demoDocument struct {
 	Verified bool    `json:"verified"`
 	Seconds  float64 `json:"seconds"` // of the conversion
-	Device   string  `json:"device"`  // that computed: cpu or metal
+	Device   string  `json:"device"`  // the device that computed: cpu or metal
 }
 
-// system is "macOS 26.1".
+// system returns, for example, "macOS 26.1".
 func (d diagnosis) system() string {
 	if version, ok := strings.CutPrefix(d.Platform, "darwin "); ok {
 		return "macOS " + version
@@ -37,13 +38,13 @@ func (d diagnosis) system() string {
 	return d.Platform
 }
 
-// facts are what the tables say of a report.
+// facts are what the tables say about a report.
 type facts struct {
 	processor, device, system string
 	emulated, virtual         bool
 	tests                     testCounts
 	demo                      demoDocument
-	elements, differences     int64 // parity's, of all its runs
+	elements, differences     int64 // of all of parity's runs
 	rows                      []bench.Row
 }
 
@@ -73,7 +74,7 @@ func (r *report) facts() facts {
 	return f
 }
 
-// machine is the report's headline: the processor, or what else is known, and the system.
+// machine returns the report's headline: the processor, or whatever is known, and the system.
 func (r *report) machine() string {
 	f := r.facts()
 	name := f.processor
@@ -89,7 +90,7 @@ func (r *report) machine() string {
 	return cell(strings.TrimSuffix(name+", "+f.system, ", "))
 }
 
-// row finds a measurement by its name and by what it was measured on.
+// row finds a measurement by its name and the device it was measured on.
 func (f facts) row(name, on string) (bench.Row, bool) {
 	for _, r := range f.rows {
 		if r.Name == name && (on == "" || r.On == on) {
@@ -99,7 +100,7 @@ func (f facts) row(name, on string) (bench.Row, bool) {
 	return bench.Row{}, false
 }
 
-// rate is a cell: GB/s, and the time as a multiple of the reference's, "61.2 (1.31)".
+// rate returns a cell: GB/s, and the time as a multiple of the reference's, "61.2 (1.31)".
 func (f facts) rate(name, on string) string {
 	r, ok := f.row(name, on)
 	if !ok {

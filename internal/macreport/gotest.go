@@ -13,7 +13,7 @@ type testEvent struct {
 	Action, Package, Test, ImportPath, Output string
 }
 
-// testCounts is the document of the tests.
+// testCounts is the document about the tests.
 type testCounts struct {
 	Passed   int      `json:"passed"`
 	Failed   int      `json:"failed"` // tests, and packages that fail without one
@@ -30,12 +30,12 @@ func (c testCounts) String() string {
 	return s
 }
 
-// readTests counts what "go test -json" printed. Of failing tests and packages, and of what is no
-// event, it gives all output.
+// readTests counts the events that "go test -json" printed. It returns all output of failing tests
+// and packages, and all lines that are not events.
 func readTests(output string) (c testCounts, failures string) {
 	type key struct{ pkg, test string }
 	said := map[key]string{}
-	failed := map[string]bool{} // packages that have a failing test
+	failed := map[string]bool{} // packages with a failing test
 	var other strings.Builder
 	for line := range strings.Lines(output) {
 		var e testEvent

@@ -4,5 +4,5 @@ package main
 
 import "os/exec"
 
-// endTogether needs process groups.
+// endTogether does nothing without process groups.
 func endTogether(*exec.Cmd) (end func()) { return func() {} }

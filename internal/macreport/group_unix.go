@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// endTogether gives a command a process group: its children are asked to end with it. The result
-// ends what is left of them.
+// endTogether puts a command into its own process group, so that its children are asked to end with
+// it. The returned function kills those that remain.
 func endTogether(c *exec.Cmd) (end func()) {
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGTERM) }
 	return func() {
 		if c.Process != nil {
-			_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // none is left as a rule
+			_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // usually none remain
 		}
 	}
 }

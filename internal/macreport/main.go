@@ -1,5 +1,5 @@
-// Macreport collects what a Mac makes of metalcast in one file that its owner sends back, and
-// writes the documentation's tables of such files. build.sh runs it:
+// Macreport collects how metalcast works on a Mac in one file that its owner sends back, and
+// generates the documentation's tables from such files. build.sh runs it:
 //
 //	go run ./internal/macreport collect [-o FILE] [-quick]    # ./build.sh mac-report
 //	go run ./internal/macreport tables                        # ./build.sh macs
@@ -47,7 +47,7 @@ func command(ctx context.Context, args []string) error {
 		flags.BoolVar(&c.quick, "quick", false, "samples: minutes, but not for docs/macs")
 		_ = flags.Parse(args) // ends the program
 		if flags.NArg() > 0 {
-			return fault.New(fault.ErrUsage, "mac-report", "%q is no flag, want -o FILE or -quick", flags.Arg(0))
+			return fault.New(fault.ErrUsage, "mac-report", "%q is not a flag, want -o FILE or -quick", flags.Arg(0))
 		}
 		return c.run(ctx)
 	case "tables":
@@ -57,5 +57,5 @@ func command(ctx context.Context, args []string) error {
 		}
 		return err
 	}
-	return fault.New(fault.ErrUsage, "macreport", "%q is no command, want collect or tables", what)
+	return fault.New(fault.ErrUsage, "macreport", "%q is not a command, want collect or tables", what)
 }

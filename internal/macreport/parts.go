@@ -12,12 +12,12 @@ import (
 	"github.com/metalcast/metalcast/internal/parity"
 )
 
-// inRow are the ends of lines inside a row of a document's list.
+// inRow matches line breaks inside a row of a document's list.
 var inRow = regexp.MustCompile(`\n {6,}|\n {4}(\})`)
 
-// documents cuts the JSON documents out of what a command printed: a document is printed with
-// indents, from a line "{" to a line "}". Each row of a list is one line of it then: an issue's
-// text may have 65,536 characters.
+// documents extracts the JSON documents from a command's output: a document is printed indented,
+// from a line "{" to a line "}". Each row of a list then becomes one line, because an issue's text
+// is limited to 65,536 characters.
 func documents(output string) (list []json.RawMessage, rest string) {
 	var doc, other strings.Builder
 	for line := range strings.Lines(output) {
@@ -41,7 +41,7 @@ func documents(output string) (list []json.RawMessage, rest string) {
 	return list, other.String()
 }
 
-// single takes the one document of a part into value.
+// single decodes the only document of a part into value.
 func single(p *part, output string, value any) error {
 	p.Documents, p.Output = documents(output)
 	if len(p.Documents) != 1 {

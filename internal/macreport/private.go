@@ -18,29 +18,30 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// word is a text that is replaced wherever it stands.
+// word is a text that is replaced wherever it occurs.
 type word struct {
 	text, by string
-	path     bool // ends where a path's component ends
-	whole    bool // stands apart from letters and digits
+	path     bool // must end where a path component ends
+	whole    bool // must not touch letters or digits
 }
 
-// private replaces what is nobody's business: who and where the user is.
+// private replaces everything that identifies the user: names, places, machines.
 type private []word
 
-// vocabulary is what reports consist of: a user of such a name is found in paths alone.
+// vocabulary has words that occur in every report: a user with such a name is only replaced in
+// paths.
 var vocabulary = strings.Fields(`metal metalcast cpu gpu apple intel mac macos darwin linux arm64 go golang test tests parity bench demo doctor kernel disk conversion
 	convert copy loop read write memcpy dequant quantize cast affine transposed worker workers thread threads scalar vector neon purego device paravirtual virtual equal verified`)
 
-// leastWord is how many characters a name has, at least, that is looked for inside other words too.
-// leastSecret is how long what an environment calls a key or a token is, at least; "1" is none.
+// leastWord is the minimum length of a name that is searched for inside other words too.
+// leastSecret is the minimum length of what the environment calls a key or a token; "1" is not one.
 const (
 	leastWord   = 4
 	leastSecret = 8
 )
 
-// patterns are what has a form of its own: homes, volumes and temporary directories of anybody,
-// addresses, numbers of machines, tokens.
+// patterns match what has a recognisable form: anyone's homes, volumes and temporary directories,
+// addresses, serial numbers, tokens.
 var patterns = []struct {
 	form *regexp.Regexp
 	by   string
@@ -54,13 +55,13 @@ var patterns = []struct {
 	{regexp.MustCompile(`\b(hf|ghp|gho|github_pat)_\w{20,}`), "<token>"},
 }
 
-// identity is what a machine says about its user and itself.
+// identity is what a machine reveals about its user and itself.
 type identity struct {
 	homes, users, hosts, serials []string
 	places                       []word // other directories
 }
 
-// identify asks the system, which is goos, and the environment.
+// identify collects the identity from the system, which is goos, and the environment.
 func identify(dir, goos string) identity {
 	var id identity
 	if home, err := os.UserHomeDir(); err == nil {
@@ -101,14 +102,14 @@ func identify(dir, goos string) identity {
 	return id
 }
 
-// said is what a program prints, or "".
+// said returns what a program prints, or "".
 func said(name string, args ...string) string {
 	out, _ := exec.Command(name, args...).Output()
 	return strings.TrimSpace(string(out))
 }
 
-// private makes what replaces all that an identity has. A text of keep stays, whatever part of it
-// is a name: "Apple M4 Max" is no user.
+// private returns the words that replace an identity. Texts in keep stay, even if a part of them is
+// a name: "Apple M4 Max" is not a user.
 func (id identity) private(keep ...string) private {
 	var p private
 	for _, text := range keep {
@@ -148,19 +149,20 @@ func (id identity) private(keep ...string) private {
 	p = slices.DeleteFunc(p, func(w word) bool {
 		return utf8.RuneCountInString(w.text) < 2 || w.path && strings.Count(w.text, "/") == 0
 	})
-	slices.SortStableFunc(p, func(a, b word) int { return len(b.text) - len(a.text) }) // the longest wins; of equals what is kept
+	// the longest wins; among equals, the one to keep
+	slices.SortStableFunc(p, func(a, b word) int { return len(b.text) - len(a.text) })
 	return p
 }
 
-// forms are the other ways to write a text: composed and decomposed as macOS' file systems may give
-// it, and as Go, a URL and a shell escape it.
+// forms returns the other ways to write a text: composed and decomposed, as macOS's file systems
+// may return it, and as Go, a URL and a shell escape it.
 func forms(text string) []string {
 	list := []string{norm.NFC.String(text), norm.NFD.String(text), strings.Trim(strconv.QuoteToASCII(text), `"`), (&url.URL{Path: text}).EscapedPath(), strings.ReplaceAll(text, " ", `\ `)}
 	return slices.DeleteFunc(list, func(form string) bool { return form == text })
 }
 
-// name is a user's or a host's: inside longer words too, but for short ones and those that reports
-// consist of, which would not be reports any more.
+// name adds the name of a user or host. It is replaced inside longer words too, unless it is short
+// or in the vocabulary, which would make the report unreadable.
 func name(text, by string) word {
 	w := word{text: text, by: by, whole: utf8.RuneCountInString(text) < leastWord}
 	for _, v := range vocabulary {
@@ -172,7 +174,7 @@ func name(text, by string) word {
 	return w
 }
 
-// text replaces all that is private in s.
+// text replaces everything private in s.
 func (p private) text(s string) string {
 	var b strings.Builder
 	for at := 0; at < len(s); {
@@ -193,7 +195,7 @@ func (p private) text(s string) string {
 	return s
 }
 
-// at finds the word that stands at s[at:], in capitals or not.
+// at returns the word that occurs at s[at:], regardless of case.
 func (p private) at(s string, at int) (word, bool) {
 	for _, w := range p {
 		end := at + len(w.text)
@@ -216,7 +218,8 @@ func alphanumeric(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r
 
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"(\s*:)?`)
 
-// document replaces all that is private in the values of a JSON document; its keys are ours.
+// document replaces everything private in the values of a JSON document; its keys are metalcast's
+// own.
 func (p private) document(d json.RawMessage) json.RawMessage {
 	return quoted.ReplaceAllFunc(d, func(literal []byte) []byte {
 		var s string
@@ -233,7 +236,7 @@ func (p private) document(d json.RawMessage) json.RawMessage {
 	})
 }
 
-// report replaces all that is private in a report.
+// report replaces everything private in a report.
 func (p private) report(r report) report {
 	r.Commit = p.text(r.Commit)
 	r.Parts = slices.Clone(r.Parts)

@@ -14,8 +14,8 @@ import (
 	"github.com/metalcast/metalcast/internal/temptest"
 )
 
-// A user's name, home, machine, directories, serial number and token are in what every part prints,
-// and none is in the file.
+// A user's name, home, machine, directories, serial number and token are in the output of every
+// part, and none of them is in the file.
 func TestReportHoldsNothingPrivate(t *testing.T) {
 	users := map[string]struct{ user, full, host, computer, chip string }{
 		"usual":         {"alice", "Alice Liddell", "Alices-MacBook-Pro.local", "Alice’s MacBook Pro", ""},
@@ -67,7 +67,8 @@ func TestReportHoldsNothingPrivate(t *testing.T) {
 				assert.Contains(t, text, chip, "the device is no secret")
 				text = strings.ReplaceAll(text, chip, "")
 			}
-			if u.user != "metal" { // which every report has; only where it tells of somebody is it replaced
+			// every report contains it; it is replaced only where it identifies someone
+			if u.user != "metal" {
 				secrets = append(secrets, u.host, u.computer)
 				assert.NotRegexp(t, `(?i)(^|[^\pL\pN])`+regexp.QuoteMeta(u.user)+`($|[^\pL\pN])`, text)
 			}
@@ -82,7 +83,7 @@ func TestReportHoldsNothingPrivate(t *testing.T) {
 	}
 }
 
-// What identifies nobody stays as it is: names of kernels, versions, modules, devices.
+// Text that identifies nobody stays: names of kernels, versions, modules, devices.
 func TestPrivateLeavesTheRest(t *testing.T) {
 	p := identity{homes: []string{"/Users/al"}, users: []string{"al", "Al", "metal", "conv", "max"}, hosts: []string{"mac.local"}}.private("Apple M4 Max")
 	for _, text := range []string{
@@ -95,7 +96,7 @@ func TestPrivateLeavesTheRest(t *testing.T) {
 	assert.Equal(t, `{"al": "<user>", "n": 1, "s": "~ <b> \"~\""}`, string(p.document([]byte(`{"al": "al", "n": 1, "s": "/Users/al <b> \"/Users/al\""}`))))
 }
 
-// A name is found however it is written.
+// A name is found however it is spelled.
 func TestPrivateFindsEveryForm(t *testing.T) {
 	p := identity{homes: []string{"/Users/jörg s"}, users: []string{"jörg s"}}.private()
 	for _, home := range []string{"/Users/jo\u0308rg s", `"/Users/j\u00f6rg s"`, "file:///Users/j%C3%B6rg%20s", `/Users/jörg\ s`} {
@@ -104,14 +105,15 @@ func TestPrivateFindsEveryForm(t *testing.T) {
 	}
 }
 
-// A machine without a home, a user or a name of its own plants nothing: neither "" nor "/" is
+// A machine without a home, a user or a name causes no replacements: neither "" nor "/" is
 // replaced.
 func TestPrivateOfNobody(t *testing.T) {
 	p := identity{homes: []string{"", "/"}, users: []string{"", "x"}, hosts: []string{""}, serials: []string{"", "1"}, places: []word{{text: "/", by: "<root>"}}}.private("", "")
 	assert.Equal(t, "/a/x: 1", p.text("/a/x: 1"))
 }
 
-// A Mac says more names than other systems, by programs of its own; what they print here is typed from their manuals.
+// A Mac has more names than other systems, printed by its own programs; their output here is copied
+// from their manuals.
 func TestIdentifyOfAMac(t *testing.T) {
 	bin := temptest.Dir(t)
 	for name, script := range map[string]string{

@@ -10,31 +10,32 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// format is the version of the file's form.
+// format is the version of the file's format.
 const format = 1
 
-// lastLine is what a report ends with.
+// lastLine is the last line of a report.
 const lastLine = "Attach this file to an issue, as it is: https://github.com/metalcast/metalcast/issues/new?template=mac-report.yml"
 
-// report is what the file holds.
+// report is the content of the file.
 type report struct {
 	Format   int    `json:"mac_report"`
 	Date     string `json:"date"`   // "2026-12-01", UTC
 	Commit   string `json:"commit"` // or "unknown", in a tree without git
 	Modified bool   `json:"modified"`
 	Mac      bool   `json:"mac"`   // a Mac with Apple silicon made it
-	Quick    bool   `json:"quick"` // by samples
+	Quick    bool   `json:"quick"` // made by samples
 	Parts    []part `json:"parts"`
 }
 
-// part is one thing that was tried.
+// part is one of the things that were tried.
 type part struct {
-	Name      string            `json:"name"`
-	OK        bool              `json:"ok"`
-	Seconds   float64           `json:"seconds"`
-	Summary   string            `json:"summary"`
-	Documents []json.RawMessage `json:"-"` // what it printed as JSON, or what was made of what it printed
-	Output    string            `json:"-"` // all else that it printed, if it failed
+	Name    string  `json:"name"`
+	OK      bool    `json:"ok"`
+	Seconds float64 `json:"seconds"`
+	Summary string  `json:"summary"`
+	// what it printed as JSON, or what was derived from its output
+	Documents []json.RawMessage `json:"-"`
+	Output    string            `json:"-"` // the rest of its output, if it failed
 }
 
 // document reads the part's first document into value and reports whether there is one.
@@ -56,7 +57,7 @@ func (r *report) part(name string) part {
 	return part{Name: name, Summary: "not run"}
 }
 
-// markdown is the file: for people from its headline on, for parse in its fenced blocks.
+// markdown returns the file: text for people, with fenced blocks for parse.
 func (r *report) markdown() ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# metalcast on %s", r.machine())
@@ -100,7 +101,7 @@ func (r *report) markdown() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// fenced writes text as a block whose fence is longer than any inside.
+// fenced writes text as a block whose fence is longer than any inside it.
 func fenced(b *bytes.Buffer, kind, text string) {
 	fence := "```"
 	for strings.Contains(text, fence) {
@@ -109,7 +110,7 @@ func fenced(b *bytes.Buffer, kind, text string) {
 	fmt.Fprintf(b, "%s%s\n%s\n%s\n", fence, kind, strings.TrimRight(text, "\n"), fence)
 }
 
-// parse reads what markdown wrote, also where it has come with other ends of lines.
+// parse reads what markdown wrote, also with other line endings.
 func parse(name string, file []byte) (*report, error) {
 	var r *report
 	var fence, kind, section string
@@ -142,7 +143,7 @@ func parse(name string, file []byte) (*report, error) {
 	}
 	switch {
 	case r == nil || r.Format == 0:
-		return nil, fault.Corrupt(name, "no block of mac-report's in it").WithHint("the file that \"./build.sh mac-report\" wrote, as it is")
+		return nil, fault.Corrupt(name, "contains no block of mac-report's").WithHint("the file that \"./build.sh mac-report\" wrote, unchanged")
 	case r.Format != format:
 		return nil, fault.Unsupported(name, "a report of form %d, want %d", r.Format, format)
 	case fence != "":
@@ -163,8 +164,8 @@ func (r *report) add(section, kind, text string) {
 	}
 }
 
-// cell makes text that came from elsewhere harmless in a Markdown table: one line, no markup, at
-// most 200 characters.
+// cell makes foreign text harmless in a Markdown table: one line, no markup, at most 200
+// characters.
 func cell(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {

@@ -13,10 +13,10 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// A place that is written from the reports stands between <!--macs KEY--> and <!--/macs-->.
+// Text generated from the reports is between <!--macs KEY--> and <!--/macs-->.
 var places = regexp.MustCompile(`(?s)(<!--macs ([a-z]+)-->)(.*?)(<!--/macs-->)`)
 
-// pages have such places, and these each.
+// pages lists the pages with such text and the keys in each.
 var pages = map[string][]string{
 	"README.md":           {"cpu", "kernels", "metal"},
 	"docs/performance.md": {"table"},
@@ -29,7 +29,7 @@ type filed struct {
 	facts
 }
 
-// readMacs reads docs/macs, in the order of its names.
+// readMacs reads docs/macs, in the order of file names.
 func readMacs(dir string) ([]filed, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "docs", "macs", "*.md"))
 	if err != nil {
@@ -53,11 +53,11 @@ func readMacs(dir string) ([]filed, error) {
 		f := r.facts()
 		switch {
 		case !r.Mac || f.emulated:
-			return nil, fault.Unsupported(where, "made on %s, want a report of a Mac with Apple silicon and its own Metal device", r.machine())
+			return nil, fault.Unsupported(where, "made on %s, want a report from a Mac with Apple silicon and its own Metal device", r.machine())
 		case r.Quick:
-			return nil, fault.Unsupported(where, "made by samples, want a report of \"./build.sh mac-report\" without --quick")
+			return nil, fault.Unsupported(where, "made by samples, want a report from \"./build.sh mac-report\" without --quick")
 		case r.Modified:
-			return nil, fault.Unsupported(where, "made of commit %s with changes, want one of a commit as it is", cell(r.Commit))
+			return nil, fault.Unsupported(where, "made from commit %s with changes, want one from an unchanged commit", cell(r.Commit))
 		case regexp.MustCompile(`[^\w.-]`).MatchString(name):
 			return nil, fault.Unsupported(where, "its name has other characters than letters, digits, \".\", \"-\" and \"_\"")
 		}
@@ -66,9 +66,10 @@ func readMacs(dir string) ([]filed, error) {
 	return list, nil
 }
 
-// written gives a page as the reports have it.
+// written returns a page updated from the reports.
 func written(page string, text []byte, macs []filed) ([]byte, error) {
-	up := strings.TrimPrefix("docs/macs/", filepath.ToSlash(filepath.Dir(page))+"/") // what leads from the page to the reports
+	// the relative path from the page to the reports
+	up := strings.TrimPrefix("docs/macs/", filepath.ToSlash(filepath.Dir(page))+"/")
 	var found []string
 	text = places.ReplaceAllFunc(text, func(place []byte) []byte {
 		m := places.FindSubmatch(place)
@@ -83,7 +84,7 @@ func written(page string, text []byte, macs []filed) ([]byte, error) {
 	return text, nil
 }
 
-// content is what stands at a place.
+// content returns the text for a key.
 func content(key, up string, macs []filed) string {
 	if key == "table" {
 		return "\n" + table(up, macs)
@@ -99,7 +100,7 @@ func content(key, up string, macs []filed) string {
 	return strings.Join(said, "; ")
 }
 
-// columns are the places of README's column: what is said without a report, and of one.
+// columns has the text for each key of README's column, without a report and for one.
 var columns = map[string]struct {
 	none string
 	of   func(filed) string
@@ -108,7 +109,7 @@ var columns = map[string]struct {
 	"kernels": {"not yet", func(m filed) string {
 		switch {
 		case m.elements == 0:
-			return "parity did not end"
+			return "parity did not finish"
 		case m.differences > 0:
 			return fmt.Sprintf("%d of %d elements differ", m.differences, m.elements)
 		case !m.part("parity").OK:
@@ -132,21 +133,21 @@ func testsOf(m filed) string {
 	case m.tests.Failed > 0:
 		return fmt.Sprintf("%d tests fail, %d pass", m.tests.Failed, m.tests.Passed)
 	case !m.part("test").OK:
-		return "the tests did not end"
+		return "the tests did not finish"
 	}
 	return fmt.Sprintf("%d tests pass", m.tests.Passed)
 }
 
 func link(m filed, up string) string { return fmt.Sprintf("[%s](%s%s)", m.machine(), up, m.name) }
 
-// What the table has of bench.
+// The rows of bench in the table.
 const (
 	dequantize = "dequant F8_E4M3 128x128 BF16 -> BF16"
 	quantize   = "quantize F8_E4M3 128x128 BF16 -> BF16 -> affine 4/64 as metal"
 	conversion = "convert, FP8 to bfloat16"
 )
 
-// table is that of docs/performance.md.
+// table returns the table for docs/performance.md.
 func table(up string, macs []filed) string {
 	if len(macs) == 0 {
 		return "Not yet: no Mac's owner has sent a report. `./build.sh mac-report` makes one.\n"
@@ -161,7 +162,7 @@ func table(up string, macs []filed) string {
 	return b.String()
 }
 
-// writeTables brings all pages to what the reports say, and names those that changed.
+// writeTables updates all pages from the reports and returns those that changed.
 func writeTables(dir string) (changed []string, err error) {
 	macs, err := readMacs(dir)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestTablesAreWhatTheReportsSay(t *testing.T) {
 	}
 }
 
-// The line that the documentation has for a Mac is what the workflow runs there.
+// The line for Macs in the documentation is the one that the workflow runs there.
 func TestWorkflowRunsTheLineForAMac(t *testing.T) {
 	root := filepath.Join("..", "..")
 	line := regexp.MustCompile(`(?m)^    (METALCAST_REQUIRE=metal .*)$`)
@@ -41,7 +41,7 @@ func TestWorkflowRunsTheLineForAMac(t *testing.T) {
 	assert.NotEmpty(t, lines, "README.md has no line for a Mac")
 }
 
-// tree has the pages, and the reports of docs/macs.
+// tree makes a directory with the pages, and the reports in docs/macs.
 func tree(t *testing.T, reports map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -68,7 +68,7 @@ func page(t *testing.T, dir, name string) string {
 	return string(text)
 }
 
-// macReport is a report typed from the form that docs/macs/README.md describes.
+// macReport is a report in the format that docs/macs/README.md describes.
 func macReport(head, chip, device, parity, test, demo string) string {
 	return fmt.Sprintf("# metalcast\n\n```json\n{%s,\n\"parts\": [{\"name\": \"doctor\", \"ok\": true}, {\"name\": \"parity\", \"ok\": true}, {\"name\": \"demo\", \"ok\": true},"+
 		" {\"name\": \"bench\", \"ok\": true}, {\"name\": \"test\", \"ok\": true}]}\n```\n\n## doctor\n\n```json\n{\"platform\": \"darwin 26.1\", \"processor\": %q, \"metal\": {\"name\": %q}}\n```\n"+
@@ -90,7 +90,8 @@ func TestTablesOfReports(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"a.md": macReport(goodHead, "Apple M4 Max", "Apple M4 Max", goodParity, goodTest, goodDemo),
 		"b.md": strings.ReplaceAll(macReport(goodHead, "Apple M1 (Virtual)", "Apple Paravirtual device", `{"elements": 1000, "differences": 12}`, `{"passed": 10, "failed": 2}`,
-			`{"verified": true, "seconds": 0.5, "device": "cpu"}`), "\n", "\r\n"), // as it comes from a web form
+			// as it arrives from a web form
+			`{"verified": true, "seconds": 0.5, "device": "cpu"}`), "\n", "\r\n"),
 	})
 	changed, err := writeTables(dir)
 	require.NoError(t, err)
@@ -116,7 +117,7 @@ func TestTablesOfReports(t *testing.T) {
 	assert.Contains(t, page(t, dir, "docs/performance.md"), "Not yet: no Mac's owner has sent a report.")
 }
 
-// What a part of a report says that did not end is no success.
+// A part of a report that did not finish is not a success.
 func TestTablesOfFailures(t *testing.T) {
 	text := macReport(goodHead, "Apple M2", "Apple M2", goodParity, `{"passed": 5}`, goodDemo)
 	text = strings.ReplaceAll(text, `"ok": true`, `"ok": false`)
@@ -124,7 +125,7 @@ func TestTablesOfFailures(t *testing.T) {
 	_, err := writeTables(dir)
 	require.NoError(t, err)
 	readme := page(t, dir, "README.md")
-	for _, want := range []string{": the tests did not end<!", ": parity failed<!", ": the demo failed<!"} {
+	for _, want := range []string{": the tests did not finish<!", ": parity failed<!", ": the demo failed<!"} {
 		assert.Contains(t, readme, want)
 	}
 	assert.NotContains(t, readme, "tests pass")
@@ -135,13 +136,13 @@ func TestTablesRefuse(t *testing.T) {
 		return macReport(head, "Apple M2", "Apple M2", goodParity, goodTest, goodDemo)
 	}
 	for name, c := range map[string]struct{ file, text, message string }{
-		"no Mac":         {"a.md", good(strings.Replace(goodHead, `"mac": true`, `"mac": false`, 1)), "docs/macs/a.md: made on Apple M2, macOS 26.1, want a report of a Mac with Apple silicon and its own Metal device"},
-		"emulated":       {"a.md", strings.Replace(good(goodHead), `{"elements"`, `{"emulated": true, "elements"`, 1), "want a report of a Mac"},
+		"no Mac":         {"a.md", good(strings.Replace(goodHead, `"mac": true`, `"mac": false`, 1)), "docs/macs/a.md: made on Apple M2, macOS 26.1, want a report from a Mac with Apple silicon and its own Metal device"},
+		"emulated":       {"a.md", strings.Replace(good(goodHead), `{"elements"`, `{"emulated": true, "elements"`, 1), "want a report from a Mac"},
 		"samples":        {"a.md", good(goodHead + `, "quick": true`), "made by samples"},
-		"changed":        {"a.md", good(goodHead + `, "modified": true`), "made of commit 0123456789abcdef0123 with changes"},
+		"changed":        {"a.md", good(goodHead + `, "modified": true`), "made from commit 0123456789abcdef0123 with changes"},
 		"another form":   {"a.md", good(strings.Replace(goodHead, `"mac_report": 1`, `"mac_report": 2`, 1)), "docs/macs/a.md: a report of form 2, want 1"},
-		"something else": {"a.md", "# My Mac\n\nIt works.\n", "docs/macs/a.md: no block of mac-report's in it"},
-		"other JSON":     {"a.md", "```json\n{\"x\": 1}\n```\n", "no block of mac-report's in it"},
+		"something else": {"a.md", "# My Mac\n\nIt works.\n", "docs/macs/a.md: contains no block of mac-report's"},
+		"other JSON":     {"a.md", "```json\n{\"x\": 1}\n```\n", "contains no block of mac-report's"},
 		"cut":            {"a.md", strings.TrimSuffix(good(goodHead), "\n```\n\nAttach this file\n"), "docs/macs/a.md: ends inside a block"},
 		"name":           {"a](x).md", good(goodHead), "its name has other characters"},
 	} {
@@ -153,7 +154,7 @@ func TestTablesRefuse(t *testing.T) {
 	}
 }
 
-// A place that a page has lost, or has twice, is missed.
+// A key that a page has lost, or has twice, is an error.
 func TestTablesMissAPlace(t *testing.T) {
 	for _, text := range []string{"nothing", "<!--macs cpu--><!--/macs--><!--macs kernels--><!--/macs-->", strings.Repeat("<!--macs cpu--><!--/macs--><!--macs kernels--><!--/macs--><!--macs metal--><!--/macs-->", 2)} {
 		_, err := written("README.md", []byte(text), nil)
@@ -161,7 +162,7 @@ func TestTablesMissAPlace(t *testing.T) {
 	}
 }
 
-// A report is written by others: what it says cannot leave its cell.
+// Reports are written by others: their text cannot leave its cell.
 func TestTablesOfAHostileReport(t *testing.T) {
 	evil := "M4 | x <!--/macs--> [a](http://b) <img src=x> `c`\n## d " + strings.Repeat("e", 5000)
 	head := strings.Replace(goodHead, "2026-12-24", "| x |", 1)
@@ -178,7 +179,7 @@ func TestTablesOfAHostileReport(t *testing.T) {
 	assert.Equal(t, 3, strings.Count(readme, "<!--/macs-->"))
 }
 
-// What markdown writes parse reads, whatever stands inside.
+// parse reads what markdown writes, whatever it contains.
 func TestReportRoundTrip(t *testing.T) {
 	r := report{Format: format, Date: "2026-12-24", Commit: "abc", Mac: true, Parts: []part{
 		{Name: "demo", Summary: "a | b", Output: "```json\n{\"mac_report\": 9}\n```\n## test\n````\n# x"},

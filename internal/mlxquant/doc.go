@@ -24,19 +24,22 @@
 // extremes, amax is its exact greatest magnitude.
 //
 //	affine  Metal starts hi at +0, CPU at -infinity. n = 2^Bits-1
-//	        s = (hi-lo)/n, at least 1e-7f; s = -s unless |lo| > |hi|; edge = lo if |lo| > |hi|, else hi
+//	        s = (hi-lo)/n, at least 1e-7f; s = -s unless |lo| > |hi|
+//	        edge = lo if |lo| > |hi|, else hi
 //	        q = R(edge/s); if q is not 0: s = edge/q, b = edge; else b = +0
 //	        code = min(R((x-b)/s), n), with the s that is not narrowed; scale = narrow(s), bias = b
 //	        1 bit: s = hi-lo, at least 1e-7f, b = lo with its sign of zero
-//	        R: Metal rounds halves away from zero, CPU to even
-//	mx      r = amax/M, M 6 (fp4) or 448 (fp8); CPU narrows it. e = least with 2^e >= r; scale = e+127
-//	        Metal: e at least -127, of which r = 0 is a case; v = x * 2^-e
-//	        CPU: e = 0 where r = 0; scale wraps to 8 bits; v = narrow(x / 2^e)
+//	        R: Metal rounds ties away from zero, CPU to even
+//	mx      r = amax/M, M 6 (fp4) or 448 (fp8); CPU narrows it
+//	        e = least with 2^e >= r; scale = e+127
+//	        Metal: e at least -127, also for r = 0; v = x * 2^-e
+//	        CPU: e = 0 if r = 0; scale wraps to 8 bits; v = narrow(x / 2^e)
 //	nvfp4   r = amax/6; CPU narrows it. scale = E4M3(r), to nearest even, at most 448; d its value
-//	        Metal: i = 1/d, 0 where d = 0; v = x*i
-//	        CPU: v = narrow(x/d), code 0 where d = 0
+//	        Metal: i = 1/d, or 0 if d = 0; v = x*i
+//	        CPU: v = narrow(x/d), code 0 if d = 0
 //	fp8     code = E4M3(v), to nearest even, at most 448, the sign kept
-//	fp4     Metal: halves to the even code, the sign kept. CPU: halves to the lesser magnitude, no negative zero
+//	fp4     Metal: ties to the even code, the sign kept
+//	        CPU: ties to the smaller magnitude, no negative zero
 //
 // The CPU's fp4 is an argmin over |v-value| in float32, which from 2^22 on cannot distinguish the
 // values; the result is then whatever that argmin yields. Only nvfp4 groups beyond 1e9 reach this.

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CachedPages counts the pages that the page cache has of n bytes of a file at off, or with n = 0 of all from there on. It skips a test where the system does not tell.
+// CachedPages returns how many pages of n bytes of a file at off are in the page cache, or with n =
+// 0 of everything from off on. It skips the test if the system cannot report this.
 func CachedPages(t testing.TB, f *os.File, off, n int) int {
 	t.Helper()
 	var s unix.Cachestat_t

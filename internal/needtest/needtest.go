@@ -1,5 +1,5 @@
-// Package needtest skips tests for what a machine lacks, and fails them where METALCAST_REQUIRE says that it has it. It also
-// says how long tests may take.
+// Package needtest skips tests that need something the machine lacks, or fails them if
+// METALCAST_REQUIRE says that it must be there. It also determines how long tests may take.
 package needtest
 
 import (
@@ -9,12 +9,12 @@ import (
 	"testing"
 )
 
-// Required tells whether METALCAST_REQUIRE, names with commas between them, lists what.
+// Required reports whether METALCAST_REQUIRE, a comma-separated list, contains what.
 func Required(what string) bool {
 	return slices.Contains(strings.Split(os.Getenv("METALCAST_REQUIRE"), ","), what)
 }
 
-// Skip ends a test that needs what: skipped with the reason, or failed where it is required.
+// Skip ends a test that needs what: as skipped, with the reason, or as failed if it is required.
 func Skip(t testing.TB, what, format string, args ...any) {
 	t.Helper()
 	if Required(what) {
@@ -23,11 +23,13 @@ func Skip(t testing.TB, what, format string, args ...any) {
 	t.Skipf(format+" (needs "+what+")", args...)
 }
 
-// Long tells whether tests are to run all of their rounds, sizes and cases, which "build.sh test long", CI and the nightly run
-// ask for by METALCAST_LONG. Without it they take samples: every kind of input, but not each.
+// Long reports whether tests run all of their rounds, sizes and cases, which "build.sh test long",
+// CI and the nightly run request with METALCAST_LONG. Otherwise they take samples: every kind of
+// input, but not every input.
 func Long() bool { return os.Getenv("METALCAST_LONG") != "" || os.Getenv("METALCAST_NIGHTLY") != "" }
 
-// Rounds is the number of rounds of a random test: few, or all where Long, or a quarter of few under -short.
+// Rounds returns the number of rounds of a random test: few, or all if Long, or a quarter of few
+// under -short.
 func Rounds(few, all int) int {
 	switch {
 	case Long():
@@ -38,7 +40,8 @@ func Rounds(few, all int) int {
 	return few
 }
 
-// Every is how many steps a test takes at once that could try each place, an operation that fails, say: few under -short.
+// Every returns the step width of a test that could try every position, such as every operation
+// that may fail.
 func Every(few int) int {
 	if testing.Short() && !Long() {
 		return few
@@ -46,11 +49,11 @@ func Every(few int) int {
 	return 1
 }
 
-// Alone skips a test in which nothing runs side by side under -short, with which build.sh runs the race detector: it is for
-// tests that take long there and whose goroutines others have as well.
+// Alone skips a test in which nothing runs concurrently under -short, with which build.sh runs the
+// race detector. It is for tests that take long there and whose goroutines other tests cover.
 func Alone(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("nothing of its own runs side by side here (skipped by -short)")
+		t.Skip("nothing runs concurrently here (skipped by -short)")
 	}
 }

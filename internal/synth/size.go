@@ -1,6 +1,6 @@
 package synth
 
-// usualLayers is how many layers a sized checkpoint has at least, if they fit: the fourth is the
+// usualLayers is the minimum number of layers of a sized checkpoint, if they fit: the fourth is the
 // first with full attention.
 const usualLayers = 4
 
@@ -20,11 +20,12 @@ func (o Options) knob(d *dims) knob {
 	return knob{&d.intermediate, o.BlockSize, max(o.family.full.intermediate/o.BlockSize, 1), o.Intermediate == 0}
 }
 
-// fit chooses the layers, the knob and the vocabulary of d so that the data is near o.Size. What
-// the options give stays.
+// fit chooses the layers, the knob and the vocabulary of d so that the data is near o.Size, except
+// for what the options specify.
 func (o Options) fit(d *dims) error {
 	if o.Vocab == 0 {
-		// In proportion, so that what only moves has the share of the bytes that it has in the release.
+		// In proportion, so that tensors that only move have the same share of the bytes as in the
+		// release.
 		_, whole := o.measure(o.family.full)
 		share := float64(o.family.full.vocab) * min(float64(o.Size)/float64(whole), 1)
 		d.vocab = max(int(share)/256*256, minVocab)
@@ -60,8 +61,8 @@ func (o Options) fit(d *dims) error {
 	return nil
 }
 
-// steps is the value of the knob, in its unit, that brings the data nearest to o.Size; it may be
-// less than 1.
+// steps returns the value of the knob, in its unit, that brings the data nearest to o.Size; it may
+// be less than 1.
 func (o Options) steps(d *dims, k knob) int {
 	*k.to = k.unit
 	_, one := o.measure(*d)
@@ -78,7 +79,7 @@ func (o Options) steps(d *dims, k knob) int {
 	return int(min(above/step, maxDim)) + 1
 }
 
-// fitLayers chooses the layers alone.
+// fitLayers chooses only the layers.
 func (o Options) fitLayers(d *dims) error {
 	d.layers = 1
 	_, at := o.measure(*d)
@@ -103,8 +104,8 @@ func (o Options) tooSmall(d *dims, k knob) error {
 	return usage("--size", "%d bytes is too small for the true dimensions, which need %d; leave it out for a checkpoint of about 40 MB with reduced ones", o.Size, least)
 }
 
-// measure counts the tensors of a model and their bytes without naming them. Beyond maxBytes it
-// gives maxBytes + 1.
+// measure returns the numbers of tensors and bytes of a model without naming the tensors. Beyond
+// maxBytes it returns maxBytes + 1.
 func (o Options) measure(d dims) (tensors int, bytes int64) {
 	for _, p := range o.family.parts(o, d) {
 		for _, s := range p.rows {

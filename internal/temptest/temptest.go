@@ -1,4 +1,4 @@
-// Package temptest gives tests directories under the names that programs which resolve links report.
+// Package temptest provides tests with directories whose names contain no symbolic links.
 package temptest
 
 import (
@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// Dir is t.TempDir without symbolic links on the way to it: macOS' temporary directory lies behind one (/var is
-// /private/var), and a test that compares a path with one in a message or a result must expect the resolved one.
+// Dir returns t.TempDir with symbolic links resolved: macOS's temporary directory is behind one
+// (/var is /private/var), and a test that compares a path with one in a message or a result must
+// expect the resolved one.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())

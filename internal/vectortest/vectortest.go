@@ -1,5 +1,6 @@
-// Package vectortest reads docs/parity-vectors/vectors.json: inputs of conversions and the bits that other code than metalcast's says come out. README.md
-// beside that file describes its fields; the types here have their names.
+// Package vectortest reads docs/parity-vectors/vectors.json: inputs of conversions and the
+// resulting bits, computed by code other than metalcast's. README.md beside that file describes its
+// fields; the types here use the same names.
 package vectortest
 
 import (
@@ -11,33 +12,33 @@ import (
 	"testing"
 )
 
-// version is the one that the tests know.
+// version is the version that the tests know.
 const version = 1
 
-// Case is a matrix and what becomes of it.
+// Case is a matrix and the results of converting it.
 type Case struct {
 	Name    string
 	Op      string // dequantize, cast, add_one or quantize
 	Source  Matrix
-	Scales  *Scales // of FP8 codes
+	Scales  *Scales // scales of FP8 codes
 	Results []Result
 }
 
-// Matrix is rows and columns of a type that safetensors calls DType.
+// Matrix has rows and columns of a type that safetensors calls DType.
 type Matrix struct {
 	DType string
 	Shape [2]int
 	Data  Rows
 }
 
-// Scales are those of a matrix of codes.
+// Scales are the scales of a matrix of codes.
 type Scales struct {
 	Matrix
 	Block [2]int
 	Use   string // multiply or divide
 }
 
-// Result is Values, or for quantize Codes, Scales and in affine mode Biases.
+// Result has Values or, for quantize, Codes, Scales and in affine mode Biases.
 type Result struct {
 	DType     string
 	Mode      string
@@ -48,7 +49,7 @@ type Result struct {
 	Values, Codes, Scales, Biases Rows
 }
 
-// String names a result within its case.
+// String returns the name of a result within its case.
 func (r *Result) String() string {
 	if r.Mode == "" {
 		return r.DType
@@ -56,10 +57,10 @@ func (r *Result) String() string {
 	return fmt.Sprintf("%s %s %d/%d %s", r.DType, r.Mode, r.Bits, r.GroupSize, r.Profile)
 }
 
-// Rows is little-endian elements, row by row. In the file it is [[times, hex], ...].
+// Rows has little-endian elements, row by row. In the file it is [[times, hex], ...].
 type Rows []byte
 
-// UnmarshalJSON unpacks the file's form.
+// UnmarshalJSON unpacks the form used in the file.
 func (r *Rows) UnmarshalJSON(data []byte) error {
 	var lines []json.RawMessage
 	if err := json.Unmarshal(data, &lines); err != nil {
@@ -82,7 +83,7 @@ func (r *Rows) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Load reads the file of the module that the test runs in.
+// Load reads the file in the module that contains the running test.
 func Load(t testing.TB) []Case {
 	t.Helper()
 	dir, err := os.Getwd()

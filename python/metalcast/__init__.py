@@ -1,4 +1,4 @@
-"""metalcast's commands as functions: each runs the program and gives its JSON document. Keywords are the program's flags, q_bits=4 for --q-bits 4."""
+"""metalcast's commands as functions that return its JSON documents; q_bits=4 is --q-bits 4."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["Error", "Inspection", "Interrupted", "InvalidCheckpoint", "Metalcast
 
 Path = Union[str, "os.PathLike[str]"]
 Document = TypeVar("Document")
-Progress = Callable[[str, int, int, float], object]  # is called with the phase, the bytes done, the bytes in all, and the seconds since the start
+Progress = Callable[[str, int, int, float], object]  # phase, bytes done, bytes in all, seconds
 
 
 class Error(Exception):
-    """metalcast ended without its result: status 1, or a subclass's. document is what it printed as JSON."""
+    """No result: status 1, or a subclass's. document is what metalcast printed as JSON."""
 
     def __init__(self, message: str, status: int, document: dict[str, Any]) -> None:
         self.message, self.status, self.document = message, status, document
@@ -39,41 +39,41 @@ class Error(Exception):
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
 
-class UsageError(Error): """Status 2: the options contradict each other, or there is no such option."""
+class UsageError(Error): """Status 2: contradictory or unknown options."""
 class InvalidCheckpoint(Error): """Status 3: the checkpoint is malformed or incomplete."""
-class Unsupported(Error): """Status 4: sound, but not something this version treats."""
+class Unsupported(Error): """Status 4: a sound checkpoint that is not supported."""
 class NoSpace(Error): """Status 5: not enough disk or memory."""
-class Mismatch(Error): """Status 7: a difference was found; of verify, document is the Verification."""
-class NothingToDo(Error): """Status 8: the checkpoint is usable as it is; its directory is document["source"]."""
-class Interrupted(Error): """Status 130: a signal ended metalcast; the same call goes on with what is in document["kept"]."""
-class MetalcastWarning(UserWarning): """What a person should look at."""
+class Mismatch(Error): """Status 7: a difference; verify's document is a Verification."""
+class NothingToDo(Error): """Status 8: usable as it is, in document["source"]."""
+class Interrupted(Error): """Status 130: a signal; the call resumes from document["kept"]."""
+class MetalcastWarning(UserWarning): """A warning that a person should read."""
 
 
 ERRORS = {2: UsageError, 3: InvalidCheckpoint, 4: Unsupported, 5: NoSpace, 7: Mismatch, 8: NothingToDo, 130: Interrupted}
 
 
 def convert(src: Path, dst: Path, *, progress: Optional[Progress] = None, **options: Unpack[ConvertOptions]) -> Report:
-    """Writes the converted checkpoint of src, a directory or a model id, into the new directory dst. After Ctrl-C the same call goes on."""
+    """Converts src, a directory or model id, into the new directory dst, or resumes doing so."""
     return _run(Report, "convert", (src, dst), options, progress)
 
 
 def plan(src: Path, **options: Unpack[PlanOptions]) -> Plan:
-    """Says what convert would write, from headers and scales."""
+    """Returns what convert would write, reading only headers and scales."""
     return _run(Plan, "plan", (src,), options, None)
 
 
 def inspect(src: Path, *, scan: bool = False, revision: Optional[str] = None, progress: Optional[Progress] = None) -> Inspection:
-    """Says what a checkpoint is; with scan it reads every weight."""
+    """Describes a checkpoint; with scan it reads every weight."""
     return _run(Inspection, "inspect", (src,), {"scan": scan, "revision": revision}, progress)
 
 
 def verify(src: Path, dst: Path, *, progress: Optional[Progress] = None, **options: Unpack[VerifyOptions]) -> Verification:
-    """Compares a converted checkpoint with its source, byte for byte, and raises Mismatch where they differ."""
+    """Compares a converted checkpoint with its source byte for byte; raises Mismatch."""
     return _run(Verification, "verify", (src, dst), options, progress)
 
 
 def binary() -> str:
-    """Finds the program: METALCAST_BINARY, else where pip has put it, else in PATH."""
+    """Returns the program's path: METALCAST_BINARY, or where pip put it, or the one in PATH."""
     if named := os.environ.get("METALCAST_BINARY"):
         return named
     beside = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # pip install --target
@@ -95,12 +95,12 @@ def _flags(options: Any) -> list[str]:
 
 def _run(_: type[Document], command: str, paths: tuple[Path, ...], options: Any, progress: Optional[Progress]) -> Document:
     arguments = [binary(), command, "--json", *([] if command == "plan" else ["--progress=json"]), *_flags(options), "--", *(os.fspath(p) for p in paths)]
-    with tempfile.TemporaryFile() as out:  # a pipe could fill while nobody reads it
-        # In a session of its own: a terminal's Ctrl-C would reach it a second time, and the second ends it at once.
+    with tempfile.TemporaryFile() as out:  # a pipe could fill up while nobody reads it
+        # Its own session: a terminal's Ctrl-C would reach it twice, and the second ends it at once.
         with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, start_new_session=True) as process:
             try:
                 messages = _listen(process, progress)
-            except BaseException:  # Ctrl-C, or an error of progress
+            except BaseException:  # Ctrl-C, or an exception from progress
                 _stop(process)
                 raise
         out.seek(0)
@@ -116,7 +116,7 @@ def _run(_: type[Document], command: str, paths: tuple[Path, ...], options: Any,
 
 
 def _listen(process: subprocess.Popen[bytes], progress: Optional[Progress]) -> list[str]:
-    """Reads events until the program's end, and gives its messages. Other lines are of an error that no one foresaw."""
+    """Reads events, or the lines of an unforeseen error, and returns the messages."""
     messages = []
     for line in process.stderr or ():
         text = line.decode("utf-8", "replace").rstrip("\n")
@@ -132,7 +132,7 @@ def _listen(process: subprocess.Popen[bytes], progress: Optional[Progress]) -> l
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Interrupts the program, which then keeps what is done; one more Ctrl-C ends it at once."""
+    """Interrupts the program, which then keeps finished work; another Ctrl-C ends it at once."""
     while process.poll() is None:
         try:
             process.send_signal(signal.SIGINT)

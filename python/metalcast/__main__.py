@@ -1,4 +1,4 @@
-"""python -m metalcast is the program metalcast."""
+"""python -m metalcast runs the program metalcast."""
 import os
 import sys
 

@@ -1,4 +1,4 @@
-"""The program's flags and JSON documents, of which --help and "go doc" say more. A key that has nothing to say may be missing."""
+"""The program's flags and JSON documents: see --help and "go doc". Keys may be missing."""
 
 from typing import Any, Dict, List, Optional, TypedDict, Union
 
@@ -20,7 +20,7 @@ class ConvertOptions(PlanOptions, _OwnOptions, total=False): """Flags of convert
 
 
 class VerifyOptions(PlanOptions, total=False):
-    """Flags of verify: without those of a conversion it goes by the record in metalcast.json."""
+    """Flags of verify. Without a conversion's flags it uses the record in metalcast.json."""
     device: Text
     sample: Union[float, str, None]
 

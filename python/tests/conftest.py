@@ -1,4 +1,5 @@
-"""The suite runs where the wheel is installed: ./build.sh wheel. It needs nothing but that and pytest."""
+"""The suite runs where the wheel is installed (./build.sh wheel). It needs only the wheel and
+pytest."""
 
 import os
 import signal
@@ -28,7 +29,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Puts a shell script in the program's place."""
+    """Substitutes a shell script for the program."""
 
     def make(text: str) -> Path:
         path = tmp_path / "fake"

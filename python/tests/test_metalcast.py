@@ -101,8 +101,9 @@ def test_every_status_has_its_class():
 
 @pytest.mark.parametrize("command, options", [("convert", _documents.ConvertOptions), ("plan", _documents.PlanOptions), ("verify", _documents.VerifyOptions)])
 def test_every_flag_has_a_type(command, options):
-    ours = {"json", "progress", "help", "quiet"}  # what the package gives itself
-    others = {"hf-path", "model", "mlx-path", "upload-repo", "dry-run", "error", "html"}  # arguments, what is printed for people, and other documents
+    ours = {"json", "progress", "help", "quiet"}  # flags that the package itself passes
+    # arguments, what is printed for people, and other documents
+    others = {"hf-path", "model", "mlx-path", "upload-repo", "dry-run", "error", "html"}
     flags = set(re.findall(r"^ +(?:-\w, |    )?--([a-z-]+)", program(command, "--help").stdout, re.MULTILINE)) - ours - others
     assert {name.replace("_", "-") for name in typing.get_type_hints(options)} == flags
 

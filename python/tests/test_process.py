@@ -1,4 +1,4 @@
-"""The program as a process: where it is found, how it ends, what passes between the two."""
+"""The program as a process: where it is found, how it ends, what is passed between the two."""
 
 import os
 import signal
@@ -102,7 +102,7 @@ def large(tmp_path_factory):
 @pytest.mark.parametrize("whole_group", [False, True], ids=["one process", "as a terminal does"])
 def test_ctrl_c_keeps_what_is_done(large, tmp_path, whole_group):
     out = tmp_path / "out"
-    for _ in range(20):  # on a busy machine the signal may come after the last byte
+    for _ in range(20):  # on a busy machine the signal may arrive after the last byte
         process = subprocess.Popen([sys.executable, "-c", CALL, large, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
                                    env={**os.environ, "GOMAXPROCS": "1"})
         while int((process.stdout.readline() or "converting 1").split()[1]) == 0:

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Write golden results of dequantization and of casts, computed by numpy with ml_dtypes and checked against torch and MLX.
+"""Write golden results of dequantization and of casts, computed by numpy with ml_dtypes and checked
+against torch and MLX.
 
     pip install numpy ml_dtypes torch "mlx[cpu]"
     python make_goldens.py
 
-A golden file is gzip of one line of JSON, {"arrays": [{"name", "type", "shape"}]}, and then the arrays in that order. Types are
-safetensors names. An array is stored as planes: the first bytes of all elements (little-endian), then the second bytes and so on,
-which compresses well. Libraries agree on every bit except those of NaN: there goldens tell only that the result is NaN.
+A golden file is gzip of one line of JSON, {"arrays": [{"name", "type", "shape"}]}, and then the
+arrays in that order. Types are safetensors names. An array is stored as planes: the first bytes of
+all elements (little-endian), then the second bytes and so on, which compresses well. Libraries
+agree on every bit except those of NaN: there goldens only say that the result is NaN.
 """
 import gzip
 import io
@@ -57,7 +59,7 @@ def from_mlx(a):
 
 
 def same(what, a, b):
-    """Equal bits, NaN by class."""
+    """Equal bits; NaNs equal any NaN."""
     nan = np.isnan(a.astype(np.float32))
     assert (nan == np.isnan(b.astype(np.float32))).all(), what
     wrong = (bits(a) != bits(b)) & ~nan
@@ -65,7 +67,7 @@ def same(what, a, b):
 
 
 def dequant(codes, scales):
-    """codes and scales broadcast; scales in their own type. Gives {type: result}."""
+    """codes and scales broadcast; scales in their own type. Returns {type: result}."""
     product = codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32) * scales.astype(np.float32)
     results = {n: product.astype(t) for n, t in TYPES.items()}
     wide = torch.from_numpy(codes).view(torch.float8_e4m3fn).to(torch.float32) * torch.from_numpy(scales.astype(np.float32))
@@ -81,7 +83,8 @@ def dequant(codes, scales):
 
 
 def boundary_scales(rng):
-    """float32 bits: both ends of the exponent's range, every shape of mantissa, both signs, NaN and infinities."""
+    """float32 bits: both ends of the exponent's range, every kind of mantissa, both signs, NaN and
+    infinities."""
     s = []
     for e in [*range(0, 13), 100, 112, 113, 114, 120, 126, 127, 128, 134, 135, *range(238, 256)]:
         for m in [0, 1, 0x7FFFFF, 0x400000, 0x7F8000, 0x008000, 0x018000, int(rng.integers(1 << 23))]:

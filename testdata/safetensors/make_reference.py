@@ -1,4 +1,7 @@
-"""Writes reference.safetensors with the reference library. Run: python make_reference.py (needs safetensors, numpy, ml_dtypes)."""
+"""Writes reference.safetensors with the reference library.
+
+Run: python make_reference.py (needs safetensors, numpy, ml_dtypes).
+"""
 
 import pathlib
 

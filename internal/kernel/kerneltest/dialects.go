@@ -8,8 +8,8 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// testDialects runs scales of rows, of columns and of whole matrices, for matrices and for parts of them: a block then begins before the job, ends
-// after it, or is as large as a block may be.
+// testDialects runs scales of rows, of columns and of whole matrices, for matrices and for parts of
+// them: a block then begins before the job, ends after it, or is as large as a block can be.
 func testDialects(t *testing.T, be kernel.Backend) {
 	const most = math.MaxInt32
 	rig := NewRig(be)

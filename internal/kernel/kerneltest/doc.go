@@ -1,9 +1,12 @@
-// Package kerneltest is the parity suite: what every backend must pass. It computes each element by itself, exactly, in float64 and
-// integers, and compares all bytes of a slot's Out, those that no job covers included, and all tallies.
+// Package kerneltest is the parity suite, which every backend must pass. It computes each element
+// independently and exactly, in float64 and integers, and compares all bytes of a slot's Out,
+// including those that no job covers, and all tallies.
 //
-// A product of an E4M3 code (4 significant bits) and a float32 scale (24) is exact in float64 and normal there, so the reference
-// rounds it by integer arithmetic on its bits and shares neither float32 arithmetic nor code with a backend. Quantizing is computed likewise, by its
-// definition (quantizer.go), and that is compared with MLX's own results. Both are compared with docs/parity-vectors, which others test their converters with.
+// The product of an E4M3 code (4 significant bits) and a float32 scale (24) is exact and normal in
+// float64, so the reference rounds it with integer arithmetic on its bits and shares neither
+// float32 arithmetic nor code with a backend. Quantizing is computed in the same way, from its
+// definition (quantizer.go), and compared with MLX's own results. Both are compared with
+// docs/parity-vectors, with which others test their converters.
 package kerneltest
 
 import (
@@ -13,13 +16,14 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// Run tests a backend. open makes a fresh one for each part of the suite, which closes it. Without METALCAST_LONG the exhaustive parts take samples; with
-// METALCAST_NIGHTLY=1 all float32 patterns go through every operation on them.
+// Run tests a backend. open makes a new one for each part of the suite, which closes it. Without
+// METALCAST_LONG the exhaustive parts take samples; with METALCAST_NIGHTLY=1 all float32 patterns
+// go through every operation that takes them.
 func Run(t *testing.T, open func(t *testing.T) kernel.Backend) {
 	for _, part := range []struct {
 		name  string
 		test  func(*testing.T, kernel.Backend)
-		alone bool // it asks what one job computes
+		alone bool // it tests what a single job computes
 	}{
 		{"vectors", testVectors, true},
 		{"codes by scales", testTables, true},

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testConcurrency runs several slots at once, each with windows of its own.
+// testConcurrency runs several slots concurrently, each with windows of its own.
 func testConcurrency(t *testing.T, be kernel.Backend) {
 	rounds := uint64(needtest.Rounds(4, 12))
 	var wg sync.WaitGroup
@@ -28,7 +28,7 @@ func testConcurrency(t *testing.T, be kernel.Backend) {
 	wg.Wait()
 }
 
-// flight compares one window without ending the test, which only its own goroutine may.
+// flight compares one window without ending the test, which only the test's own goroutine may do.
 func flight(t *testing.T, be kernel.Backend, rng *rand.Rand) {
 	w := NewWindow(rng.Uint64())
 	for range 1 + rng.IntN(8) {
@@ -48,7 +48,7 @@ func flight(t *testing.T, be kernel.Backend, rng *rand.Rand) {
 	assert.Equal(t, wantTallies, tallies)
 }
 
-// testCancellation expects the context's error, and a backend that works afterwards.
+// testCancellation expects the context's error, and a backend that still works afterwards.
 func testCancellation(t *testing.T, be kernel.Backend) {
 	w := NewWindow(1)
 	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128}
@@ -62,7 +62,7 @@ func testCancellation(t *testing.T, be kernel.Backend) {
 	require.NoError(t, be.Run(t.Context(), rig.slot, nil, nil)) // a window that only moves tensors
 }
 
-// testRefusals expects an error, and nothing run, where a job does not fit the slot.
+// testRefusals expects an error, and nothing run, if a job does not fit the slot.
 func testRefusals(t *testing.T, be kernel.Backend) {
 	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.F32, ScaleType: dtype.F32, BlockRows: 2, BlockCols: 3}
 	good := kernel.Job{Rows: 4, Cols: 6, Src: 16, SrcStride: 6, DstStride: 6, ScaleStride: 2}

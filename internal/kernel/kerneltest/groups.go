@@ -8,7 +8,8 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// A kind fills a group of the matrix that is quantized; greatest and least are of its type. What it gives is rounded to that type and to the source's.
+// A kind fills a group of the matrix to quantize; greatest and least are limits of its type. Its
+// values are rounded to that type and to the source's.
 type kind func(rng *rand.Rand, w []float64, greatest, least float64)
 
 var kinds = []kind{
@@ -61,7 +62,7 @@ func subnormals(rng *rand.Rand, w []float64, _, least float64) {
 	}
 }
 
-// huge has ranges that float32 or the scale's type may not hold.
+// huge has ranges that float32 or the scale's type may be unable to represent.
 func huge(rng *rand.Rand, w []float64, greatest, _ float64) {
 	for i := range w {
 		w[i] = greatest * (2*rng.Float64() - 1)
@@ -83,7 +84,7 @@ func negative(rng *rand.Rand, w []float64, _, _ float64) {
 	}
 }
 
-// epsilons has scales about MLX's least.
+// epsilons has scales near MLX's smallest.
 func epsilons(rng *rand.Rand, w []float64, _, _ float64) {
 	normal(rng, w, 1e-7*math.Exp2(14*rng.Float64()-6))
 }
@@ -118,13 +119,14 @@ func neighbours(rng *rand.Rand, w []float64, greatest, least float64) {
 	}
 }
 
-// saturated has an NVFP4 scale about the greatest of its type.
+// saturated has an NVFP4 scale near the greatest of its type.
 func saturated(rng *rand.Rand, w []float64, _, _ float64) {
 	normal(rng, w, 500)
 	w[rng.IntN(len(w))] = 6 * (440 + 50*rng.Float64())
 }
 
-// enormous has quotients that float32 can no longer tell from their differences to the values of E2M1, if the type holds them.
+// enormous has quotients that float32 cannot distinguish from their differences to the values of
+// E2M1, if the type can represent them.
 func enormous(rng *rand.Rand, w []float64, greatest, _ float64) {
 	normal(rng, w, min(greatest/8, math.Exp2(30+8*rng.Float64())))
 }
@@ -137,13 +139,13 @@ func broken(rng *rand.Rand, w []float64, _, _ float64) {
 	}
 }
 
-// beyond has elements that the type may not hold.
+// beyond has elements that the type may be unable to represent.
 func beyond(rng *rand.Rand, w []float64, greatest, _ float64) {
 	normal(rng, w, 0.02)
 	w[rng.IntN(len(w))] = greatest * (1 + rng.Float64())
 }
 
-// elements draws a group in the bits of the source.
+// elements draws a group, in bits of the source's type.
 func elements(rng *rand.Rand, bits []uint32, k kind, p *kernel.Params) {
 	to, from := formatOf(p.To), formatOf(p.From)
 	w := make([]float64, len(bits))
@@ -151,7 +153,7 @@ func elements(rng *rand.Rand, bits []uint32, k kind, p *kernel.Params) {
 	for i, x := range w {
 		v := to.round(x)
 		switch {
-		case math.IsNaN(x): // any, the greatest among them
+		case math.IsNaN(x): // any value, including the greatest
 			bits[i] = from.infinity() + 1 + rng.Uint32N(1<<from.mantissa-1)
 			if rng.IntN(2) == 0 {
 				bits[i] = from.sign()<<1 - 1 - rng.Uint32N(2)*from.sign()
@@ -164,7 +166,7 @@ func elements(rng *rand.Rand, bits []uint32, k kind, p *kernel.Params) {
 	}
 }
 
-// codeGroup draws a group of codes, rarely with NaN.
+// codeGroup draws a group of codes, rarely with NaNs.
 func codeGroup(rng *rand.Rand, group []uint32) {
 	mask, nan := byte(0xFF), rng.IntN(12) == 0
 	if rng.IntN(3) == 0 {
@@ -172,7 +174,7 @@ func codeGroup(rng *rand.Rand, group []uint32) {
 	}
 	c := byte(rng.Uint32())
 	for i := range group {
-		if mask != 0x01 { // else all alike
+		if mask != 0x01 { // otherwise all are alike
 			c = byte(rng.Uint32()) & mask
 		}
 		if group[i] = uint32(c); !nan {
@@ -181,7 +183,7 @@ func codeGroup(rng *rand.Rand, group []uint32) {
 	}
 }
 
-// groupScale draws a scale: an ordinary one, a power of two, or one at an end of the range.
+// groupScale draws a scale: an ordinary one, a power of two, or one at either end of the range.
 func groupScale(rng *rand.Rand, t dtype.DType) uint32 {
 	if t == dtype.F8E8M0 {
 		if rng.IntN(4) == 0 {
@@ -198,7 +200,7 @@ func groupScale(rng *rand.Rand, t dtype.DType) uint32 {
 	case 2:
 		return f.infinity() - 1 - rng.Uint32N(1<<(f.mantissa+2))
 	case 3:
-		return rng.Uint32N(1 << (f.mantissa + 1)) // subnormal or little more
+		return rng.Uint32N(1 << (f.mantissa + 1)) // subnormal or slightly larger
 	}
 	return f.round(math.Exp2(-12*rng.Float64()) * (1 + rng.Float64()))
 }

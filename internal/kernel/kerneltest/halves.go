@@ -7,8 +7,8 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// testWindow stacks experts and lays gate and up beside and below each other, as the plan of a family does, for every operation that
-// expands, casts or moves experts.
+// testWindow stacks experts and places gate and up beside and below each other, as a family's plan
+// does, for every operation that expands, casts or moves experts.
 func testWindow(t *testing.T, be kernel.Backend) {
 	for i, to := range floats {
 		for _, p := range []kernel.Params{
@@ -31,13 +31,14 @@ func halves(t *testing.T, be kernel.Backend, p kernel.Params) {
 	for e := range experts {
 		for half := range 2 {
 			row := 2*e + half
-			// [experts, 2*inter, hidden], the rows a little apart
+			// [experts, 2*inter, hidden], with gaps between rows
 			below.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 1, Dst: size * row * inter * (hidden + gap), DstStride: hidden + gap})
 			// [experts, inter, 2*hidden]
 			beside.Add(p, Layout{Rows: inter, Cols: hidden, Shift: 3, Dst: size * (e*inter*2*hidden + half*hidden), DstStride: 2 * hidden})
-			// [experts, hidden, 2*inter]: the halves of a line by two jobs
+			// [experts, hidden, 2*inter]: two jobs make the halves of a line
 			turned.Add(q, Layout{Rows: inter, Cols: hidden, Shift: 2, Dst: size * (e*hidden*2*inter + half*inter), DstStride: 2 * inter})
-			// The same in rectangles: rows of a source that is tiled, every line of the destination by four jobs, two of whose columns none covers.
+			// The same in rectangles: rows of a tiled source, with every line of the destination made by
+			// four jobs, and two columns that none of them covers.
 			for _, r := range [][2]int{{0, 64}, {64, inter}} {
 				for _, c := range [][2]int{{0, 128}, {128, hidden}} {
 					l := Layout{Rows: r[1] - r[0], Cols: c[1] - c[0], SrcGap: hidden - c[1] + c[0], Shift: row}

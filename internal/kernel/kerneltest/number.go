@@ -26,10 +26,10 @@ func (f format) infinity() uint32 { return (1<<f.exponent - 1) << f.mantissa }
 func (f format) nan() uint32      { return f.infinity() | 1<<(f.mantissa-1) }
 func (f format) sign() uint32     { return 1 << (f.exponent + f.mantissa) }
 
-// isInf tells an infinity of either sign.
+// isInf reports whether w is an infinity of either sign.
 func (f format) isInf(bits uint32) bool { return bits&^f.sign() == f.infinity() }
 
-// value is the number that bits stand for, exactly.
+// value returns the exact number that bits stand for.
 func (f format) value(w uint32) float64 {
 	e, m := int(w>>f.mantissa)&(1<<f.exponent-1), w&(1<<f.mantissa-1)
 	var v float64
@@ -49,10 +49,11 @@ func (f format) value(w uint32) float64 {
 	return v
 }
 
-// power is m times two to the e, exact while e is a normal exponent of float64.
+// power returns m times two to the e, exactly while e is a normal exponent of float64.
 func power(m float64, e int) float64 { return m * math.Float64frombits(uint64(e+1023)<<52) }
 
-// round is RNE: the bits nearest to a float64 that is zero, normal, infinite or NaN; ties go to even, NaN becomes canonical.
+// round is RNE: it returns the bits nearest to a float64 that is zero, normal, infinite or NaN;
+// ties go to even, NaN becomes canonical.
 func (f format) round(v float64) uint32 {
 	w := math.Float64bits(v)
 	sign := uint32(w>>63) * f.sign()
@@ -68,21 +69,21 @@ func (f format) round(v float64) uint32 {
 	m |= 1 << 52
 	drop, base := 52-f.mantissa, e-1023+f.bias() // bits to drop, exponent field of the result
 	if base < 1 {
-		drop, base = drop+1-base, 1 // subnormal results are in units of the least one
+		drop, base = drop+1-base, 1 // subnormal results are in units of the smallest one
 	}
 	if drop > 54 {
-		return sign // below half of the least subnormal
+		return sign // below half of the smallest subnormal
 	}
 	q, rest, half := m>>drop, m&(1<<drop-1), uint64(1)<<(drop-1)
 	if rest > half || rest == half && q&1 == 1 {
 		q++
 	}
-	// The leading one of q, if it has one, adds 1 to the exponent field, and so does a carry.
+	// The leading bit of q, if it has one, adds 1 to the exponent field, and so does a carry.
 	r := uint64(base-1)<<f.mantissa + q
 	return sign | uint32(min(r, uint64(f.infinity())))
 }
 
-// codes is the value of every E4M3FN code, by its definition.
+// codes has the value of every E4M3FN code, from its definition.
 var codes = func() (t [256]float64) {
 	for c := range t {
 		e, m := c>>3&15, c&7
@@ -101,7 +102,7 @@ var codes = func() (t [256]float64) {
 	return t
 }()
 
-// e8m0 is the value of a scale of that type.
+// e8m0 returns the value of a scale of that type.
 func e8m0(b byte) float64 {
 	if b == 0xFF {
 		return math.NaN()
@@ -109,15 +110,16 @@ func e8m0(b byte) float64 {
 	return power(1, int(b)-127)
 }
 
-// plusOne is the sum in type from, in type to. x has at most 24 significant bits: from 2^-29 to 2^53 its sum with 1 is exact in float64, and
-// elsewhere so far from a tie of float32 that rounding on the way there changes nothing. TestPlusOne has the exact sums.
+// plusOne returns the sum in type from, converted to type to. x has at most 24 significant bits:
+// from 2^-29 to 2^53 its sum with 1 is exact in float64, and elsewhere so far from a tie of float32
+// that rounding to float64 first changes nothing. TestPlusOne compares with exact sums.
 func plusOne(x float64, from, to format) uint32 {
 	single := formatOf(dtype.F32)
 	sum := single.value(single.round(x + 1))
 	return to.round(from.value(from.round(sum)))
 }
 
-// dequant is the result for one element, of a scale given by its value.
+// dequant returns the result for one element and the value of its scale.
 func dequant(code byte, scale float64, to format) uint32 {
 	single := formatOf(dtype.F32)
 	w := single.round(codes[code] * scale)

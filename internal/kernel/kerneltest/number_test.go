@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The reference's own arithmetic, against math/big and values from the standards.
+// The reference's own arithmetic, compared with math/big and values from the standards.
 func TestRound(t *testing.T) {
 	needtest.Alone(t)
 	f16, bf16, f32 := formatOf(dtype.F16), formatOf(dtype.BF16), formatOf(dtype.F32)
@@ -47,7 +47,7 @@ func TestRound(t *testing.T) {
 		}
 		require.Equal(t, math.Float32bits(want), f32.round(v), "%x", v)
 	}
-	for w := range uint32(1 << 16) { // the values that a format has are fixed points
+	for w := range uint32(1 << 16) { // a format's values are fixed points
 		for _, f := range []format{f16, bf16} {
 			if v := f.value(w); !math.IsNaN(v) {
 				require.Equal(t, w, f.round(v))
@@ -56,7 +56,7 @@ func TestRound(t *testing.T) {
 	}
 }
 
-// The corpus must hold what tells one rounding from two.
+// The corpus must contain values that distinguish one rounding from two.
 func TestDoubleRounding(t *testing.T) {
 	single := formatOf(dtype.F32)
 	for _, to := range []dtype.DType{dtype.BF16, dtype.F16} {
@@ -73,7 +73,8 @@ func TestDoubleRounding(t *testing.T) {
 	}
 }
 
-// TestPlusOne compares sums with exact ones, rounded once by math/big to float32, and with values that were worked out by hand.
+// TestPlusOne compares sums with exact ones, rounded once by math/big to float32, and with values
+// that were calculated by hand.
 func TestPlusOne(t *testing.T) {
 	needtest.Alone(t)
 	single := formatOf(dtype.F32)
@@ -83,7 +84,8 @@ func TestPlusOne(t *testing.T) {
 		want     uint32
 	}{
 		{dtype.BF16, dtype.BF16, -1, 0}, {dtype.BF16, dtype.BF16, math.Copysign(0, -1), 0x3F80}, {dtype.BF16, dtype.BF16, 0x1p-8, 0x3F80},
-		{dtype.BF16, dtype.F32, 0x1.8p-7, 0x3F820000}, // 1 + 3*2^-8: a tie of bfloat16, though float32 holds it
+		// 1 + 3*2^-8: a tie of bfloat16, though exact in float32
+		{dtype.BF16, dtype.F32, 0x1.8p-7, 0x3F820000},
 		{dtype.BF16, dtype.F16, 0x1p-7, 0x3C08}, {dtype.BF16, dtype.BF16, 256, 0x4380}, {dtype.BF16, dtype.BF16, 258, 0x4382},
 		{dtype.F16, dtype.F16, 0x1p-24, 0x3C00}, {dtype.F16, dtype.F16, 0x1.8p-10, 0x3C02}, {dtype.F16, dtype.F32, 2049 - 1, 0x45000000}, {dtype.F16, dtype.F16, 65504, 0x7BFF},
 		{dtype.F32, dtype.F32, 0x1p-24, 0x3F800000}, {dtype.F32, dtype.F32, 0x1.8p-23, 0x3F800002}, {dtype.F32, dtype.F32, -0x1p-25, 0x3F800000},
@@ -103,7 +105,8 @@ func TestPlusOne(t *testing.T) {
 		want, _ := sum.Add(sum, big.NewFloat(1)).Float32()
 		require.Equal(t, math.Float32bits(want), plusOne(x, single, single), "%x", x)
 	}
-	for _, of := range []dtype.DType{dtype.BF16, dtype.F16} { // the exact sum, rounded once to the type
+	// the exact sum, rounded once to the type
+	for _, of := range []dtype.DType{dtype.BF16, dtype.F16} {
 		f := formatOf(of)
 		for w := range uint32(1 << 16) {
 			x := f.value(w)
@@ -112,7 +115,7 @@ func TestPlusOne(t *testing.T) {
 			}
 			sum := new(big.Float).SetPrec(400).SetFloat64(x)
 			sum.Add(sum, big.NewFloat(1))
-			exact, accuracy := sum.Float64() // to odd, so that rounding it again is rounding once
+			exact, accuracy := sum.Float64() // to odd, so that rounding it again equals rounding once
 			if bits := math.Float64bits(exact); accuracy != big.Exact && bits&1 == 0 {
 				exact = math.Nextafter(exact, math.Inf(-int(accuracy)))
 			}
@@ -121,7 +124,8 @@ func TestPlusOne(t *testing.T) {
 	}
 }
 
-// The corpus must hold what tells a sum that is rounded to its own type first from one that is not.
+// The corpus must contain values that distinguish a sum that is rounded to its own type first from
+// one that is not.
 func TestPlusOneRoundsTwice(t *testing.T) {
 	f16, bf16, f32 := formatOf(dtype.F16), formatOf(dtype.BF16), formatOf(dtype.F32)
 	n := 0

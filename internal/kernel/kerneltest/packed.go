@@ -7,7 +7,7 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// quantizeJob computes the matrix in its type first, and then its groups.
+// quantizeJob first computes the matrix in its type, then its groups.
 func quantizeJob(in, out []byte, p *kernel.Params, j *kernel.Job, memo memo) (found kernel.Tally) {
 	q := newQuantizer(p.Format, p.Profile, p.To)
 	m := newMatrix(in, p, j, &found, memo)
@@ -43,7 +43,7 @@ func quantizeJob(in, out []byte, p *kernel.Params, j *kernel.Job, memo memo) (fo
 	return found
 }
 
-// newMatrix is the elements that are quantized. It counts what they become on the way there.
+// newMatrix returns the elements to quantize, and counts overflows and NaNs on the way there.
 func newMatrix(in []byte, p *kernel.Params, j *kernel.Job, found *kernel.Tally, memo memo) (m []float64) {
 	to, bf16 := formatOf(p.To), formatOf(dtype.BF16)
 	m = make([]float64, 0, j.Rows*j.Cols)
@@ -86,7 +86,7 @@ func newMatrix(in []byte, p *kernel.Params, j *kernel.Job, found *kernel.Tally, 
 	return m
 }
 
-// noteAnywhere is note for places that do not come in row-major order.
+// noteAnywhere is note for elements that do not come in row-major order.
 func noteAnywhere(s *kernel.Spot, row, col int) {
 	if s.N == 0 || row < s.Row || row == s.Row && col < s.Col {
 		s.Row, s.Col = row, col

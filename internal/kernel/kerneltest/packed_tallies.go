@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testPackedTallies plants what cannot be quantized in matrices large enough to be shared among workers. The expected tallies are
-// written out here; Check compares with the reference's besides.
+// testPackedTallies plants values that cannot be quantized in matrices large enough to be shared
+// among workers. The expected tallies are written out here; Check also compares with the
+// reference's.
 func testPackedTallies(t *testing.T, be kernel.Backend) {
 	spot := func(n int64, row, col int) kernel.Spot { return kernel.Spot{N: n, Row: row, Col: col} }
 	const rows, cols = 192, 1664 // multiples of the groups below
@@ -59,7 +60,8 @@ func testPackedTallies(t *testing.T, be kernel.Backend) {
 		}
 	}
 
-	// Elements that are not finite, or are no more after the cast; a range beyond float16 and one beyond float32.
+	// Elements that are not finite, or no longer finite after the cast; a range beyond float16 and one
+	// beyond float32.
 	for _, turned := range []bool{false, true} {
 		for _, c := range []struct {
 			from, to dtype.DType
@@ -82,7 +84,9 @@ func testPackedTallies(t *testing.T, be kernel.Backend) {
 			case dtype.F16:
 				plant(130, 131, 0x477FF000) // 65520 becomes infinite
 				plant(131, 130, 0xC77FF000)
-				if turned { // a group from 60000 to -60000, down a column or along a row: its scale, the range, is beyond float16
+				// a group from 60000 to -60000, down a column or along a row: its scale, the range, is beyond
+				// float16
+				if turned {
 					plant(33, 65, 0x476A6000)
 					plant(34, 65, 0xC76A6000)
 				} else {

@@ -9,8 +9,8 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// patterns is elements of a type, in little-endian bytes: all of 16 bits, or float32s of every kind and some near the places that one
-// operation makes matter.
+// patterns returns elements of a type, in little-endian bytes: all 16-bit values, or float32s of
+// every kind and some near the values that matter to one operation.
 func patterns(t dtype.DType, near func(*rand.Rand) []uint32) (data []byte) {
 	if t != dtype.F32 {
 		for w := range uint32(1 << 16) {
@@ -57,7 +57,8 @@ func testCopies(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// testAddOne adds one to every 16-bit pattern and to float32 patterns of every kind, with results of every type.
+// testAddOne adds one to every 16-bit pattern and to float32 patterns of every kind, with results
+// of every type.
 func testAddOne(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	for _, from := range floats {
@@ -68,8 +69,8 @@ func testAddOne(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// plainWindow lays elements out as one long row, as many short ones, as a column and as a scalar; in columns one beside the other
-// where the result is transposed.
+// plainWindow arranges elements as one long row, as many short ones, as a column and as a scalar;
+// in adjacent columns if the result is transposed.
 func plainWindow(t *testing.T, rig *Rig, p kernel.Params, data []byte) {
 	n := len(data) / int(p.From.Size())
 	w := NewWindow(1)
@@ -98,7 +99,8 @@ func allPatterns(t *testing.T, rig *Rig, p kernel.Params) {
 	}
 }
 
-// nearOne is float32 patterns whose sum with 1 cancels, is a tie of some type or next to one, or is the first to lose one of its operands.
+// nearOne returns float32 patterns whose sum with 1 cancels, is a tie of some type or next to one,
+// or is the first to lose one of its operands.
 func nearOne(rng *rand.Rand) (s []uint32) {
 	single := formatOf(dtype.F32)
 	around := func(x float64, reach int) {

@@ -12,7 +12,7 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// formats is every one that MLX has.
+// formats lists every format that MLX has.
 var formats = func() (list []mlxquant.Format) {
 	for _, bits := range []int{4, 1, 2, 3, 5, 6, 8} {
 		for _, group := range []int{64, 32, 128} {
@@ -24,19 +24,20 @@ var formats = func() (list []mlxquant.Format) {
 
 var profiles = []mlxquant.Profile{mlxquant.Metal, mlxquant.CPU}
 
-// sources is codes with scales of every type, and every other type.
+// sources lists codes with scales of every type, and every other type.
 var sources = []kernel.Params{
 	{From: dtype.F8E4M3, ScaleType: dtype.BF16}, {From: dtype.BF16}, {From: dtype.F8E4M3, ScaleType: dtype.F32}, {From: dtype.F16},
 	{From: dtype.F8E4M3, ScaleType: dtype.F16}, {From: dtype.F32}, {From: dtype.F8E4M3, ScaleType: dtype.F8E8M0},
 }
 
-// packing is the Params of a source, a format, a profile and a type.
+// packing returns the Params for a source, a format, a profile and a type.
 func packing(source kernel.Params, f mlxquant.Format, p mlxquant.Profile, to dtype.DType) kernel.Params {
 	source.Op, source.Format, source.Profile, source.To = kernel.Quantize, f, p, to
 	return source
 }
 
-// testFormats runs groups of every kind through every format, profile and type, from every source in turn.
+// testFormats runs groups of every kind through every format, profile and type, from every source
+// in turn.
 func testFormats(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	n := 0
@@ -66,7 +67,8 @@ func testFormats(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// fillGroups turns a job of whole rows of groups into one of columns where it is transposed, and gives it sources of every kind.
+// fillGroups turns a job of whole rows of groups into one of columns if it is transposed, and fills
+// its source with groups of every kind.
 func fillGroups(rng *rand.Rand, p *kernel.Params, l *Layout) {
 	size := p.Format.GroupSize
 	lines, length := l.Rows, l.Cols
@@ -98,8 +100,9 @@ func fillGroups(rng *rand.Rand, p *kernel.Params, l *Layout) {
 	}
 }
 
-// testPackedTables quantizes all codes by all scales of 8 and 16 bits and by float32 scales of every kind, in the formats that are MLX's choice, and by
-// samples in the others. Each row has all codes but NaN, in an order of its own.
+// testPackedTables quantizes all codes with all scales of 8 and 16 bits and with float32 scales of
+// every kind, in MLX's default formats, and with samples in the others. Each row has all codes but
+// NaN, in a different order.
 func testPackedTables(t *testing.T, be kernel.Backend) {
 	step, random := uint32(17), 500
 	if sampled() {
@@ -145,7 +148,7 @@ func testPackedTables(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// thin is every n-th.
+// thin returns every n-th element.
 func thin(s []uint32, n int) (some []uint32) {
 	for i := n / 2; i < len(s); i += n {
 		some = append(some, s[i])
@@ -153,7 +156,7 @@ func thin(s []uint32, n int) (some []uint32) {
 	return some
 }
 
-// sound is the code, or another for NaN.
+// sound returns the code, or a different one for NaN.
 func sound(c byte) byte {
 	if c&0x7F == 0x7F {
 		return c ^ 1
@@ -161,7 +164,8 @@ func sound(c byte) byte {
 	return c
 }
 
-// testTies runs groups whose elements lie as near as their type allows to where the code changes, at a scale that the reference's arithmetic gives.
+// testTies runs groups whose elements are as near as their type allows to where the code changes,
+// at a scale computed by the reference.
 func testTies(t *testing.T, be kernel.Backend) {
 	groups := 48
 	if sampled() {
@@ -190,7 +194,7 @@ func testTies(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// tieGroup draws a group's extremes and then puts the others between two codes.
+// tieGroup draws a group's extremes and places the other elements between two codes.
 func tieGroup(rng *rand.Rand, q *quantizer) []uint32 {
 	w := make([]float64, q.GroupSize)
 	size := power(1, rng.IntN(24)-16)
@@ -236,8 +240,9 @@ func tieGroup(rng *rand.Rand, q *quantizer) []uint32 {
 	return bits
 }
 
-// testPackedShapes runs jobs around the sizes of tiles, groups and blocks: blocks that end inside groups, begin before the job or are thin, groups
-// down columns, parts of rows, many jobs to a window.
+// testPackedShapes runs jobs around the sizes of tiles, groups and blocks: blocks that end inside
+// groups, begin before the job or are thin, groups down columns, parts of rows, many jobs in a
+// window.
 func testPackedShapes(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	n := 0
@@ -248,7 +253,8 @@ func testPackedShapes(t *testing.T, be kernel.Backend) {
 				f := formats[n*5%len(formats)]
 				p := packing(kernel.Params{From: dtype.F8E4M3, ScaleType: scaleTypes[n%4], BlockRows: block[0], BlockCols: block[1], Transposed: turned}, f, profiles[n%2], floats[n%3])
 				w := NewWindow(uint64(n))
-				for i, size := range [][2]int{{1, 1}, {3, 2}, {17, 5}, {131, 1}, {2, 70}} { // lines, groups of a line
+				// lines, groups of a line
+				for i, size := range [][2]int{{1, 1}, {3, 2}, {17, 5}, {131, 1}, {2, 70}} {
 					if sampled() && (n+i)%4 != 0 {
 						continue
 					}

@@ -7,8 +7,9 @@ import (
 	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
-// quantizer is MLX's arithmetic by its definition, in float64: every operation there is one of float32, and its exact result, or one rounded to
-// float64's 53 bits, rounds to the same 24 bits. Package mlxquant's documentation says what decides a bit; none of its code is used.
+// quantizer is MLX's arithmetic from its definition, in float64: every operation is one of float32,
+// and its exact result, or the one rounded to float64's 53 bits, rounds to the same 24 bits.
+// Package mlxquant's documentation says what decides a bit; none of its code is used.
 type quantizer struct {
 	mlxquant.Format
 	cpu bool
@@ -19,7 +20,7 @@ func newQuantizer(f mlxquant.Format, p mlxquant.Profile, to dtype.DType) *quanti
 	return &quantizer{f, p == mlxquant.CPU, formatOf(to)}
 }
 
-// packed is a group's result: a code for each element, the bits of scale and bias.
+// packed is a group's result: a code for each element, and the bits of scale and bias.
 type packed struct {
 	codes       []byte
 	scale, bias uint32
@@ -51,7 +52,7 @@ func (q *quantizer) group(w []float64) packed {
 	return g
 }
 
-// integer rounds halves by the profile's rule.
+// integer rounds, with ties by the profile's rule.
 func (q *quantizer) integer(v float64) float64 {
 	if q.cpu {
 		return math.RoundToEven(v)
@@ -59,7 +60,7 @@ func (q *quantizer) integer(v float64) float64 {
 	return math.Round(v)
 }
 
-// affineScale gives the scale, before it is narrowed, and the bias.
+// affineScale returns the scale, before it is narrowed, and the bias.
 func (q *quantizer) affineScale(w []float64) (s, b float64) {
 	lo, hi := w[0], 0.0
 	if q.cpu {
@@ -104,7 +105,7 @@ func (q *quantizer) affine(g *packed, w []float64) {
 	}
 }
 
-// ratio is the greatest magnitude as a multiple of the greatest element.
+// ratio returns the greatest magnitude as a multiple of the format's greatest element.
 func (q *quantizer) ratio(w []float64, most float64) (r float64) {
 	for _, x := range w {
 		r = math.Max(r, math.Abs(x))
@@ -115,7 +116,7 @@ func (q *quantizer) ratio(w []float64, most float64) (r float64) {
 	return r
 }
 
-// mxExponent is that of the scale.
+// mxExponent returns the scale's exponent.
 func (q *quantizer) mxExponent(w []float64) int {
 	most := 6.0
 	if q.Mode == mlxquant.MXFP8 {
@@ -167,7 +168,7 @@ func (q *quantizer) nv(g *packed, w []float64) {
 	}
 }
 
-// element is the code of a scaled element.
+// element returns the code of a scaled element.
 func (q *quantizer) element(v float64) byte {
 	switch {
 	case q.Mode == mlxquant.MXFP8:
@@ -180,7 +181,7 @@ func (q *quantizer) element(v float64) byte {
 
 func nearestE4M3(v float64) byte { return nearest(codes[:127], math.Abs(v)) | signOf(v)<<7 }
 
-// nearest is the index of the value nearest to a; of two as near the even one.
+// nearest returns the index of the value nearest to a; of two equally near, the even one.
 func nearest(values []float64, a float64) byte {
 	c := 0
 	for c+1 < len(values) && values[c+1] <= a {
@@ -200,7 +201,7 @@ func evenE2M1(v float64) byte {
 	return nearest(e2m1[:], math.Abs(v)) | signOf(v)<<3
 }
 
-// firstE2M1 is the first of all sixteen codes whose difference, in float32, is the least.
+// firstE2M1 returns the first of all sixteen codes whose difference, in float32, is smallest.
 func firstE2M1(v float64) (best byte) {
 	least := math.Inf(1)
 	for c := range byte(16) {

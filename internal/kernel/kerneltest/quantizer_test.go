@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestQuantizer compares the reference with MLX's own results: testdata/mlxquant/README.md.
+// TestQuantizer compares the reference with MLX's own results; see testdata/mlxquant/README.md.
 func TestQuantizer(t *testing.T) {
 	var golden struct {
 		Cases []struct {

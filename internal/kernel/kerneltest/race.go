@@ -2,5 +2,6 @@
 
 package kerneltest
 
-// raceEnabled tells that code runs ten times slower: the exhaustive parts, which have no concurrency of their own, take samples.
+// raceEnabled means that code runs ten times slower, so the exhaustive parts, which have no
+// concurrency of their own, take samples.
 const raceEnabled = true

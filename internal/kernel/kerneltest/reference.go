@@ -8,7 +8,8 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// Reference computes the jobs of a window, element by element, from in into out, and what the tallies must be.
+// Reference computes the jobs of a window, element by element, from in into out, and returns the
+// expected tallies.
 func Reference(in, out []byte, batches []kernel.Batch) (tallies []kernel.Tally) {
 	memo := memo{}
 	for i := range batches {
@@ -60,7 +61,7 @@ func dequantJob(in, out []byte, p *kernel.Params, j *kernel.Job, memo memo) (fou
 	return found
 }
 
-// memo keeps results as elements ask for them, since large blocks ask for the same again and again.
+// memo caches results, since elements of large blocks need the same ones again and again.
 type memo map[key]*[256]entry
 
 type key struct {
@@ -117,7 +118,7 @@ func plainJob(in, out []byte, p *kernel.Params, j *kernel.Job) (found kernel.Tal
 	return found
 }
 
-// place is where an element's result goes, in bytes.
+// place returns where an element's result goes, in bytes.
 func place(p *kernel.Params, j *kernel.Job, row, col int) int {
 	if p.Transposed {
 		row, col = col, row
@@ -125,7 +126,7 @@ func place(p *kernel.Params, j *kernel.Job, row, col int) int {
 	return j.Dst + int(p.To.Size())*(row*j.DstStride+col)
 }
 
-// note counts in row-major order, so the first place is the first noted.
+// note is called in row-major order, so the first place is the first one noted.
 func note(s *kernel.Spot, row, col int) {
 	if s.N == 0 {
 		s.Row, s.Col = row, col
@@ -133,7 +134,7 @@ func note(s *kernel.Spot, row, col int) {
 	s.N++
 }
 
-// load is the value of the i-th element at a byte offset.
+// load returns the value of the i-th element at a byte offset.
 func load(b []byte, at, i int, t dtype.DType) float64 {
 	switch t.Size() {
 	case 1:

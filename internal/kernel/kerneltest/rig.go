@@ -9,16 +9,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Rig runs windows on a backend, one at a time, in a slot that grows with them.
+// A Rig runs windows on a backend, one at a time, in a slot that grows as needed.
 type Rig struct {
 	be   kernel.Backend
 	slot kernel.Slot
 }
 
-// NewRig makes a rig; the slot belongs to the backend.
+// NewRig returns a Rig; the slot belongs to the backend.
 func NewRig(be kernel.Backend) *Rig { return &Rig{be: be} }
 
-// guard is how many bytes after a window's Out are watched too.
+// guard is the number of bytes after a window's Out that are checked too.
 const guard = 256
 
 // Check runs a window and compares every byte and tally with the reference.
@@ -57,7 +57,7 @@ func (r *Rig) grow(t testing.TB, in, out int) {
 	r.slot = s
 }
 
-// explainPacked is explain for one job that quantizes, or "" where the byte is none of its.
+// explainPacked is explain for one job that quantizes, or "" if the byte does not belong to it.
 func explainPacked(p *kernel.Params, j *kernel.Job, at int, want, got []byte) string {
 	_, cols, codes, scales, biases := p.Packed(j)
 	size := int(p.Format.ScaleType(p.To).Size())

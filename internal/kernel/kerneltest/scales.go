@@ -6,7 +6,8 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// all16 is every pattern of a 16-bit type, or with a step greater than 1 a sample that keeps both ends of each exponent.
+// all16 returns every pattern of a 16-bit type or, with a step greater than 1, a sample that
+// includes both ends of each exponent.
 func all16(t dtype.DType, step uint32) (s []uint32) {
 	top := uint32(1)<<formatOf(t).mantissa - 1
 	for w := range uint32(1 << 16) {
@@ -17,8 +18,9 @@ func all16(t dtype.DType, step uint32) (s []uint32) {
 	return s
 }
 
-// edgeF32 is float32 patterns where arithmetic goes wrong first: both ends of the exponent's range with mantissas of every shape, then
-// a few of each exponent, and products that round twice.
+// edgeF32 returns float32 patterns where arithmetic is most likely to go wrong: both ends of the
+// exponent's range with mantissas of every kind, then a few of each exponent, and products that
+// round twice.
 func edgeF32(rng *rand.Rand) (s []uint32) {
 	for e := range uint32(256) {
 		mantissas := []uint32{0, 1, 0x7FFFFF, 0x400000, rng.Uint32() & 0x7FFFFF}
@@ -35,8 +37,9 @@ func edgeF32(rng *rand.Rand) (s []uint32) {
 	return append(append(s, twiceRounded(dtype.BF16)...), twiceRounded(dtype.F16)...)
 }
 
-// twiceRounded is scales whose product with some code, 28 bits long, is almost half way between two results: rounded to float32 it
-// becomes the tie, which then goes to even whatever it came from.
+// twiceRounded returns scales whose product with some code, 28 bits long, is almost halfway between
+// two results: rounding it to float32 makes it a tie, which then goes to even whichever side it
+// came from.
 func twiceRounded(to dtype.DType) (s []uint32) {
 	keep := formatOf(to).mantissa + 1
 	for k := uint32(1) << (keep - 1); k < 1<<keep; k += 1 + uint32(1)<<keep>>9 {
@@ -53,7 +56,7 @@ func twiceRounded(to dtype.DType) (s []uint32) {
 	return s
 }
 
-// allE8M0 is every scale of that type.
+// allE8M0 returns every scale of that type.
 func allE8M0() (s []uint32) {
 	for w := range uint32(256) {
 		s = append(s, w)
@@ -61,7 +64,7 @@ func allE8M0() (s []uint32) {
 	return s
 }
 
-// randomF32 is finite patterns of every exponent.
+// randomF32 returns finite patterns of every exponent.
 func randomF32(rng *rand.Rand, n int) (s []uint32) {
 	for len(s) < n {
 		if w := rng.Uint32(); w>>23&255 != 255 {
@@ -71,7 +74,8 @@ func randomF32(rng *rand.Rand, n int) (s []uint32) {
 	return s
 }
 
-// castPatterns is float32 patterns around every place where a narrower type rounds, ends or becomes subnormal.
+// castPatterns returns float32 patterns around every value where a narrower type rounds, ends or
+// becomes subnormal.
 func castPatterns(rng *rand.Rand, random int) (s []uint32) {
 	for e := range uint32(256) {
 		for k := range 23 {

@@ -12,7 +12,7 @@ import (
 
 var scaleTypes = []dtype.DType{dtype.BF16, dtype.F32, dtype.F16, dtype.F8E8M0}
 
-// testShapes runs matrices around the sizes of blocks and words, in blocks of every dialect.
+// testShapes runs matrices of sizes around those of blocks and words, in blocks of every dialect.
 func testShapes(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	sizes := []int{1, 2, 7, 31, 127, 128, 129, 130, 257}
@@ -37,7 +37,8 @@ func testShapes(t *testing.T, be kernel.Backend) {
 	if sampled() {
 		return
 	}
-	for i, block := range [][2]int{{128, 128}, {1, 7168}, {576, 7168}, {32, 32}, {1, 128}} { // DeepSeek's kv_a_proj_with_mqa
+	// DeepSeek's kv_a_proj_with_mqa
+	for i, block := range [][2]int{{128, 128}, {1, 7168}, {576, 7168}, {32, 32}, {1, 128}} {
 		p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: floats[i%3], ScaleType: scaleTypes[i%4], BlockRows: block[0], BlockCols: block[1]}
 		p.Transposed = i == 3
 		w := NewWindow(uint64(i))
@@ -46,7 +47,8 @@ func testShapes(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// testPhases runs rectangles that begin anywhere in a block, with gaps everywhere, several jobs and Params to a window.
+// testPhases runs rectangles that begin anywhere in a block, with gaps everywhere, several jobs and
+// Params per window.
 func testPhases(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	windows := uint64(150)
@@ -71,7 +73,8 @@ func testPhases(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// testStrides runs what vector code takes, everything a multiple of its width, with strides of source and destination that differ.
+// testStrides runs shapes that vector code handles, with everything a multiple of its width, and
+// with different strides of source and destination.
 func testStrides(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	for i, to := range floats {
@@ -91,7 +94,7 @@ func testStrides(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// RandomJob draws a job of any operation, type and geometry, of up to some ten thousand elements.
+// RandomJob draws a job of any operation, type and geometry, with up to some ten thousand elements.
 func RandomJob(rng *rand.Rand) (kernel.Params, Layout) {
 	p := kernel.Params{From: floats[rng.IntN(3)], To: floats[rng.IntN(3)], Transposed: rng.IntN(4) == 0}
 	l := Layout{
@@ -115,7 +118,7 @@ func RandomJob(rng *rand.Rand) (kernel.Params, Layout) {
 	p.Op, p.From, p.ScaleType = kernel.Dequant, dtype.F8E4M3, scaleTypes[rng.IntN(4)]
 	p.BlockRows, p.BlockCols = side(), side()
 	l.RowPhase, l.ColPhase = rng.IntN(p.BlockRows), rng.IntN(p.BlockCols)
-	for range rng.IntN(40) { // none: ordinary scales
+	for range rng.IntN(40) { // if there are none, scales are ordinary
 		l.Scales = append(l.Scales, rng.Uint32()>>(32-p.ScaleType.Bits()))
 	}
 	return p, l

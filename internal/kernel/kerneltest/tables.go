@@ -12,14 +12,14 @@ import (
 
 var floats = []dtype.DType{dtype.BF16, dtype.F16, dtype.F32}
 
-// sampled tells whether exhaustive parts take samples.
+// sampled reports whether exhaustive parts take samples.
 func sampled() bool { return raceEnabled || !needtest.Long() }
 
-// nightly asks for what takes minutes.
+// nightly reports whether tests that take minutes run.
 func nightly() bool { return os.Getenv("METALCAST_NIGHTLY") == "1" }
 
-// testTables multiplies all codes by all scales of 8 and 16 bits and by float32 scales of every kind, in blocks of three shapes: a backend
-// may compute each in another way.
+// testTables multiplies all codes by all scales of 8 and 16 bits and by float32 scales of every
+// kind, in blocks of three shapes, because a backend may compute each in a different way.
 func testTables(t *testing.T, be kernel.Backend) {
 	step, random := uint32(1), 20_000
 	if sampled() {
@@ -33,7 +33,8 @@ func testTables(t *testing.T, be kernel.Backend) {
 		dtype.BF16: all16(dtype.BF16, step), dtype.F16: all16(dtype.F16, step), dtype.F8E8M0: allE8M0(),
 		dtype.F32: append(edgeF32(rng), randomF32(rng, random)...),
 	}
-	if !needtest.Long() { // of what is at the ends of exponents, neighbours of other exponents each
+	// of the values at the ends of exponents, neighbours with different exponents
+	if !needtest.Long() {
 		scales[dtype.BF16], scales[dtype.F32] = thin(scales[dtype.BF16], 3), thin(scales[dtype.F32], 5)
 	}
 	for _, to := range floats {
@@ -58,7 +59,7 @@ func tableWindows(t *testing.T, be kernel.Backend, p kernel.Params, scales []uin
 		w := NewWindow(1)
 		w.Add(p, Layout{Rows: n, Cols: 256, Codes: codes, Scales: scales[:n]})
 
-		p.BlockRows, p.BlockCols = 1, 32 // eight blocks to a row, all of the row's scale
+		p.BlockRows, p.BlockCols = 1, 32 // eight blocks per row, all with the row's scale
 		repeated := make([]uint32, 0, 8*n)
 		for _, s := range scales[:n] {
 			repeated = append(repeated, s, s, s, s, s, s, s, s)

@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testTallies plants what a sound checkpoint does not hold in matrices large enough to be shared among workers. The expected tallies
-// are written out here; Check compares with the reference's besides.
+// testTallies plants values that a sound checkpoint does not contain in matrices large enough to be
+// shared among workers. The expected tallies are written out here; Check also compares with the
+// reference's.
 func testTallies(t *testing.T, be kernel.Backend) {
 	spot := func(n int64, row, col int) kernel.Spot { return kernel.Spot{N: n, Row: row, Col: col} }
 	const rows, cols = 300, 1700
@@ -68,11 +69,12 @@ func testTallies(t *testing.T, be kernel.Backend) {
 	}
 
 	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.F32, ScaleType: dtype.F32, BlockRows: 1 << 20, BlockCols: 1 << 20}
-	w := NewWindow(1) // one scale for more than a worker takes at once counts once
+	w := NewWindow(1) // a scale for more elements than a worker takes at once counts once
 	w.Add(p, Layout{Rows: 5, Cols: 300_000, Codes: make([]byte, 5*300_000), Scales: []uint32{0x7FC00000}})
 	require.Equal(t, kernel.Tally{Scale: spot(1, 0, 0)}, run(t, be, w))
 
-	patterns := []uint32{0x477FF000, 0xC77FF000, 0x477FEFFF, 0x7F800000, 0x7FC00000, 0x7F7FFFFF} // 65520, -65520, just below, inf, NaN, max
+	// 65520, -65520, just below, inf, NaN, max
+	patterns := []uint32{0x477FF000, 0xC77FF000, 0x477FEFFF, 0x7F800000, 0x7FC00000, 0x7F7FFFFF}
 	for _, c := range []struct {
 		op       kernel.Op
 		turned   bool
@@ -81,7 +83,8 @@ func testTallies(t *testing.T, be kernel.Backend) {
 		row, col int
 	}{
 		{kernel.Cast, false, dtype.F16, 3, 195, 5}, {kernel.Cast, true, dtype.F16, 3, 195, 5}, {kernel.Cast, false, dtype.BF16, 1, 195, 5},
-		{kernel.AddOne, false, dtype.F16, 3, 195, 5}, // -65520 is none any more, what is just below 65520 is one
+		// -65520 no longer overflows, the value just below 65520 does
+		{kernel.AddOne, false, dtype.F16, 3, 195, 5},
 		{kernel.AddOne, false, dtype.BF16, 1, 195, 5}, {kernel.AddOne, false, dtype.F32, 0, 0, 0},
 		{kernel.Copy, false, dtype.F32, 0, 0, 0}, {kernel.Copy, true, dtype.F32, 0, 0, 0},
 	} {
@@ -94,7 +97,7 @@ func testTallies(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// run checks a window of one job and gives its tally.
+// run checks a window with one job and returns its tally.
 func run(t *testing.T, be kernel.Backend, w *Window) kernel.Tally {
 	t.Helper()
 	rig := NewRig(be)

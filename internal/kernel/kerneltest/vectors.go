@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testVectors runs what docs/parity-vectors gives other converters to test themselves with.
+// testVectors runs docs/parity-vectors, with which other converters test themselves.
 func testVectors(t *testing.T, be kernel.Backend) {
 	rig := NewRig(be)
 	for _, c := range vectortest.Load(t) {
@@ -25,7 +25,7 @@ func testVectors(t *testing.T, be kernel.Backend) {
 	}
 }
 
-// vectorJob is a result of a case and the job that must give it.
+// vectorJob is a result of a case and the job that must produce it.
 type vectorJob struct {
 	name   string
 	want   vectortest.Result
@@ -35,7 +35,8 @@ type vectorJob struct {
 
 type vectorJobs []vectorJob
 
-// vectorWindow has a job for each result of a case, the source each time at another alignment.
+// vectorWindow returns a window with a job for each result of a case, each with a different
+// alignment of the source.
 func vectorWindow(t testing.TB, c *vectortest.Case) (*Window, vectorJobs) {
 	w, jobs := NewWindow(1), vectorJobs{}
 	for i, want := range c.Results {
@@ -56,7 +57,7 @@ func vectorParams(t testing.TB, c *vectortest.Case, want *vectortest.Result) ker
 	if s := c.Scales; s != nil {
 		p.ScaleType, p.BlockRows, p.BlockCols = named(t, s.DType), s.Block[0], s.Block[1]
 		if s.Use == "divide" {
-			p.ScaleType = dtype.F32 // of the reciprocals, which the engine takes
+			p.ScaleType = dtype.F32 // the type of the reciprocals, which the engine computes
 		}
 	}
 	if p.Op == kernel.Quantize {
@@ -76,7 +77,8 @@ func named(t testing.TB, name string) dtype.DType {
 	return kind
 }
 
-// vectorScales is the bits of scales, or of their reciprocals: a quotient of float32s rounds from float64 as it does at once.
+// vectorScales returns the bits of scales, or of their reciprocals: rounding a quotient of float32s
+// to float64 first does not change the float32 result.
 func vectorScales(t testing.TB, s *vectortest.Scales) (list []uint32) {
 	kind := named(t, s.DType)
 	for i := range s.Shape[0] * s.Shape[1] {
@@ -92,7 +94,7 @@ func vectorScales(t testing.TB, s *vectortest.Scales) (list []uint32) {
 	return list
 }
 
-// differences compares the parts of all results in a slot's Out with the vectors.
+// differences compares all results in a slot's Out with the vectors.
 func (jobs vectorJobs) differences(out []byte) (list []string) {
 	for i := range jobs {
 		x := &jobs[i]

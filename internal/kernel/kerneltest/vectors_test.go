@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestVectors compares the reference with docs/parity-vectors, and then with vectors of which one bit is changed.
+// TestVectors compares the reference with docs/parity-vectors, and then with vectors in which one
+// bit is changed.
 func TestVectors(t *testing.T) {
 	cases, changed := vectortest.Load(t), 0
 	require.Greater(t, len(cases), 30)

@@ -9,32 +9,34 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// Window is the contents of a slot and the jobs to run in it. Padding is random in In, and in Out so are all bytes before the run: reading or
-// writing out of place shows.
+// Window is the contents of a slot and the jobs to run in it. Padding in In is random, and so are
+// all bytes of Out before the run, so that stray reads and writes are detected.
 type Window struct {
 	In, Out []byte
 	Batches []kernel.Batch
 	rng     *rand.Rand
 }
 
-// NewWindow makes an empty window; everything random in it comes from seed.
+// NewWindow returns an empty window; everything random in it comes from seed.
 func NewWindow(seed uint64) *Window {
 	return &Window{rng: rand.New(rand.NewPCG(seed, 1))}
 }
 
-// Layout is the geometry of a job to add: what lies around its operands.
+// Layout is the geometry of a job to add: what surrounds its operands.
 type Layout struct {
-	Rows, Cols               int
-	RowPhase, ColPhase       int
-	Shift                    int      // bytes before the source and the scales, so that they are aligned to nothing
-	SrcGap, DstGap, ScaleGap int      // elements between rows
-	Codes                    []byte   // the first source elements, row by row; the others are random
-	Scales                   []uint32 // bits of the scale type, row by row; empty: small random ones
-	Dst, DstStride           int      // where the destination is given, DstStride > 0
-	NewBatch                 bool     // even if the last batch has the same Params
+	Rows, Cols         int
+	RowPhase, ColPhase int
+	// bytes before the source and the scales, so that they are unaligned
+	Shift                    int
+	SrcGap, DstGap, ScaleGap int    // elements between rows
+	Codes                    []byte // the first source elements, row by row; the others are random
+	// bits of the scale type, row by row; if empty, small random scales
+	Scales         []uint32
+	Dst, DstStride int  // the destination, if DstStride > 0
+	NewBatch       bool // start a batch even if the last one has the same Params
 }
 
-// Add appends the operands of a job and the job, to the last batch if that has the same Params.
+// Add appends a job and its operands, to the last batch if that has the same Params.
 func (w *Window) Add(p kernel.Params, l Layout) *kernel.Job {
 	j := kernel.Job{Rows: l.Rows, Cols: l.Cols, RowPhase: l.RowPhase, ColPhase: l.ColPhase, SrcStride: l.Cols + l.SrcGap}
 	from := p.From.Size()
@@ -75,7 +77,7 @@ func (w *Window) addScales(p kernel.Params, l Layout, j *kernel.Job) {
 	}
 }
 
-// smallScale draws a scale between 2^-27 and 8, of float16's normal numbers.
+// smallScale draws a scale between 2^-27 and 8, from float16's normal numbers.
 func (w *Window) smallScale(t dtype.DType) uint32 {
 	r, e := w.rng.Uint32(), uint32(100+w.rng.IntN(30))
 	switch t {
@@ -94,7 +96,7 @@ func (w *Window) setScale(p kernel.Params, j *kernel.Job, down, across int, bits
 	store(w.In[j.Scale+size*(down*j.ScaleStride+across):], bits, size)
 }
 
-// place gives a job its destination: the one that the layout names, or a new one after all others.
+// place sets a job's destination: the one in the layout, or a new one after all others.
 func (w *Window) place(p kernel.Params, l Layout, j *kernel.Job) {
 	to := int(p.To.Size())
 	lines, length := l.Rows, l.Cols
@@ -109,7 +111,8 @@ func (w *Window) place(p kernel.Params, l Layout, j *kernel.Job) {
 	w.Out = w.random(w.Out, j.Dst+to*((lines-1)*j.DstStride+length+l.DstGap)-len(w.Out))
 }
 
-// placePacked gives a job's codes, scales and biases places of their own, in any order, DstGap units and some bytes apart.
+// placePacked places a job's codes, scales and biases separately, in any order, DstGap units and
+// some bytes apart.
 func (w *Window) placePacked(p kernel.Params, l Layout, j *kernel.Job) {
 	_, _, codes, scales, biases := p.Packed(j)
 	unit := int(p.Format.ScaleType(p.To).Size())

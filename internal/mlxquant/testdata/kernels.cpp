@@ -1,13 +1,16 @@
-// Runs MLX's Metal kernels affine_quantize, fp_quantize and fp_dequantize, the text of the installed mlx, as C++: for metal_test.go, which
-// cuts them out of MLX's headers into mlx_affine.h and mlx_fp.h.
+// Runs MLX's Metal kernels affine_quantize, fp_quantize and fp_dequantize, with the text of the
+// installed mlx, as C++. For metal_test.go, which extracts them from MLX's headers into
+// mlx_affine.h and mlx_fp.h.
 //
 //     c++ -std=c++20 -O1 -ffp-contract=off -I DIR-OF-CUTS -o kernels kernels.cpp
 //     echo "INPUT BF16 affine 4 64" | kernels DIR
 //
-// reads DIR/INPUT, little-endian elements, and writes DIR/INPUT.affine.4.64.metal.codes and so on, as quantize.py does.
+// reads DIR/INPUT, little-endian elements, and writes DIR/INPUT.affine.4.64.metal.codes and so on,
+// as quantize.py does.
 //
-// The 32 threads of a SIMD group run one after another, over and over: each stops at the first collective operation whose
-// result is not known yet, and leaves its operand. When all have, the results are known. Kernels are pure, so that works.
+// The 32 threads of a SIMD group run one after another, repeatedly: each stops at the first
+// collective operation whose result is not known yet, and leaves its operand. Once all have done
+// so, the results are known. This works because kernels are pure.
 #include <csetjmp>
 #include <cmath>
 #include <cstdint>
@@ -113,7 +116,8 @@ inline uint8_t simd_shuffle_down(uint8_t v, int n) {
 template <class T> struct Limits { static constexpr float max = std::numeric_limits<float>::infinity(); };
 
 namespace mlx {
-// Named one by one, they hide what C's headers declare outside: Apple's library has abs for float there, GCC's has not.
+// Named one by one, they hide what C's headers declare globally: Apple's library has abs for float
+// there, GCC's does not.
 using metal::abs, metal::isfinite, metal::isnan, metal::log2, metal::max, metal::min, metal::round, metal::signbit;
 using metal::conditional_t, metal::simd_max, metal::simd_min, metal::simd_shuffle_down;
 #include "mlx_fp.h"

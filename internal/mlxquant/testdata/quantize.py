@@ -2,9 +2,10 @@
 
     python quantize.py DIR
 
-DIR/request.json lists jobs: {"input": file, "dtype": "BF16"|"F16"|"F32", "cols": n, "formats": [[mode, bits, group size], ...]}. The input is
-little-endian elements. For every format DIR gets INPUT.MODE.BITS.GROUP with the suffixes codes, scales, biases (affine only)
-and values: mx.dequantize of them, in the input's type.
+DIR/request.json lists jobs: {"input": file, "dtype": "BF16"|"F16"|"F32", "cols": n, "formats":
+[[mode, bits, group size], ...]}. The input is little-endian elements. For every format DIR gets
+INPUT.MODE.BITS.GROUP with the suffixes codes, scales, biases (affine only) and values:
+mx.dequantize of them, in the input's type.
 """
 
 import json
