@@ -1,5 +1,5 @@
-// Package record is metalcast.json: where a converted checkpoint comes from, and everything that its
-// bytes depend on. It holds no path, time or device.
+// Package record is metalcast.json: where a converted checkpoint comes from, and everything that
+// its bytes depend on. It holds no path, time or device.
 package record
 
 import (
@@ -19,14 +19,15 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Record is the content of metalcast.json.
+// Record is the content of metalcast.json. Metalcast is the version of the tool; Files has the
+// SHA-256 of the other files, and of the shards only on request.
 type Record struct {
-	Metalcast string              `json:"metalcast"` // version
+	Metalcast string              `json:"metalcast"`
 	Source    Source              `json:"source"`
 	Options   Options             `json:"options"`
 	Dropped   []plan.DroppedGroup `json:"dropped,omitempty"`
 	Findings  []Finding           `json:"findings,omitempty"`
-	Files     map[string]string   `json:"sha256,omitempty"` // of the other files; of shards only on request
+	Files     map[string]string   `json:"sha256,omitempty"`
 }
 
 // Source identifies a checkpoint.
@@ -140,7 +141,8 @@ func (s *Source) Differs(v *checkpoint.Inventory) string {
 			return fmt.Sprintf("its %s had another header than that of %s", x.Name, v.Dir)
 		}
 	}
-	if was := s.Repo; was != "" && v.Repo != "" && was != v.Repo { // a fine-tune may have the same headers
+	// A fine-tune may have the same headers.
+	if was := s.Repo; was != "" && v.Repo != "" && was != v.Repo {
 		return fmt.Sprintf("%s is %s", v.Dir, v.Repo)
 	}
 	return ""
