@@ -89,7 +89,7 @@ func testSIMDCodes(t *testing.T, r rows) {
 	}
 	rng := rand.New(rand.NewPCG(8, 8))
 	scales := make([]float32, some)
-	for first := 0; first < 1<<16; first += some * needtest.Rounds(5, 1) {
+	for first := 0; first < 1<<16; first += some * needtest.Rounds(9, 1) {
 		for i := range scales {
 			scales[i] = math.Float32frombits(uint32(first+i) << 16)
 		}
@@ -113,7 +113,7 @@ func TestSIMDShapes(t *testing.T) {
 
 func testSIMDShapes(t *testing.T, r rows) {
 	rng := rand.New(rand.NewPCG(9, 9))
-	for range 3000 {
+	for range needtest.Rounds(1000, 3000) {
 		width := 1 + rng.IntN(1+rng.IntN(300))
 		n := 1 + rng.IntN(1+rng.IntN(2000))
 		head := 1 + rng.IntN(width)

@@ -4,10 +4,12 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +165,9 @@ func TestShellsComplete(t *testing.T) {
 				"help conv\t":                           "[help] [convert]",
 				"verify a b --html err\t":               "[verify] [a] [b] [--html] [error.html]",
 			} {
+				if len(line)%len(shells) != slices.Index(slices.Sorted(maps.Keys(shells)), name) && !needtest.Long() {
+					continue // another shell has this one
+				}
 				got := strings.ReplaceAll(s.words("metalcast "+line), "/]", "]") // zsh takes a slash away before the line's end
 				assert.Equal(t, want, got, "%q", line)
 			}

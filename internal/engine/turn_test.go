@@ -71,7 +71,7 @@ func check(t *testing.T, c *Checkpoint, o plan.Options, want map[string]func(i i
 		}
 	}
 	least := engine.MinMemory(p)
-	for _, mem := range []int64{least, 3 * least, least + least/2, 512 << 20}[:needtest.Rounds(2, 4)] {
+	for _, mem := range []int64{least, 3 * least, least + least/2, 512 << 20}[:needtest.Rounds(1, 4)] {
 		s := engine.NewSchedule(p, mem)
 		d := newDisk(p)
 		_, err := runEngine(t, t.Context(), p, s, src, d, engine.Options{})

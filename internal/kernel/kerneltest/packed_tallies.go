@@ -19,7 +19,7 @@ func testPackedTallies(t *testing.T, be kernel.Backend) {
 	for n, f := range []mlxquant.Format{mlxquant.Affine.Default(), {Mode: mlxquant.Affine, Bits: 3, GroupSize: 32}, mlxquant.MXFP8.Default(), mlxquant.NVFP4.Default()} {
 		for _, turned := range []bool{false, true} {
 			for i, block := range [][2]int{{128, 128}, {1, cols + 9}, {1, 30}} {
-				if i != n%3 && (sampled() || turned) || !needtest.Long() && turned == (n%2 == 0) {
+				if i != n%3 && (sampled() || turned) || !needtest.Long() && (n%2 == 1 || turned == (n%4 == 0)) {
 					continue
 				}
 				p := packing(kernel.Params{From: dtype.F8E4M3, ScaleType: dtype.F32, BlockRows: block[0], BlockCols: block[1], Transposed: turned}, f, profiles[n%2], dtype.F16)

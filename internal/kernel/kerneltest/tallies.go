@@ -22,7 +22,7 @@ func testTallies(t *testing.T, be kernel.Backend) {
 
 	for s, st := range scaleTypes {
 		for b, block := range [][2]int{{128, 128}, {1, 30}, {rows + 7, cols + 9}, {1, cols + 9}} {
-			if !needtest.Long() && s != b { // each type and each block once
+			if !needtest.Long() && (s != b || s%2 == 1) {
 				continue
 			}
 			p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.F16, ScaleType: st, BlockRows: block[0], BlockCols: block[1]}
