@@ -56,6 +56,7 @@ func TestSurveyReadsFew(t *testing.T) {
 	c = &counted{Source: src}
 	found, zero, err = engine.Survey(t.Context(), p, c, false)
 	require.NoError(t, err)
+	assert.Empty(t, zero)
 	require.Len(t, found, n)
 	assert.Equal(t, engine.Suspect{Piece: n - 1, Code: 2, Scale: 1 << 14}, found[n-1])
 	assert.Equal(t, counted{src, 1 + n, (4 + 64) * n}, *c)
