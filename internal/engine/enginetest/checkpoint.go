@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
-	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
+	"github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 	"github.com/metalcast/metalcast/internal/dtype"
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
 // Open plans a checkpoint.
-func Open(t *testing.T, c *Checkpoint, o plan.Options) (*plan.Plan, *checkpoint.Source) {
+func Open(t *testing.T, c *checkpointtest.Checkpoint, o plan.Options) (*plan.Plan, *checkpoint.Source) {
 	t.Helper()
 	v, err := checkpoint.Open(t.Context(), c.Write(t))
 	require.NoError(t, err)
@@ -29,15 +29,15 @@ func Open(t *testing.T, c *Checkpoint, o plan.Options) (*plan.Plan, *checkpoint.
 }
 
 // Ragged is a checkpoint of many shapes: matrices wider and taller than blocks, scales of both types, some in another shard.
-func Ragged(block [2]int, seed uint64) (c *Checkpoint, weights map[string]Tensor) {
+func Ragged(block [2]int, seed uint64) (c *checkpointtest.Checkpoint, weights map[string]checkpointtest.Tensor) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	c = &Checkpoint{Shards: map[string][]Tensor{}, Files: map[string]string{
+	c = &checkpointtest.Checkpoint{Shards: map[string][]checkpointtest.Tensor{}, Files: map[string]string{
 		"config.json": fmt.Sprintf(`{"model_type":"x","quantization_config":{"weight_block_size":[%d,%d]}}`, block[0], block[1]),
 	}}
-	var a, b []Tensor
-	weights = map[string]Tensor{}
+	var a, b []checkpointtest.Tensor
+	weights = map[string]checkpointtest.Tensor{}
 	for i, shape := range [][]int{{1, 1}, {129, 257}, {1, 70001}, {3, 40000}, {576, 200}, {64, 64}, {300, 1}, {2, 5, 130}, {1000, 33}} {
-		w := Tensor{Name: fmt.Sprintf("w%d.weight", i), DType: "F8_E4M3", Shape: shape}
+		w := checkpointtest.Tensor{Name: fmt.Sprintf("w%d.weight", i), DType: "F8_E4M3", Shape: shape}
 		w.Data = make([]byte, w.Bytes())
 		for k := range w.Data {
 			for w.Data[k] = 0x7F; w.Data[k]&0x7F == 0x7F; {
@@ -45,7 +45,7 @@ func Ragged(block [2]int, seed uint64) (c *Checkpoint, weights map[string]Tensor
 			}
 		}
 		n := len(shape)
-		s := Tensor{Name: w.Name + "_scale_inv", DType: "BF16"}
+		s := checkpointtest.Tensor{Name: w.Name + "_scale_inv", DType: "BF16"}
 		s.Shape = append(append(s.Shape, shape[:n-2]...), (shape[n-2]+block[0]-1)/block[0], (shape[n-1]+block[1]-1)/block[1])
 		if i%2 == 1 {
 			s.DType = "F32"
@@ -60,7 +60,7 @@ func Ragged(block [2]int, seed uint64) (c *Checkpoint, weights map[string]Tensor
 			}
 		}
 		weights[w.Name], weights[s.Name] = w, s
-		other := Tensor{Name: fmt.Sprintf("m%d", i), DType: "U8", Shape: []int{rng.IntN(100000)}}
+		other := checkpointtest.Tensor{Name: fmt.Sprintf("m%d", i), DType: "U8", Shape: []int{rng.IntN(100000)}}
 		other.Data = make([]byte, other.Bytes())
 		for k := range other.Data {
 			other.Data[k] = byte(rng.Uint32())
@@ -73,7 +73,7 @@ func Ragged(block [2]int, seed uint64) (c *Checkpoint, weights map[string]Tensor
 			b = append(b, other, s)
 			a = append(a, w)
 		case 2:
-			b = append([]Tensor{s}, b...)
+			b = append([]checkpointtest.Tensor{s}, b...)
 			b = append(b, w)
 			a = append(a, other)
 		}
@@ -91,7 +91,7 @@ func width(t string) int {
 }
 
 // Want computes a tensor of ragged's output, element by element from the tensors as they were made.
-func Want(weights map[string]Tensor, name string, block [2]int) []byte {
+func Want(weights map[string]checkpointtest.Tensor, name string, block [2]int) []byte {
 	w := weights[name]
 	s, scaled := weights[name+"_scale_inv"]
 	if !scaled {
