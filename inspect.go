@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/engine"
@@ -120,7 +118,7 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 		r.Notes = p.SourceNotes
 	}
 	if foreign := f.ForeignOf(v); len(foreign) > 0 {
-		r.Form, r.Runtimes = family.Form{FP8: family.ScaledFP8(v), Foreign: foreign}.String(), foreignVerdicts(foreign)
+		r.Form, r.Runtimes = family.Form{FP8: family.ScaledFP8(v), Foreign: foreign}.String(), verdicts(family.ForeignVerdicts(foreign))
 		return r, nil
 	}
 	sites, err := f.Sites(v, family.Options{})
@@ -129,22 +127,24 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 	}
 	form := f.FormOf(v, sites)
 	r.Form = form.String()
-	r.Scales = dialects(sites)
+	for _, d := range family.DialectsOf(sites) {
+		r.Scales = append(r.Scales, ScaleCount(d))
+	}
 	if groups, err := f.Groups(v, sites); err == nil {
 		r.Experts = expertKinds(f, groups, sites)
 		r.Layout = f.ExpertLayout(sites)
 	}
 	if f.Known() {
-		r.MLXRejects = mlxRejects(f, v, sites)
+		r.MLXRejects = f.MLXRejects(v, sites)
 	}
 	switch head := cmp.Or(f.HeadProblem(v.Config, v.Names()), f.SizeProblem(v)); {
 	case errors.Is(planError, ErrCorrupt) || errors.Is(planError, ErrIncomplete): // nobody tried what is not whole
 	case head != "":
-		r.Runtimes = []Verdict{{mlxLM, "does not load it: " + head}}
+		r.Runtimes = []Verdict{{family.MLXLM, "does not load it: " + head}}
 	default:
-		r.Runtimes = verdicts(f, v, sites, form, r)
+		r.Runtimes = verdicts(f.Verdicts(v, sites, form, r.MLXRejects))
 	}
-	r.Notes = append(slices.Clone(r.Notes), skipListLies(v)...)
+	r.Notes = append(slices.Clone(r.Notes), family.SkipListNotes(v)...)
 	if o.Scan && p != nil && form.FP8 > 0 {
 		r.Scanned = true
 		r.Findings, err = scan(ctx, p, o)
@@ -181,25 +181,10 @@ func dtypes(v *checkpoint.Inventory) (list []DTypeCount) {
 	return list
 }
 
-func dialects(sites []family.Site) (list []ScaleCount) {
-	for i := range sites {
-		x := sites[i].Scales
-		if x == nil {
-			continue
-		}
-		suffix := x.Tensor.Name[strings.LastIndexByte(x.Tensor.Name, '.')+1:]
-		if !strings.HasPrefix(suffix, "weight_scale") && suffix != "scale" { // experts.gate_up_proj_scale_inv
-			_, suffix, _ = strings.Cut(suffix, "proj_")
-		}
-		name := fmt.Sprintf("%s, %s, %s", suffix, x.Tensor.DType, x.Form)
-		k := slices.IndexFunc(list, func(c ScaleCount) bool { return c.Dialect == name })
-		if k < 0 {
-			k = len(list)
-			list = append(list, ScaleCount{Dialect: name})
-		}
-		list[k].Weights++
+func verdicts(of []family.Verdict) (list []Verdict) {
+	for _, v := range of {
+		list = append(list, Verdict(v))
 	}
-	slices.SortStableFunc(list, func(a, b ScaleCount) int { return cmp.Compare(b.Weights, a.Weights) })
 	return list
 }
 

@@ -3,6 +3,7 @@ package metalcast_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -106,4 +107,35 @@ func TestNoVaguePackages(t *testing.T) {
 			assert.NotContains(t, []string{"pkg", "util", "utils", "common", "types", "helpers", "misc"}, part)
 		}
 	}
+}
+
+// The root package is the API alone, and product files are short: a reader sees one subject at a time.
+func TestSizes(t *testing.T) {
+	var sizes []int
+	files, lines := 0, 0
+	require.NoError(t, filepath.WalkDir(".", func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			if name := e.Name(); path != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || name == "shared") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		n := strings.Count(string(text), "\n")
+		sizes = append(sizes, n)
+		if !strings.ContainsRune(filepath.ToSlash(path), '/') {
+			files, lines = files+1, lines+n
+		}
+		return err
+	}))
+	assert.LessOrEqual(t, files, 12, "product files of the root package")
+	assert.LessOrEqual(t, lines, 1700, "their lines")
+	slices.Sort(sizes)
+	assert.LessOrEqual(t, sizes[len(sizes)/2], 150, "the median product file's lines")
 }

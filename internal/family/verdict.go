@@ -1,4 +1,4 @@
-package metalcast
+package family
 
 import (
 	"fmt"
@@ -7,19 +7,21 @@ import (
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
-	"github.com/metalcast/metalcast/internal/family"
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// The runtimes whose behaviour docs/families.md and docs/compatibility.md record.
-const (
-	mlxLM        = family.MLXLM
-	mlxVLM       = family.MLXVLM
-	transformers = "transformers 5.24 on a Mac"
-)
+// transformers is the third runtime whose behaviour docs/families.md and docs/compatibility.md record.
+const transformers = "transformers 5.24 on a Mac"
 
-// verdicts says what runtimes do with a checkpoint as it is, as far as it is known.
-func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, form family.Form, r *Inspection) (list []Verdict) {
+// Verdict is what a runtime does with a checkpoint.
+type Verdict struct {
+	Runtime string // "mlx-lm 0.32.2"
+	Does    string // "loads it"
+}
+
+// Verdicts says what runtimes do with a checkpoint as it is, as far as it is known. rejects is
+// MLXRejects.
+func (f *Family) Verdicts(v *checkpoint.Inventory, sites []Site, form Form, rejects int) (list []Verdict) {
 	if !f.Known() {
 		return nil
 	}
@@ -27,12 +29,12 @@ func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, fo
 		list = append(list, Verdict{runtime, fmt.Sprintf(format, args...)})
 	}
 	method := v.Config.Quantization().Get("quant_method").String()
-	say(mlxLM, "%s", mlxLMDoes(f, v, sites, form, r.MLXRejects))
+	say(MLXLM, "%s", mlxLMDoes(f, v, sites, form, rejects))
 	if form.FP8 == 0 {
 		return list
 	}
 	if does := mlxVLMDoes(f, v, sites); does != "" {
-		say(mlxVLM, "%s", does)
+		say(MLXVLM, "%s", does)
 	}
 	if method != "fp8" {
 		return list // others are read by libraries of their own
@@ -51,8 +53,9 @@ func verdicts(f *family.Family, v *checkpoint.Inventory, sites []family.Site, fo
 	return list
 }
 
-// foreignVerdicts names the runtime that loads weights in another format; of the others nothing has been tried.
-func foreignVerdicts(list []family.Foreign) []Verdict {
+// ForeignVerdicts names the runtime that loads weights in another format; of the others nothing has
+// been tried.
+func ForeignVerdicts(list []Foreign) []Verdict {
 	if len(list) == 1 && list[0].ReadBy != "" {
 		return []Verdict{{list[0].ReadBy, "loads it"}}
 	}
@@ -60,7 +63,7 @@ func foreignVerdicts(list []family.Foreign) []Verdict {
 }
 
 // firstPartial finds a matrix whose last row of blocks is partial, which transformers divides evenly all the same, or, where it cannot, raises.
-func firstPartial(sites []family.Site, divides bool) *family.Site {
+func firstPartial(sites []Site, divides bool) *Site {
 	for i := range sites {
 		s := &sites[i]
 		if s.Scales == nil || len(s.Tensor.Shape) != 2 || len(s.Scales.Tensor.Shape) != 2 || s.Tensor.Shape[0]%s.Scales.Block.Rows == 0 {
@@ -73,8 +76,8 @@ func firstPartial(sites []family.Site, divides bool) *family.Site {
 	return nil
 }
 
-// skipListLies compares what the quantization says it left alone with what the tensors are.
-func skipListLies(v *checkpoint.Inventory) (notes []string) {
+// SkipListNotes compares what the quantization says it left alone with what the tensors are.
+func SkipListNotes(v *checkpoint.Inventory) (notes []string) {
 	q := v.Config.Quantization()
 	modules := map[string]bool{} // every module's name, and those above it
 	fp8 := map[string]bool{}

@@ -1,4 +1,4 @@
-package metalcast
+package family
 
 import (
 	"fmt"
@@ -9,11 +9,10 @@ import (
 
 	"github.com/metalcast/metalcast/internal/checkpoint"
 	"github.com/metalcast/metalcast/internal/dtype"
-	"github.com/metalcast/metalcast/internal/family"
 )
 
 // mlxLMDoes says what mlx-lm does with a checkpoint of a known family, of which it has no place for rejects tensors.
-func mlxLMDoes(f *family.Family, v *checkpoint.Inventory, sites []family.Site, form family.Form, rejects int) string {
+func mlxLMDoes(f *Family, v *checkpoint.Inventory, sites []Site, form Form, rejects int) string {
 	q := v.Config.Quantization()
 	switch method := q.Get("quant_method").String(); {
 	case !f.LoadsInMLX(v.Config):
@@ -25,7 +24,7 @@ func mlxLMDoes(f *family.Family, v *checkpoint.Inventory, sites []family.Site, f
 	case form.FP8 > 0 && method == "modelopt":
 		return fmt.Sprintf("refuses its quantization_config: unsupported modelopt quant_algo %q", q.Get("quant_algo").String())
 	}
-	read := form.FP8 > 0 && slices.ContainsFunc(sites, func(s family.Site) bool { return readByMLXLM(f, &s) })
+	read := form.FP8 > 0 && slices.ContainsFunc(sites, func(s Site) bool { return readByMLXLM(f, &s) })
 	if read {
 		if s := unreadable(f, sites); s != nil {
 			return cannotRead(s)
@@ -34,7 +33,7 @@ func mlxLMDoes(f *family.Family, v *checkpoint.Inventory, sites []family.Site, f
 	switch {
 	case rejects > 0:
 		return rejectsIt(rejects)
-	case read && slices.ContainsFunc(sites, func(s family.Site) bool { return readByMLXLM(f, &s) && s.Scales.Type == dtype.F8E8M0 }):
+	case read && slices.ContainsFunc(sites, func(s Site) bool { return readByMLXLM(f, &s) && s.Scales.Type == dtype.F8E8M0 }):
 		return "loads it without an error and WRONG: it multiplies by the exponents' bytes"
 	case read:
 		return f.Raw.MLXLM
@@ -47,15 +46,15 @@ func rejectsIt(n int) string {
 }
 
 // readByMLXLM reports whether mlx-lm's loader takes the scales of a weight for its own.
-func readByMLXLM(f *family.Family, s *family.Site) bool {
+func readByMLXLM(f *Family, s *Site) bool {
 	return s.Scales != nil && f.Raw.MLXLM != "" && strings.HasSuffix(s.Scales.Tensor.Name, "_scale_inv")
 }
 
 // unreadable finds a weight whose scales mlx-lm's loader takes and cannot spread over it, nil where there is none.
-func unreadable(f *family.Family, sites []family.Site) *family.Site {
+func unreadable(f *Family, sites []Site) *Site {
 	for i := range sites {
 		s := &sites[i]
-		if readByMLXLM(f, s) && !slices.ContainsFunc(f.Raw.Reads, func(g family.Grid) bool { return spreads(g, s) }) {
+		if readByMLXLM(f, s) && !slices.ContainsFunc(f.Raw.Reads, func(g Grid) bool { return spreads(g, s) }) {
 			return s
 		}
 	}
@@ -63,9 +62,9 @@ func unreadable(f *family.Family, sites []family.Site) *family.Site {
 }
 
 // spreads reports whether scales of their stored shape fit over the weight on a grid.
-func spreads(g family.Grid, s *family.Site) bool {
+func spreads(g Grid, s *Site) bool {
 	weight, scales := s.Tensor.Shape, s.Scales.Tensor.Shape
-	if g == family.Blocks {
+	if g == Blocks {
 		if len(weight) != 2 || len(scales) != 2 {
 			return false
 		}
@@ -83,18 +82,18 @@ func spreads(g family.Grid, s *family.Site) bool {
 	return true
 }
 
-// mlxRejects counts what mlx-lm has no place for: scales that it does not read, experts in a form that is not its own,
+// MLXRejects counts what mlx-lm has no place for: scales that it does not read, experts in a form that is not its own,
 // and a multi-token prediction head where it does not drop it. It drops vision tensors itself.
-func mlxRejects(f *family.Family, v *checkpoint.Inventory, sites []family.Site) (n int) {
-	layers := family.Layers(v.Config)
+func (f *Family) MLXRejects(v *checkpoint.Inventory, sites []Site) (n int) {
+	layers := Layers(v.Config)
 	for i := range sites {
 		s := &sites[i]
 		name := s.Tensor.Name
 		switch {
 		case f.IsVision(name), f.IsMTP(name, layers) && f.DropsMTP(layers), ignored(f, name):
-		case s.Role == family.Scale, s.Role == family.Drop, s.Stray,
-			s.Role == family.Expert && f.Auto == family.Stacked && !f.TakesApart,
-			f.Experts != nil && f.Auto == family.PerExpert && f.Experts.GateUpName != "" && f.IsStack(s):
+		case s.Role == Scale, s.Role == Drop, s.Stray,
+			s.Role == Expert && f.Auto == Stacked && !f.TakesApart,
+			f.Experts != nil && f.Auto == PerExpert && f.Experts.GateUpName != "" && f.IsStack(s):
 			n++
 		}
 	}
@@ -102,14 +101,14 @@ func mlxRejects(f *family.Family, v *checkpoint.Inventory, sites []family.Site) 
 }
 
 // ignored reports whether mlx-lm's loader uses up a tensor that is no parameter, or leaves it out.
-func ignored(f *family.Family, name string) bool {
+func ignored(f *Family, name string) bool {
 	return f.Raw.MLXLM != "" && strings.HasSuffix(name, "_scale_inv") ||
 		slices.ContainsFunc(f.Raw.Ignores, func(ending string) bool { return strings.HasSuffix(name, ending) })
 }
 
 // mlxVLMDoes says what mlx-vlm does with FP8 weights of a known family, "" where that has not been tried. It takes a family that
 // it has no model of its own for from mlx-lm, after it has made something of the weights by the quantization_config.
-func mlxVLMDoes(f *family.Family, v *checkpoint.Inventory, sites []family.Site) string {
+func mlxVLMDoes(f *Family, v *checkpoint.Inventory, sites []Site) string {
 	if !f.LoadsInMLX(v.Config) && !f.Raw.Flat || f.Raw.Untried {
 		return ""
 	}
@@ -133,7 +132,7 @@ func isFineGrained(q gjson.Result) bool {
 	return (!code.Exists() || code.String() == "e4m3") && len(block) == 2 && block[0].Int() == 128 && block[1].Int() == 128
 }
 
-func fineGrainedInVLM(f *family.Family, v *checkpoint.Inventory, sites []family.Site) string {
+func fineGrainedInVLM(f *Family, v *checkpoint.Inventory, sites []Site) string {
 	read := false
 	for i := range sites {
 		s := &sites[i]
@@ -141,14 +140,14 @@ func fineGrainedInVLM(f *family.Family, v *checkpoint.Inventory, sites []family.
 			continue
 		}
 		read = true
-		if !spreads(family.Blocks, s) || s.Scales.Type == dtype.F8E8M0 {
+		if !spreads(Blocks, s) || s.Scales.Type == dtype.F8E8M0 {
 			return cannotRead(s)
 		}
 		if cols := s.Tensor.Shape[1]; cols%32 != 0 {
 			return fmt.Sprintf("fails: the %d columns of %s are not a multiple of 32, MXFP8's group", cols, s.Tensor.Name)
 		}
 	}
-	if read && f.Raw.MLXVLM == family.SplitsMXFP8 {
+	if read && f.Raw.MLXVLM == SplitsMXFP8 {
 		return f.Raw.MLXVLM
 	}
 	if f.Wrapper != "" {
@@ -159,9 +158,9 @@ func fineGrainedInVLM(f *family.Family, v *checkpoint.Inventory, sites []family.
 	return orRejects(f, v, sites, append(vlmIgnores(f), ".weight_scale_inv"), true, f.Raw.MLXVLM)
 }
 
-func compressedInVLM(f *family.Family, v *checkpoint.Inventory, sites []family.Site) string {
+func compressedInVLM(f *Family, v *checkpoint.Inventory, sites []Site) string {
 	for i := range sites {
-		if s := &sites[i]; s.Scales != nil && strings.HasSuffix(s.Scales.Tensor.Name, ".weight_scale") && !spreads(family.Broadcasts, s) {
+		if s := &sites[i]; s.Scales != nil && strings.HasSuffix(s.Scales.Tensor.Name, ".weight_scale") && !spreads(Broadcasts, s) {
 			return cannotRead(s)
 		}
 	}
@@ -169,7 +168,7 @@ func compressedInVLM(f *family.Family, v *checkpoint.Inventory, sites []family.S
 }
 
 // otherFP8InVLM is of scales that are not 128x128 blocks, which only the models' own loaders know.
-func otherFP8InVLM(f *family.Family, v *checkpoint.Inventory, sites []family.Site) string {
+func otherFP8InVLM(f *Family, v *checkpoint.Inventory, sites []Site) string {
 	does := ""
 	if f.Wrapper != "" {
 		if s := unbroadcast(sites, ""); s != nil {
@@ -182,16 +181,16 @@ func otherFP8InVLM(f *family.Family, v *checkpoint.Inventory, sites []family.Sit
 	return orRejects(f, v, sites, vlmIgnores(f), false, does)
 }
 
-func cannotRead(s *family.Site) string {
+func cannotRead(s *Site) string {
 	return fmt.Sprintf("fails: it does not read the scales of %s, %s", s.Tensor.Name, s.Scales.Form)
 }
 
 // unbroadcast finds a weight whose scales, called _scale_inv, a loader multiplies it with and cannot; those called except it does not see.
-func unbroadcast(sites []family.Site, except string) *family.Site {
+func unbroadcast(sites []Site, except string) *Site {
 	for i := range sites {
 		s := &sites[i]
 		if s.Scales != nil && strings.HasSuffix(s.Scales.Tensor.Name, "_scale_inv") && (except == "" || !strings.HasSuffix(s.Scales.Tensor.Name, except)) &&
-			!spreads(family.Broadcasts, s) {
+			!spreads(Broadcasts, s) {
 			return s
 		}
 	}
@@ -199,7 +198,7 @@ func unbroadcast(sites []family.Site, except string) *family.Site {
 }
 
 // vlmIgnores are the endings of names that the family's own loader uses up or leaves out in mlx-vlm: the Mistrals have one there, others are mlx-lm's.
-func vlmIgnores(f *family.Family) []string {
+func vlmIgnores(f *Family) []string {
 	switch {
 	case f.Wrapper != "":
 		return []string{"_scale_inv", "activation_scale"}
@@ -211,8 +210,8 @@ func vlmIgnores(f *family.Family) []string {
 
 // orRejects is does, unless tensors are left for which mlx-vlm has no place. A prediction head that is not dropped keeps its
 // scales, in another form, where all FP8 becomes MXFP8.
-func orRejects(f *family.Family, v *checkpoint.Inventory, sites []family.Site, ignores []string, mxfp8 bool, does string) string {
-	layers, n := family.Layers(v.Config), 0
+func orRejects(f *Family, v *checkpoint.Inventory, sites []Site, ignores []string, mxfp8 bool, does string) string {
+	layers, n := Layers(v.Config), 0
 	for i := range sites {
 		s := &sites[i]
 		name := s.Tensor.Name
@@ -220,7 +219,7 @@ func orRejects(f *family.Family, v *checkpoint.Inventory, sites []family.Site, i
 		switch {
 		case f.IsVision(name), isMTP && f.DropsMTP(layers):
 		case slices.ContainsFunc(ignores, func(ending string) bool { return strings.HasSuffix(name, ending) }) && !(isMTP && mxfp8):
-		case s.Role == family.Scale, s.Role == family.Drop:
+		case s.Role == Scale, s.Role == Drop:
 			n++
 		}
 	}
