@@ -146,8 +146,8 @@ func (c *conversion) begin() error {
 	if err != nil {
 		return explainLeftover(err)
 	}
-	if c.dir.BeganAnew() && o.Warn != nil {
-		o.Warn(newdir.Partial(c.dst) + ": what an interrupted run left there has no checkpoint that can be read; beginning anew")
+	if c.dir.StartedOver() && o.Warn != nil {
+		o.Warn(newdir.Partial(c.dst) + ": what an interrupted run left there has no save point that can be read; starting over")
 	}
 	return nil
 }
@@ -175,8 +175,8 @@ func explainLeftover(err error) error {
 	if !errors.As(err, &d) {
 		return err
 	}
-	return fault.New(nil, d.Partial, "was left by an interrupted run that this one cannot go on with: %s", record.WhatDiffers(d.Had, d.Have)).WithHint(
-		"give that run's source and options again, or --restart, which removes it and begins anew")
+	return fault.New(nil, d.Partial, "was left by an interrupted run that this one cannot resume: %s", record.WhatDiffers(d.Had, d.Have)).WithHint(
+		"give that run's source and options again, or --restart, which removes it and starts over")
 }
 
 // fill writes DST.partial: shards first, then the files beside them, config.json last, for a directory with a config counts as a model.

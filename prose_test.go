@@ -63,7 +63,7 @@ var unchecked = []string{
 	".", // the root package
 	"cgo", "cmd", "cpufallback", "emulator", "metal", "shaders",
 	"internal/bench", "internal/checkpoint", "internal/doctor", "internal/engine", "internal/family",
-	"internal/kernel", "internal/loss", "internal/newdir", "internal/parity", "internal/partial",
+	"internal/kernel", "internal/loss", "internal/parity",
 	"internal/pass", "internal/plan", "internal/space",
 	"consumers/test_quantized_refusals.py", // the messages of the root package and of plan
 }

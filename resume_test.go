@@ -114,7 +114,7 @@ func TestConvertRefusesToGoOnWithSomethingElse(t *testing.T) {
 			require.NoError(t, os.Chtimes(filepath.Join(src, "model.safetensors"), time.Time{}, time.Now().Add(time.Hour)))
 		}
 		_, err := metalcast.Convert(t.Context(), src, dst, o)
-		require.ErrorContains(t, err, "dst.partial: was left by an interrupted run that this one cannot go on with: "+test.want)
+		require.ErrorContains(t, err, "dst.partial: was left by an interrupted run that this one cannot resume: "+test.want)
 		assert.Contains(t, metalcast.Hint(err), "--restart")
 		assert.FileExists(t, filepath.Join(dst+".partial", "metalcast.journal"), "nothing is touched")
 		if test.change == nil {
@@ -141,7 +141,7 @@ func TestConvertSaysWhichQuantizationDiffers(t *testing.T) {
 		o.Quantize = quantize
 		_, err := metalcast.Convert(t.Context(), src, dst, o)
 		require.Error(t, err, want)
-		assert.Regexp(t, "cannot go on with: "+want+"$", err.Error())
+		assert.Regexp(t, "cannot resume: "+want+"$", err.Error())
 	}
 }
 

@@ -75,7 +75,7 @@ The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 	f.StringVar(&nan, "nan-policy", "error", "error or keep: what to do at NaN codes and non-finite scales")
 	f.BoolVar(&o.AllowOverflow, "allow-overflow", false, "let values that are too large for --dtype become infinite")
 	f.BoolVar(&o.IgnoreSpace, "ignore-space", false, "begin although the disk seems too small")
-	f.BoolVar(&o.Restart, "restart", false, "remove what an interrupted run left in DST.partial, and begin anew; without it that run is gone on with")
+	f.BoolVar(&o.Restart, "restart", false, "discard DST.partial and start over (default: resume)")
 	f.Var(sizeFlag{&o.CheckpointEvery}, "checkpoint-every", "output that a crash may cost, about: it is then done again (default 2GiB)")
 	f.BoolVar(&o.Hashes, "hashes", false, "record the SHA-256 of the shards in metalcast.json too, which takes reading them back")
 	f.BoolVar(&o.Verify, "verify", false, "read everything back and compare it with a second computation before DST appears")

@@ -116,7 +116,7 @@ func TestInterrupt(t *testing.T) {
 			assert.Equal(t, before, list(t, src))
 			assert.NoDirExists(t, dst)
 			if messages != "metalcast: interrupted; nothing was left behind\n" { // before the first window was written
-				assert.Equal(t, "metalcast: interrupted\nmetalcast: hint: what was done is in "+dst+".partial; the same command again goes on with it, --restart begins anew\n", messages)
+				assert.Equal(t, "metalcast: interrupted\nmetalcast: hint: what was done is in "+dst+".partial; the same command resumes it, --restart starts over\n", messages)
 				assert.Equal(t, []string{"dst.partial"}, list(t, filepath.Dir(dst)))
 			}
 			whole := filepath.Join(temptest.Dir(t), "whole")

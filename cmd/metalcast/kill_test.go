@@ -152,7 +152,7 @@ func TestSmallDisk(t *testing.T) {
 	require.NoError(t, filler.Close())
 	require.Equal(t, exitNoSpace, run([]string{"convert", src, dst, "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
 	assert.Contains(t, errs.String(), "no space left on device")
-	assert.Contains(t, errs.String(), "the same command again goes on with it")
+	assert.Contains(t, errs.String(), "the same command resumes it")
 	require.NoError(t, os.Remove(filepath.Join(dir, "filler")))
 	errs.Reset()
 	require.Zero(t, run([]string{"convert", src, dst, "--device", "cpu"}, io.Discard, &errs), "%s", &errs)
@@ -182,7 +182,7 @@ func TestDiskThatBreaksItsPromise(t *testing.T) {
 	command := []string{"convert", src, dst, "--quiet", "--device", "cpu", "--checkpoint-every", "5MiB", "--max-memory", "31MiB"}
 	require.Equal(t, exitNoSpace, run(command, io.Discard, &errs), "%s", &errs)
 	assert.Contains(t, errs.String(), "no space left on device")
-	assert.Contains(t, errs.String(), "the same command again goes on with it")
+	assert.Contains(t, errs.String(), "the same command resumes it")
 	system("mount -o remount,size=600m " + thin)
 	errs.Reset()
 	require.Zero(t, run(command, io.Discard, &errs), "%s", &errs)

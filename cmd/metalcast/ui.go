@@ -140,11 +140,11 @@ func (u *ui) report(err error, code int) {
 		u.errorf("hint: %s", hint)
 	}
 	if kept := keptIn(err); kept != "" {
-		again := "the same command again goes on with it, --restart begins anew"
+		again := "the same command resumes it, --restart starts over"
 		if errors.Is(err, metalcast.ErrCorrupt) {
 			again = "--restart removes it"
 			if hint := metalcast.Hint(err); strings.Contains(hint, "--nan-policy") || strings.Contains(hint, "--allow-overflow") {
-				again = "with that option the same command goes on with it"
+				again = "with that option the same command resumes it"
 			}
 		}
 		u.errorf("hint: what was done is in %s; %s", path(kept), again)

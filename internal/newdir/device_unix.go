@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// device tells file systems apart.
+// device identifies a file system.
 func device(st os.FileInfo) uint64 {
 	if s, ok := st.Sys().(*syscall.Stat_t); ok {
 		return uint64(s.Dev) //nolint:unconvert // its type differs between systems

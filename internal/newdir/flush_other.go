@@ -4,5 +4,5 @@ package newdir
 
 import "os"
 
-// lesserFlush has nothing to add to fsync.
+// lesserFlush does nothing more than fsync.
 func lesserFlush(*os.File) error { return nil }

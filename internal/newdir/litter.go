@@ -9,28 +9,30 @@ import (
 	"syscall"
 )
 
-// Litter tells whether a file is what macOS leaves in any directory, unasked: .DS_Store, by one look with the Finder, and ._NAME, where exFAT, SMB and USB sticks
-// keep NAME's attributes. A directory that holds nothing else is empty to who made it.
+// Litter reports whether a file is what macOS leaves in any directory by itself: .DS_Store, after
+// one look with the Finder, and ._NAME, where exFAT, SMB and USB sticks keep the attributes of
+// NAME. To the person who made it, a directory with nothing else is empty.
 //
-// Not among them are .localized, which marks a user's own Downloads or Desktop, and "Icon\r", the icon that a user gave a folder: such a directory is not to be replaced.
+// It is false for .localized, which marks the user's own Downloads or Desktop, and for "Icon\r",
+// the icon that a user gave a folder: such a directory must not be replaced.
 func Litter(e fs.DirEntry) bool { return e.Type().IsRegular() && LitterName(e.Name()) }
 
-// LitterName is Litter by the name alone, that of a file.
+// LitterName is Litter by the name of a file alone.
 func LitterName(name string) bool { return name == ".DS_Store" || strings.HasPrefix(name, "._") }
 
-// VolumeLitter tells whether a directory is what macOS keeps at the root of every volume it writes to. Nothing is renamed to a volume's root, but what was made
-// may be copied there.
+// VolumeLitter reports whether a directory is what macOS keeps at the root of every volume it
+// writes to. Nothing is renamed to a volume's root, but a finished directory may be copied there.
 func VolumeLitter(e fs.DirEntry) bool {
 	return e.IsDir() && slices.Contains([]string{".Spotlight-V100", ".fseventsd", ".Trashes", ".TemporaryItems", ".DocumentRevisions-V100"}, e.Name())
 }
 
-// removeEmpty removes a directory that is empty but for litter.
+// removeEmpty removes a directory that is empty except for litter.
 func removeEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !Litter(e) }) {
 		for _, e := range entries {
-			_ = os.Remove(filepath.Join(dir, e.Name())) // what stays keeps the directory; ._NAME goes with NAME
+			_ = os.Remove(filepath.Join(dir, e.Name())) // what stays keeps the directory
 		}
 	}
-	return syscall.Rmdir(dir) // os.Remove would delete a file that took its place
+	return syscall.Rmdir(dir) // os.Remove would delete a file that has replaced it
 }

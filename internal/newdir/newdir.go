@@ -1,4 +1,5 @@
-// Package newdir makes directories that appear whole: work goes on in DST.partial, and DST appears by one exclusive rename.
+// Package newdir makes directories that appear whole: the work happens in DST.partial, and one
+// exclusive rename makes it DST.
 package newdir
 
 import (
@@ -12,10 +13,11 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// Partial is where the work for dst goes on.
+// Partial returns the directory in which dst is made.
 func Partial(dst string) string { return dst + ".partial" }
 
-// Inside tells whether dir is outer or lies in it. It compares files, not names: a file system may fold case.
+// Inside reports whether dir is outer or lies in it. It compares files, not names: a file system
+// may fold case.
 func Inside(outer os.FileInfo, dir string) bool {
 	for {
 		if st, err := os.Stat(dir); err == nil && os.SameFile(outer, st) {
@@ -29,7 +31,8 @@ func Inside(outer os.FileInfo, dir string) bool {
 	}
 }
 
-// Free refuses a dst that exists, unless it is a directory, empty but for litter, that is no mount point; it tells which of the two allowed states it found.
+// Free refuses a dst that exists, unless it is an empty directory (litter aside) and not a mount
+// point. It reports which of the two it found.
 func Free(dst string) (emptyDir bool, err error) {
 	st, err := os.Lstat(dst)
 	switch {
@@ -40,7 +43,8 @@ func Free(dst string) (emptyDir bool, err error) {
 	case !st.IsDir():
 		return false, fault.New(nil, dst, "exists and is no directory").WithHint("choose another destination, or remove it")
 	}
-	if parent, err := os.Stat(filepath.Dir(dst)); err == nil && device(parent) != device(st) { // what else is there does not matter
+	// Nothing else matters at a mount point.
+	if parent, err := os.Stat(filepath.Dir(dst)); err == nil && device(parent) != device(st) {
 		return false, fault.New(nil, dst, "is a mount point, which nothing can be renamed to").WithHint("choose a directory inside it")
 	}
 	entries, err := os.ReadDir(dst)
@@ -56,7 +60,8 @@ func Free(dst string) (emptyDir bool, err error) {
 	return true, nil
 }
 
-// Mkdir makes the partial directory for dst, with the mode of the empty directory that dst may be: where that is private, the work is.
+// Mkdir makes the partial directory for dst. If dst is an empty directory it has the same mode: if
+// that one is private, so is the work.
 func Mkdir(partial, dst string) error {
 	if err := os.Mkdir(partial, 0o755); err != nil {
 		return err
@@ -67,8 +72,9 @@ func Mkdir(partial, dst string) error {
 	return nil
 }
 
-// Publish renames a finished and synced partial directory to dst, never over anything but the empty directory that Free has seen. It tells whether dst is there; where it is
-// not, the partial directory still is, and the message says so.
+// Publish renames a finished and synced partial directory to dst. It replaces nothing but the empty
+// directory that Free has seen. It reports whether dst exists now; if not, the partial directory
+// still does, and the message says so.
 func Publish(partial, dst string, emptyDir bool) (done bool, err error) {
 	kept := func(err error) error {
 		return &fault.Error{Where: dst, What: "was taken by something else meanwhile; what was made is complete in " + partial, Err: Cause(err),
@@ -91,7 +97,7 @@ func Publish(partial, dst string, emptyDir bool) (done bool, err error) {
 	return true, nil
 }
 
-// Sync makes a directory's entries durable, where the file system can.
+// Sync makes a directory's entries durable, if the file system can.
 func Sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -101,7 +107,8 @@ func Sync(path string) error {
 	return Flush(f)
 }
 
-// Flush makes a file durable, as far as its file system and drive have a flush to offer: some network and external volumes do not.
+// Flush makes a file durable, as far as its file system and drive can: some network and external
+// volumes have no flush.
 func Flush(f *os.File) error {
 	err := f.Sync()
 	if refused(err) {
@@ -117,7 +124,7 @@ func refused(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTTY) || errors.Is(err, errors.ErrUnsupported)
 }
 
-// Explain says in which file err happened while writing, and gives a full disk its kind.
+// Explain adds the file in which err happened while writing, and sets the kind of a full disk.
 func Explain(where string, err error) error {
 	e := &fault.Error{Where: where, What: "cannot be written", Err: Cause(err)}
 	switch {
@@ -131,12 +138,13 @@ func Explain(where string, err error) error {
 	return e
 }
 
-// Full tells whether a disk, or a user's share of it, had no room, or its file system has no files of that size.
+// Full reports whether a disk, or a user's quota of it, is full, or its file system does not allow
+// files of that size.
 func Full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
-// Cause is the error inside one of the os package's, whose text repeats the path.
+// Cause returns the error inside one of package os, whose text repeats the path.
 func Cause(err error) error {
 	var path *fs.PathError
 	var link *os.LinkError

@@ -9,7 +9,8 @@ import (
 
 func renameExclusive(from, to string) error {
 	err := unix.RenamexNp(from, to, unix.RENAME_EXCL)
-	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EINVAL) { // exFAT has no exclusive rename; a rename never replaces what is not empty
+	// exFAT has no exclusive rename; a plain rename never replaces what is not empty.
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EINVAL) {
 		return os.Rename(from, to)
 	}
 	return err

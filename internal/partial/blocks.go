@@ -6,10 +6,12 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 )
 
-// directPage is where a write must begin for macOS to send it past the cache (F_NOCACHE): of one that begins elsewhere all bytes are copied there.
+// directPage is the alignment that a write needs on macOS to bypass the cache (F_NOCACHE): all
+// bytes of one that starts elsewhere are copied into it.
 const directPage = 16 << 10
 
-// blocks is where the first whole block of n bytes at off begins and the last one ends, counted from off; both are n where there is none. block is a power of two.
+// blocks returns where the first whole block of n bytes at off starts and where the last one ends,
+// relative to off. Both are n if there is no whole block. block is a power of two.
 func blocks(off int64, n, block int) (first, last int) {
 	first = int(-off & int64(block-1))
 	if n < first+block {
@@ -18,7 +20,8 @@ func blocks(off int64, n, block int) (first, last int) {
 	return first, first + (n-first)&^(block-1)
 }
 
-// writeFromPage writes long extents so that what begins with their first page is a write of its own, of whole pages.
+// writeFromPage splits long extents, so that everything from their first page boundary on is a
+// separate write of whole pages.
 func writeFromPage(f io.WriterAt, extents []engine.Extent, page int) error {
 	for _, x := range extents {
 		first, last := len(x.Data), len(x.Data)

@@ -15,25 +15,28 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// lockName marks a directory as metalcast's work in progress. The lock on it ends with the process that holds it.
+// lockName marks a directory as metalcast's work in progress. The lock on it ends with the process
+// that holds it.
 const (
 	lockName = plan.LockName
 	lockText = "a conversion by metalcast is in progress here, or was interrupted\n"
 )
 
-// DefaultEvery is how many bytes of output a crash may cost: those written since the last checkpoint.
+// DefaultEvery is how many bytes of output a crash may cost: those written since the last save
+// point.
 const DefaultEvery = 2 << 30
 
-// Dir is the Sink that makes a checkpoint directory. All work happens in DST.partial; DST appears, complete and synced, by one rename. Until a
-// shard's data is synced its first 8 bytes stay zero, so that no reader takes it for a safetensors file. A journal says what is durable already, so that
-// a run that was cut short can go on.
+// Dir is the Sink that makes a checkpoint directory. All work happens in DST.partial; DST appears,
+// complete and synced, by one rename. The first 8 bytes of a shard stay zero until its data is
+// synced, so that no reader takes it for a safetensors file. A journal records what is durable, so
+// that an interrupted conversion can be resumed.
 type Dir struct {
 	fs      FS
 	path    string // of DST
 	empty   bool   // DST was an empty directory
 	partial string
 	unlock  func() error
-	removed bool // another run's leftover, which could not be gone on with
+	removed bool // an earlier conversion's work, which was of no use
 	plan    *plan.Plan
 	files   []File
 	journal *journal
@@ -41,26 +44,28 @@ type Dir struct {
 	opts    DirOptions
 	every   int64
 
-	done     engine.PieceSet // that are written, durable or not
+	done     engine.PieceSet // written, durable or not
 	counts   engine.Counts   // of them
-	progress engine.Progress // the last checkpoint: what the journal has
-	touched  []bool          // shards, since then
+	progress engine.Progress // at the last save point: what the journal says
+	touched  []bool          // shards written since then
 	unsafe   int64           // bytes written since then
 	broken   bool            // a write or a sync failed
 }
 
-// DirOptions are the choices of CreateDir.
+// DirOptions are the options of CreateDir.
 type DirOptions struct {
-	FS      FS           // nil: OS
-	State   []byte       // JSON on one line: what the output's bytes depend on. Only a run with the same State goes on with what another left
-	Restart bool         // removes what another run left, whatever it was
-	Every   int64        // bytes of output between checkpoints, about; 0: DefaultEvery
-	Room    func() error // called before anything is made anew, and not where a run goes on; its error ends CreateDir
-	Made    func() error // called when the shards that are made anew have their room, whose error ends CreateDir too
-	Warn    func(string) // is told what the file system lacks; may be nil
+	FS FS // nil: OS
+	// JSON on one line: what the output's bytes depend on. Only a conversion with the same State
+	// resumes what another has left.
+	State   []byte
+	Restart bool         // removes what an earlier conversion left, whatever it was
+	Every   int64        // bytes of output between save points, approximately; 0: DefaultEvery
+	Room    func() error // called before anything is created; not when resuming; may stop CreateDir
+	Made    func() error // called once new shards have their disk space; may stop CreateDir
+	Warn    func(string) // receives what the file system lacks; may be nil
 }
 
-// Differs is why a DST.partial cannot be gone on with: it was begun with another State.
+// Differs is the error for a DST.partial that was started with another State.
 type Differs struct {
 	Partial   string
 	Had, Have []byte // the States
@@ -70,11 +75,12 @@ func (d *Differs) Error() string {
 	return d.Partial + ": was left by a run with other options or another source"
 }
 
-// BeganAnew tells whether an earlier run's work was removed, unasked, because it had reached no checkpoint.
-func (d *Dir) BeganAnew() bool { return d.removed }
+// StartedOver reports whether an earlier conversion's work was removed without being asked to,
+// because it had reached no save point.
+func (d *Dir) StartedOver() bool { return d.removed }
 
-// CreateDir makes DST.partial with all shards at their real size, or goes on with one that an earlier run of the same conversion left. dst's parent must be
-// resolved and exist.
+// CreateDir makes DST.partial with all shards at their final size, or resumes what an earlier run
+// of the same conversion has left. dst's parent must exist and be free of links.
 func CreateDir(dst string, p *plan.Plan, o DirOptions) (*Dir, error) {
 	if o.FS == nil {
 		o.FS = OS{}
@@ -107,8 +113,8 @@ func CreateDir(dst string, p *plan.Plan, o DirOptions) (*Dir, error) {
 	return d, nil
 }
 
-// begin makes DST.partial, or takes over the one that is there, and locks it. What it made goes again if it fails. It tells whether another run's work can be
-// gone on with.
+// begin makes DST.partial, or takes over an existing one, and locks it. If it fails it removes what
+// it made. It reports whether an earlier conversion can be resumed.
 func (d *Dir) begin(restart bool) (resume bool, err error) {
 	err = d.fs.Mkdir(d.partial, d.path)
 	found := errors.Is(err, fs.ErrExist)
@@ -147,13 +153,13 @@ func (d *Dir) begin(restart bool) (resume bool, err error) {
 	}
 	if err != nil {
 		if unlock != nil {
-			_ = unlock() // err is what matters
+			_ = unlock() // err matters more
 		}
-		if !left { // what is left of a run keeps its marker
+		if !left { // an earlier conversion keeps its marker
 			_ = d.fs.Remove(marker)
 			_ = d.fs.Remove(d.partial) // if it is empty
 		}
-		if said := (*fault.Error)(nil); errors.As(err, &said) { // by room
+		if said := (*fault.Error)(nil); errors.As(err, &said) { // from Room
 			return false, err
 		}
 		return false, newdir.Explain(d.partial, err)
@@ -165,14 +171,15 @@ func (d *Dir) begin(restart bool) (resume bool, err error) {
 	return resume, nil
 }
 
-// warn says what the file system of DST.partial lacks.
+// warn reports what the file system of DST.partial lacks.
 func (d *Dir) warn(what string) {
 	if d.opts.Warn != nil {
 		d.opts.Warn(d.partial + ": " + what)
 	}
 }
 
-// writeMarker makes the mark durable before there is anything else: what is found without it is not metalcast's.
+// writeMarker makes the mark durable before anything else exists: what is found without it is not
+// metalcast's.
 func (d *Dir) writeMarker(name string) error {
 	f, err := d.fs.Create(name, 0)
 	if err != nil {
@@ -188,7 +195,8 @@ func (d *Dir) writeMarker(name string) error {
 	return d.fs.SyncDir(d.partial)
 }
 
-// leftBehind tells whether an existing DST.partial is a run's leftover. One that is neither that nor empty is refused.
+// leftBehind reports whether an existing DST.partial is the work of an earlier conversion. If it is
+// neither that nor empty it is refused.
 func (d *Dir) leftBehind() (bool, error) {
 	names, err := d.fs.List(d.partial)
 	if err != nil {
@@ -207,10 +215,11 @@ func (d *Dir) leftBehind() (bool, error) {
 	return true, nil
 }
 
-// litter tells whether a name of FS.List is that of a file which macOS makes unasked.
+// litter reports whether a name returned by FS.List is a file that macOS makes by itself.
 func litter(name string) bool { return !strings.HasSuffix(name, "/") && newdir.LitterName(name) }
 
-// canResume reads the journal: without one that says anything there is nothing to go on with; one of another conversion is refused.
+// canResume reads the journal. Without a usable one there is nothing to resume; the journal of
+// another conversion is refused.
 func (d *Dir) canResume() (bool, error) {
 	if f, _, err := d.reopen(journalName); err == nil {
 		_ = f.Close()
@@ -227,14 +236,14 @@ func (d *Dir) canResume() (bool, error) {
 		ok = ok && 0 <= f.Piece && int(f.Piece) < len(d.plan.Pieces) && done.Has(f.Piece)
 	}
 	if !ok {
-		return false, fault.New(nil, filepath.Join(d.partial, journalName), "names pieces that the conversion does not have").WithHint("--restart begins anew")
+		return false, fault.New(nil, filepath.Join(d.partial, journalName), "names pieces that the conversion does not have").WithHint("--restart starts over")
 	}
 	d.done, d.counts, d.progress = done, last.Counts, last
 	d.journal = &journal{end: end}
 	return true, nil
 }
 
-// clear empties DST.partial, but for the lock.
+// clear empties DST.partial, except for the lock.
 func (d *Dir) clear() error {
 	names, err := d.fs.List(d.partial)
 	if err != nil {
@@ -284,7 +293,7 @@ func (d *Dir) create() error {
 	return nil
 }
 
-// resume opens what another run made.
+// resume opens what an earlier run has made.
 func (d *Dir) resume() error {
 	for i := range d.plan.Shards {
 		s := &d.plan.Shards[i]
@@ -294,9 +303,9 @@ func (d *Dir) resume() error {
 		}
 		d.files = append(d.files, f)
 		if size != s.Size && (!d.fs.Grows(d.partial) || size > s.Size || size < d.doneTo(i)) {
-			return fault.New(nil, filepath.Join(d.partial, s.Name), "is %d bytes long, the interrupted run made it of %d", size, s.Size).WithHint("--restart begins anew")
+			return fault.New(nil, filepath.Join(d.partial, s.Name), "is %d bytes long, the interrupted run made it of %d", size, s.Size).WithHint("--restart starts over")
 		}
-		// A run that ended while it sealed its shards may have written the first bytes of some.
+		// A run that stopped while it sealed its shards may have written the first bytes of some.
 		if _, err := f.WriteAt(append(make([]byte, 8), s.Header[8:]...), 0); err != nil {
 			return d.explain(s.Name, err)
 		}
@@ -310,7 +319,7 @@ func (d *Dir) resume() error {
 	return nil
 }
 
-// doneTo is where what the journal has of a shard ends, at least.
+// doneTo returns how far a shard must reach at least, by what the journal says.
 func (d *Dir) doneTo(shard int) (end int64) {
 	for i := range d.plan.Pieces {
 		p := &d.plan.Pieces[i]
@@ -326,8 +335,10 @@ func (d *Dir) doneTo(shard int) (end int64) {
 	return end
 }
 
-// reopen opens a file of the interrupted run. What failed of its last writes may not have been told to anyone: it is in no checkpoint and is written again, so it is no failure
-// of this run's; but not into the pages that failed, whose places on disk ext4 takes for initialised from then on.
+// reopen opens a file of the interrupted run. Failures of its last writes may have gone unreported.
+// Those bytes are in no save point and will be written again, so they are no failure of this run;
+// but they must not be written into the pages that failed, which ext4 takes for initialised on
+// disk.
 func (d *Dir) reopen(name string) (File, int64, error) {
 	f, size, err := d.fs.Open(filepath.Join(d.partial, name))
 	if err == nil {
@@ -341,5 +352,5 @@ func (d *Dir) explain(name string, err error) error {
 	return newdir.Explain(filepath.Join(d.partial, name), err)
 }
 
-// Resumed is how far the run that this one goes on with came; nothing where it is the first.
+// Resumed returns what the resumed run had done; nothing if this is the first.
 func (d *Dir) Resumed() engine.Progress { return d.progress }

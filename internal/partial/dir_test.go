@@ -82,7 +82,8 @@ func TestDirWritesExtents(t *testing.T) {
 	}
 }
 
-// A piece is in the journal once so many bytes are written, of all extents, since the last checkpoint.
+// A piece is in the journal once that many bytes of all extents have been written since the last
+// save point.
 func TestDirCheckpointsAfterSoManyBytes(t *testing.T) {
 	p := *oneShard
 	p.Pieces = make([]plan.Piece, 4)
@@ -239,8 +240,8 @@ func TestDirGoesOnWithWhatIsThere(t *testing.T) {
 			if name == "counts in several lines" {
 				assert.Equal(t, []engine.Found{{Piece: 2}, {Piece: 4}}, d.Resumed().Found)
 			}
-			assert.Equal(t, test.done == nil && test.err == "", d.BeganAnew())
-			if test.done == nil { // begun anew
+			assert.Equal(t, test.done == nil && test.err == "", d.StartedOver())
+			if test.done == nil { // started over
 				assert.NoFileExists(t, filepath.Join(dst+".partial", "old"))
 			}
 			b, err := os.ReadFile(filepath.Join(dst+".partial", "model.safetensors"))
@@ -284,7 +285,7 @@ func TestDirCommitNeverReplacesAnything(t *testing.T) {
 					require.NoError(t, os.Remove(dst))
 				}
 				require.NoError(t, appear(dst))
-				if err := d.Commit(); before && name == "an empty directory" { // nobody can tell it from the first
+				if err := d.Commit(); before && name == "an empty directory" {
 					require.NoError(t, err)
 					return
 				}

@@ -18,7 +18,8 @@ func (d *Dir) Write(extents []engine.Extent) error {
 	return d.durably(func() error { return d.write(extents) })
 }
 
-// durably remembers that work failed: pages may be lost then, which the system tells once. No sync after that would prove anything, so there is no other checkpoint.
+// durably remembers a failure: pages may be lost, which the system reports only once. A later sync
+// would prove nothing, so there is no save point after a failure.
 func (d *Dir) durably(work func() error) error {
 	err := work()
 	d.broken = d.broken || err != nil
@@ -41,7 +42,7 @@ func (d *Dir) write(extents []engine.Extent) error {
 	return nil
 }
 
-// Done implements Keeper: now and then what is written becomes durable and the journal says so.
+// Done implements Keeper. Now and then it makes a save point.
 func (d *Dir) Done(pieces []int32, c *engine.Counts) error {
 	for _, i := range pieces {
 		d.done.Add(i)
@@ -50,11 +51,12 @@ func (d *Dir) Done(pieces []int32, c *engine.Counts) error {
 	if d.unsafe < d.every {
 		return nil
 	}
-	return d.checkpoint()
+	return d.save()
 }
 
-// checkpoint syncs the shards that were written to, and only then names in the journal what they hold.
-func (d *Dir) checkpoint() error { return d.durably(d.sync) }
+// save makes a save point: it syncs the shards written since the last one, and only then records in
+// the journal what they hold.
+func (d *Dir) save() error { return d.durably(d.sync) }
 
 func (d *Dir) sync() error {
 	for i, f := range d.files {
@@ -78,9 +80,10 @@ func (d *Dir) sync() error {
 	return nil
 }
 
-// Seal syncs every shard's data and only then writes the 8 bytes that make it a safetensors file. The file can be read back from then on.
+// Seal syncs the data of every shard, and only then writes the 8 bytes that make it a safetensors
+// file. It can be read back from then on.
 func (d *Dir) Seal(ctx context.Context) error {
-	if err := d.checkpoint(); err != nil {
+	if err := d.save(); err != nil {
 		return err
 	}
 	for i, f := range d.files {
@@ -111,7 +114,8 @@ func (d *Dir) ReadAt(shard int, p []byte, off int64) error {
 	return err
 }
 
-// AddFile writes a file beside the shards, synced, from a reader. Its name may lie in a directory, which is made.
+// AddFile writes and syncs a file beside the shards. Its name may include a directory, which is
+// created.
 func (d *Dir) AddFile(ctx context.Context, name string, from io.Reader) error {
 	path := filepath.Join(d.partial, name)
 	if dir := filepath.Dir(path); dir != d.partial {
@@ -177,8 +181,9 @@ func (r untilDone) Read(p []byte) (int, error) {
 	return r.from.Read(p)
 }
 
-// Commit makes DST appear: everything in DST.partial is synced by now, one exclusive rename follows. Where it fails DST.partial stays, complete; what fails after it says
-// that DST is complete.
+// Commit makes DST appear. Everything in DST.partial is synced by now; one exclusive rename
+// follows. If it fails, DST.partial stays, complete; an error after the rename says that DST is
+// complete.
 func (d *Dir) Commit() error {
 	if err := d.closeFiles(); err != nil {
 		return errors.Join(newdir.Explain(d.partial, err), d.unlock())
@@ -187,22 +192,24 @@ func (d *Dir) Commit() error {
 	if !done {
 		return errors.Join(err, d.unlock())
 	}
-	for _, name := range []string{journalName, lockName} { // the marker last, so that a leftover is never without it
+	// The marker comes last, so that what is left is never without it.
+	for _, name := range []string{journalName, lockName} {
 		if failed := d.fs.Remove(filepath.Join(d.path, name)); failed != nil && err == nil {
 			err = &fault.Error{Where: d.path, What: "is complete, but what the work left in it cannot be removed", Err: newdir.Cause(failed),
 				Hint: "remove " + journalName + " and " + lockName + " by hand"}
 		}
 	}
-	_ = d.fs.SyncDir(d.path) // or the two come back after a power cut, which harms nothing
+	_ = d.fs.SyncDir(d.path) // otherwise the two may return after a power cut, which is harmless
 	return errors.Join(err, d.unlock())
 }
 
-// Keep leaves DST.partial for a run that goes on, with all that is written named in its journal; after a write or a sync that failed, what the last checkpoint
-// named. It tells whether there is anything to go on with; what holds nothing is removed.
+// Keep leaves DST.partial to be resumed, with everything written so far recorded in its journal;
+// after a failed write or sync, with what the last save point recorded. It reports whether there is
+// anything to resume; otherwise DST.partial is removed.
 func (d *Dir) Keep() (bool, error) {
 	var err error
 	if !d.broken {
-		err = d.checkpoint()
+		err = d.save()
 	}
 	if len(d.progress.Done) == 0 {
 		return false, errors.Join(err, d.Abort())
@@ -210,7 +217,8 @@ func (d *Dir) Keep() (bool, error) {
 	return true, errors.Join(err, d.close())
 }
 
-// Abort removes DST.partial and everything in it, the marker last. Files are closed before: network and FUSE file systems keep what is open under another name.
+// Abort removes DST.partial with everything in it, the marker last. Files are closed first: network
+// and FUSE file systems keep open files under another name.
 func (d *Dir) Abort() error {
 	closed := d.closeFiles()
 	left := unlessGone(d.clear())
@@ -222,7 +230,7 @@ func (d *Dir) Abort() error {
 	remove(filepath.Join(d.partial, lockName))
 	closed = errors.Join(closed, d.unlock())
 	if left == nil {
-		left = unlessGone(d.clear()) // macOS may have put something there meanwhile
+		left = unlessGone(d.clear()) // macOS may have added something meanwhile
 	}
 	remove(d.partial)
 	if left != nil {
@@ -231,7 +239,7 @@ func (d *Dir) Abort() error {
 	return errors.Join(closed, left)
 }
 
-// unlessGone is err unless it says that there is nothing: somebody else removed it.
+// unlessGone returns err unless it says that the file does not exist: somebody else removed it.
 func unlessGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -13,38 +13,41 @@ import (
 	"github.com/metalcast/metalcast/internal/newdir"
 )
 
-// FS is the file system as Dir needs it; OS is the real one, tests have others that fail or lose power. Errors are the os package's.
+// FS is the file system as Dir needs it. OS is the real one; tests have others, which fail or lose
+// power. Errors are those of package os.
 type FS interface {
 	// Free is newdir.Free.
 	Free(dst string) (emptyDir bool, err error)
-	// Mkdir is newdir.Mkdir; fs.ErrExist where there is something.
+	// Mkdir is newdir.Mkdir; the error is fs.ErrExist if the name is taken.
 	Mkdir(partial, dst string) error
 	MkdirAll(name string) error
-	// Create makes a file of size bytes, all zero, with room for them; what was there goes.
+	// Create makes a file of size bytes, all zero, with disk space for them. It replaces an existing
+	// file.
 	Create(name string, size int64) (File, error)
-	// Open opens a file for reading and writing, and gives its size.
+	// Open opens a file for reading and writing, and returns its size.
 	Open(name string) (File, int64, error)
-	// List gives the names in a directory, those of directories with a slash.
+	// List returns the names in a directory; those of directories end with a slash.
 	List(name string) ([]string, error)
 	ReadFile(name string) ([]byte, error)
 	Remove(name string) error
 	RemoveAll(name string) error
 	// SyncDir makes a directory's entries durable.
 	SyncDir(name string) error
-	// Grows tells whether files in a directory should not have their size from the start: its file system would write all of it as zeros.
+	// Grows reports whether files in a directory should grow as they are written: its file system
+	// would fill them with zeros if they had their size from the start.
 	Grows(dir string) bool
-	// Lock takes the lock on a file that ends with the process, and makes the file; ok is false where another process has it. errors.ErrUnsupported is the error of a
-	// file system without locks.
+	// Lock creates a file and locks it; the lock ends with the process. ok is false if another process
+	// has it. The error is errors.ErrUnsupported if the file system has no locks.
 	Lock(name string) (unlock func() error, ok bool, err error)
 	// Publish is newdir.Publish.
 	Publish(partial, dst string, emptyDir bool) (done bool, err error)
 }
 
-// File is an open file. What was written is durable after Sync only.
+// File is an open file. Writes are durable only after Sync.
 type File interface {
 	ReadAt(p []byte, off int64) (int, error)
 	WriteAt(p []byte, off int64) (int, error)
-	// WriteExtents writes extents, all of this file, in any order or side by side.
+	// WriteExtents writes extents of this file, in any order, possibly concurrently.
 	WriteExtents(extents []engine.Extent) error
 	Sync() error
 	// Forget drops the file from the system's cache, so that reading it reads the disk.
@@ -54,11 +57,12 @@ type File interface {
 
 // OS is the real file system.
 type OS struct {
-	// Overcommit makes files for which the disk seems to have no room: a system may free more on demand, and not count it when asked for room.
+	// Overcommit creates files for which the disk seems to have no room: a system may free more on
+	// demand, and not count that when asked for room.
 	Overcommit bool
 
-	allocate func(f *os.File, size int64) error // of tests; nil: the system's
-	grows    func(dir string) bool              // the same
+	allocate func(f *os.File, size int64) error // set by tests; nil: the system's
+	grows    func(dir string) bool              // set by tests
 }
 
 var _ FS = OS{}
@@ -87,7 +91,8 @@ func (o OS) Create(name string, size int64) (File, error) {
 	return &osFile{File: f, size: size}, nil
 }
 
-// preallocate gives a file its real size and room on disk, so that a full disk shows before the first byte; where the file system cannot, the size alone.
+// preallocate reserves disk space for a file and sets its size, so that a full disk shows before
+// the first byte; only the size where the file system cannot reserve.
 func (o OS) preallocate(f *os.File, size int64) error {
 	give := allocate
 	if o.allocate != nil {
@@ -95,7 +100,7 @@ func (o OS) preallocate(f *os.File, size int64) error {
 	}
 	err := give(f, size)
 	if err == nil || errors.Is(err, errors.ErrUnsupported) || o.Overcommit && errors.Is(err, syscall.ENOSPC) {
-		return f.Truncate(size) // to allocate does not change the size everywhere
+		return f.Truncate(size) // allocating does not set the size everywhere
 	}
 	return err
 }
@@ -160,7 +165,8 @@ func (OS) Lock(name string) (func() error, bool, error) {
 	return l.Close, true, nil
 }
 
-// noLocks gives the answers of file systems without locks one form: SMB on macOS says ENOTSUP, NFS without its lock daemon ENOLCK, FUSE ENOSYS.
+// noLocks unifies the answers of file systems without locks: SMB on macOS returns ENOTSUP, NFS
+// without its lock daemon ENOLCK, FUSE ENOSYS.
 func noLocks(err error) error {
 	if errors.Is(err, syscall.ENOLCK) {
 		return errors.Join(errors.ErrUnsupported, err)
@@ -173,7 +179,7 @@ func (OS) Publish(partial, dst string, emptyDir bool) (bool, error) {
 	return newdir.Publish(partial, dst, emptyDir)
 }
 
-// osFile writes extents past the cache or paced, as the system needs it.
+// osFile writes extents directly or paced, as the system needs it.
 type osFile struct {
 	*os.File
 	size   int64
@@ -186,7 +192,7 @@ func (f *osFile) Sync() error { return newdir.Flush(f.File) }
 
 func (f *osFile) Forget() { forget(f.File, f.size) }
 
-// readIfThere is ReadFile, nil where there is no such file.
+// readIfThere is ReadFile, but returns nil for a file that does not exist.
 func readIfThere(f FS, dir, name string) ([]byte, error) {
 	b, err := f.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {

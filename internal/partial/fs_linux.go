@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allocate gives a file room on disk, and its size with it.
+// allocate reserves disk space for a file, which also sets its size.
 func allocate(f *os.File, size int64) error {
 	for {
 		if err := unix.Fallocate(int(f.Fd()), 0, 0, size); !errors.Is(err, unix.EINTR) {
@@ -16,8 +16,8 @@ func allocate(f *os.File, size int64) error {
 	}
 }
 
-// writesZeros is false: Linux remembers for FAT how far a file was written.
+// writesZeros returns false: Linux records how far a file on FAT was written.
 func writesZeros(string) bool { return false }
 
-// bypassCache leaves it to the writer.
+// bypassCache does nothing: the writer bypasses the cache.
 func bypassCache(*os.File) {}

@@ -22,7 +22,8 @@ func (l LockErrors) Lock(name string) (func() error, bool, error) {
 	return unlock, ok, noLocks(err)
 }
 
-// No room is the end of a file, unless the system may make some; where room cannot be asked for, a file has its size.
+// A lack of disk space fails, unless the system may free some. If space cannot be asked for, a file
+// just has its size.
 func TestCreateWithoutRoom(t *testing.T) {
 	for _, tt := range []struct {
 		answer     error

@@ -12,18 +12,18 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// journalName is the file of DST.partial that says how far a run came. Its first line is the state that every run of the same conversion
-// begins with, each further one a checkpoint: all that it names was durable before it was written, and findings are those that no line before it has. A line that is cut
-// short counts for nothing.
+// journalName is the file of DST.partial that records progress. Its first line is the State; each
+// further line is a save point. Everything that a line names was durable before the line was
+// written; findings are incremental. A truncated line is ignored.
 const journalName = plan.JournalName
 
-// journal appends checkpoints to a file.
+// journal appends save points to a file.
 type journal struct {
 	file File
 	end  int64
 }
 
-// startJournal makes the journal of a conversion that begins.
+// startJournal creates the journal of a new conversion.
 func startJournal(f FS, dir string, state []byte) (*journal, error) {
 	file, err := f.Create(filepath.Join(dir, journalName), 0)
 	if err != nil {
@@ -46,8 +46,8 @@ func (j *journal) append(line []byte) error {
 	return nil
 }
 
-// readJournal gives the state that the journal in dir begins with and the last checkpoint; state is nil where there is no journal, or one that was
-// cut short in its first line.
+// readJournal returns the State that the journal in dir starts with, and its last save point. state
+// is nil if there is no journal, or if its first line is truncated.
 func readJournal(f FS, dir string) (state []byte, last engine.Progress, end int64, err error) {
 	text, err := readIfThere(f, dir, journalName)
 	if err != nil {
@@ -73,7 +73,7 @@ func readJournal(f FS, dir string) (state []byte, last engine.Progress, end int6
 	}
 }
 
-// resumeJournal goes on with the journal in dir behind its first end bytes.
+// resumeJournal continues the journal in dir after its first end bytes.
 func resumeJournal(f FS, dir string, end int64) (*journal, error) {
 	file, _, err := f.Open(filepath.Join(dir, journalName))
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// FuzzJournal goes on with a DST.partial whose journal is any text. It is refused, or begun anew, or gone on with at pieces of the plan alone; no shard
-// looks complete; and what is done from there on is remembered beside what was done before.
+// FuzzJournal resumes a DST.partial whose journal is any text. It is refused, started over, or
+// resumed at pieces of the plan alone; no shard looks complete; and what is done from there on is
+// recorded in addition to what was done before.
 func FuzzJournal(f *testing.F) {
 	const state = `{"a":1}`
 	for _, text := range []string{
@@ -61,7 +62,8 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
-// A line with a key twice, which two readers take for different ones, counts for nothing, and neither does what follows.
+// A line with a key twice, which two readers would take for different ones, is ignored with
+// everything after it.
 func TestJournalIsReadStrictly(t *testing.T) {
 	p := &plan.Plan{Pieces: make([]plan.Piece, 70), Shards: []plan.Shard{{Name: "model.safetensors", Header: bytes.Repeat([]byte{'h'}, 16), Size: 20}}}
 	for _, line := range []string{`{"done":[[0,5]],"done":[[0,9]]}`, `{"done":[[0,9]],"x":NaN}`, "{\"done\":[[0,9]],\"x\":\"\xFF\"}"} {

@@ -16,7 +16,8 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// A file system without locks, as SMB and some NFS and FUSE are, is no reason to end: it is said, once. Another error of the lock is one.
+// A file system without locks, such as SMB and some NFS and FUSE ones, causes one warning. Any
+// other error of the lock is an error.
 func TestDirWithoutLocks(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.ENOTSUP, syscall.EOPNOTSUPP, syscall.ENOLCK, syscall.ENOSYS} {
 		f := newMemFS()
@@ -39,8 +40,9 @@ func TestDirWithoutLocks(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EACCES)
 }
 
-// Where the file system would write what a shard grows by as zeros, it is made without its size, which is said once; a run that goes on takes it as it is, but not
-// without what the journal says it holds, and no longer than it may be.
+// If the file system would write what a shard grows by as zeros, the shard is made without its
+// size, with one warning. When resumed it is accepted with any size between what the journal says
+// it holds and its full size.
 func TestDirWhereFilesGrow(t *testing.T) {
 	m := smallMaking(t)
 	want := newMemFS()
@@ -84,7 +86,8 @@ func TestDirWhereFilesGrow(t *testing.T) {
 	require.True(t, f.check(t, want))
 }
 
-// What macOS leaves in any directory that somebody looks at makes none full: not DST, nor a DST.partial that a run had no time to mark; and it stands in no one's way.
+// What macOS leaves in any directory that somebody looks at does not count: neither in DST, nor in
+// a DST.partial that a run had no time to mark; and it never gets in the way.
 func TestDirOverlooksWhatMacOSLeaves(t *testing.T) {
 	leave := func(dir string) {
 		for _, name := range []string{".DS_Store", "._x", "._.DS_Store"} {
@@ -146,7 +149,7 @@ func TestDirOverlooksWhatMacOSLeaves(t *testing.T) {
 	}
 }
 
-// visited is a file system whose user looks at DST.partial each time that its marker has been removed.
+// visited is a file system whose user looks at DST.partial whenever its marker has been removed.
 type visited struct {
 	partial.FS
 	look func()

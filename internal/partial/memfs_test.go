@@ -19,8 +19,9 @@ import (
 
 var errPower = errors.New("the power is gone")
 
-// memFS is a file system in memory that fails at an operation of choice, and that can lose power: then it keeps what was synced, and of the rest
-// whatever chance leaves, sector by sector and name by name. As on NFS and FUSE, an open file that is removed has another name until it is closed.
+// memFS is a file system in memory that fails at a chosen operation, and that can lose power: it
+// then keeps what was synced, and a random part of the rest, sector by sector and name by name. As
+// on NFS and FUSE, an open file that is removed has another name until it is closed.
 type memFS struct {
 	names  map[string]*node // as programs see it
 	synced map[string]*node // entries that are durable
@@ -318,7 +319,8 @@ func (f *memFile) WriteExtents(extents []engine.Extent) error {
 	return nil
 }
 
-// drop loses what was not synced, as Linux does where writeback failed: the pages are clean from then on, and only the call that finds it says so.
+// drop loses what was not synced, as Linux does after a failed writeback: the pages count as clean
+// from then on, and only the call that finds it reports it.
 func (f *memFile) drop() {
 	if !f.m.dead {
 		f.n.data, f.n.writes = append(bytes.Clone(f.n.synced), make([]byte, len(f.n.data)-len(f.n.synced))...), nil
@@ -341,7 +343,7 @@ func (f *memFile) Close() error {
 	return nil
 }
 
-// lose gives the file system that is found after the power came back.
+// lose returns the file system as it is found after the power has returned.
 func (m *memFS) lose(rng *rand.Rand) *memFS {
 	after := newMemFS()
 	after.grows, after.noLock = m.grows, m.noLock

@@ -71,7 +71,8 @@ func smallMaking(t *testing.T) *making {
 	return &making{p, src, &enginetest.Naive{}, engine.MinMemory(p)}
 }
 
-// check demands that dst, if it is there, is whole, and that nothing in dst.partial looks like a model that is not.
+// check demands that dst is whole if it exists, and that nothing in dst.partial looks like a model
+// that is not.
 func (m *memFS) check(t *testing.T, want *memFS) (there bool) {
 	t.Helper()
 	for path, n := range m.names {
@@ -93,7 +94,8 @@ func (m *memFS) check(t *testing.T, want *memFS) (there bool) {
 	return true
 }
 
-// A power cut at any operation, with any part of what was not synced lost, is survived: the same conversion again ends with the same bytes.
+// A power cut at any operation, with any part of the unsynced data lost, is survived: the same
+// conversion, run again, ends with the same bytes.
 func TestPowerCuts(t *testing.T) {
 	m := smallMaking(t)
 	want := newMemFS()
@@ -135,7 +137,8 @@ func TestPowerCuts(t *testing.T) {
 	assert.Greater(t, resumed, seeds/2, "cuts after a checkpoint")
 }
 
-// Every operation fails once, in turn: the error says what happened where, and the same conversion again ends with the same bytes.
+// Every operation fails once, in turn: the error says what happened and where, and the same
+// conversion, run again, ends with the same bytes.
 func TestEveryFailingOperation(t *testing.T) {
 	m := smallMaking(t)
 	want := newMemFS()
@@ -270,7 +273,7 @@ func (c cancelling) ReadAt(shard int, p []byte, off int64) error {
 	return c.Source.ReadAt(shard, p, off)
 }
 
-// A run that goes on may have other memory than the first.
+// A resumed run may have another memory limit than the first.
 func TestGoingOnWithOtherMemory(t *testing.T) {
 	m := smallMaking(t)
 	want := newMemFS()

@@ -16,13 +16,15 @@ import (
 func forget(f *os.File, size int64) { _ = unix.Fadvise(int(f.Fd()), 0, size, unix.FADV_DONTNEED) }
 
 const (
-	block = engine.Page // what O_DIRECT must begin at and be a multiple of, in the file and in memory: devices want 512 or 4096
-	chunk = 4 << 20     // bytes that one call writes, so that the device has several of them
-	depth = 8           // calls side by side
+	// The alignment and unit of O_DIRECT, in the file and in memory: devices want 512 or 4096.
+	block = engine.Page
+	chunk = 4 << 20 // bytes per call, so that the device has several in its queue
+	depth = 8       // concurrent calls
 )
 
-// writer writes to a shard. Long extents go past the page cache (O_DIRECT): copying them there and the upkeep of the pages cost more CPU time than all else
-// (docs/performance.md). Their ends that fill no block, and what lies in memory otherwise than in the file, are paced.
+// writer writes to a shard. Long extents bypass the page cache (O_DIRECT): copying them into it and
+// maintaining its pages took more CPU time than everything else (docs/performance.md). Ends that do
+// not fill a block, and data aligned differently in memory than in the file, are paced.
 type writer struct {
 	pacer   pacer
 	refused bool // the file system has no O_DIRECT, or wants larger blocks
@@ -31,12 +33,12 @@ type writer struct {
 func (w *writer) write(f *os.File, extents []engine.Extent) error {
 	var direct []engine.Extent
 	for _, x := range extents {
-		first, last := len(x.Data), len(x.Data) // of the blocks among it
+		first, last := len(x.Data), len(x.Data) // of its whole blocks
 		if !w.refused && len(x.Data) >= engine.LongRun && (int64(reflect.ValueOf(x.Data).Pointer())-x.Off)&(block-1) == 0 {
 			first, last = blocks(x.Off, len(x.Data), block)
 			direct = append(direct, engine.Extent{Shard: x.Shard, Off: x.Off + int64(first), Data: x.Data[first:last]})
 		}
-		// A write to the cache waits for those past it; so it comes before.
+		// A buffered write waits for direct ones, so it comes first.
 		if err := w.pacer.write(f, x.Data[:first], x.Off); err != nil {
 			return err
 		}
@@ -59,7 +61,8 @@ func (w *writer) write(f *os.File, extents []engine.Extent) error {
 	return nil
 }
 
-// writeDirect writes whole blocks, several pieces at once, or tells that the file system refuses to.
+// writeDirect writes whole blocks, several chunks concurrently, or reports that the file system
+// refuses to.
 func writeDirect(f *os.File, extents []engine.Extent) (refused bool, err error) {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
@@ -89,16 +92,18 @@ func writeDirect(f *os.File, extents []engine.Extent) (refused bool, err error) 
 	return refuses(written), written
 }
 
-// Pacing: what is large is written in pieces. Writeback of each starts at once, while the next is copied, and past a bound the oldest is awaited and dropped from the
-// page cache. An unpaced writer fills memory with dirty pages and is then throttled: three times slower on large models (docs/performance.md).
+// Pacing: large extents are written in chunks. Writeback of a chunk starts at once, while the next
+// is being copied; beyond a limit the oldest is awaited and dropped from the page cache. An unpaced
+// writer fills memory with dirty pages and is then throttled: three times slower on large models
+// (docs/performance.md).
 const (
-	paceLeast  = 64 << 10 // smaller pieces are left to the system
-	paceFlight = 64 << 20 // bytes in flight for each shard
+	paceLeast  = 64 << 10 // smaller chunks are left to the system
+	paceFlight = 64 << 20 // bytes in flight per shard
 )
 
 type span struct{ off, n int64 }
 
-// pacer keeps a shard's pieces whose writeback has started, oldest first.
+// pacer keeps a shard's chunks whose writeback has started, oldest first.
 type pacer struct {
 	queue  []span
 	flight int64
@@ -146,7 +151,7 @@ func syncRange(fd int, s span, flags int) error {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ESPIPE) || errors.Is(err, unix.EINVAL):
-			return nil // pacing is not to be had here
+			return nil // there is no pacing on this file system
 		}
 		return err
 	}

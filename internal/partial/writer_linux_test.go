@@ -15,7 +15,8 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// Long extents go past the page cache, however their ends lie, unless they lie in memory otherwise than in the file or the file system refuses; the bytes are the same.
+// Long extents bypass the page cache, wherever their ends are, unless they are aligned differently
+// in memory than in the file or the file system refuses; the bytes are the same.
 func TestWriterWritesLongRunsPastTheCache(t *testing.T) {
 	const size = 4*engine.LongRun + 2*chunk
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)

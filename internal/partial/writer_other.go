@@ -8,12 +8,13 @@ import (
 	"github.com/metalcast/metalcast/internal/engine"
 )
 
-// writer sends what begins off a page there in two: on macOS what is uncached leaves at once, and the system paces the rest.
+// writer splits what starts off a page boundary in two: on macOS uncached data is written at once,
+// and the system paces the rest.
 type writer struct{}
 
 func (*writer) write(f *os.File, extents []engine.Extent) error {
 	return writeFromPage(f, extents, directPage)
 }
 
-// forget has no counterpart here; on macOS the files are read past the cache too, where they are not in it.
+// forget does nothing here: macOS also reads the files past the cache, unless they are in it.
 func forget(*os.File, int64) {}
