@@ -49,7 +49,7 @@ func (e *events) message(text string) {
 }
 
 func (e *events) write(event any) {
-	_ = e.json.Encode(event) // a watcher that went away has no claim to the work's end
+	_ = e.json.Encode(event) // nowhere to report it; SIGPIPE ends the program if the reader has gone
 }
 
 // progressFlag is --progress: for people, or json.

@@ -85,12 +85,8 @@ def binary() -> str:
 
 
 def _flags(options: Any) -> list[str]:
-    flags = []
-    for name, value in options.items():
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            if one is not None:
-                flags.append(f"--{name.replace('_', '-')}={str(one).lower() if isinstance(one, bool) else one}")
-    return flags
+    return [f"--{name.replace('_', '-')}={str(one).lower() if isinstance(one, bool) else one}"
+            for name, value in options.items() for one in (value if isinstance(value, (list, tuple)) else [value]) if one is not None]
 
 
 def _run(_: type[Document], command: str, paths: tuple[Path, ...], options: Any, progress: Optional[Progress]) -> Document:
@@ -106,13 +102,14 @@ def _run(_: type[Document], command: str, paths: tuple[Path, ...], options: Any,
         out.seek(0)
         text = out.read().decode("utf-8", "replace")
     document: Any = json.loads(text) if text.startswith("{") and text.endswith("}\n") else {}
-    if process.returncode == 0 and document:
+    if process.returncode == 0 and document and not {"error", "problems", "differences"} & document.keys():
         return document  # type: ignore[no-any-return]
     differing = [f'{d["shard"]}: tensor "{d["tensor"]}" differs at {d["where"]}' for d in document.get("differences", [])]
     errors = [m[len("error: "):] for m in messages if m.startswith("error: ")]
-    said = [document["error"]] if "error" in document else document.get("problems", []) + differing or errors or messages[-20:]
     ended = f"metalcast {command}: no result, ended with {'signal' if process.returncode < 0 else 'status'} {abs(process.returncode)}"
-    raise ERRORS.get(process.returncode, Error)("; ".join(said) or ended, process.returncode, document)
+    said = [document["error"]] if "error" in document else document.get("problems", []) + differing or errors or [ended, *messages[-20:]]
+    status = process.returncode or document.get("exit_code", 0)  # 0 if the caller ignores SIGCHLD
+    raise ERRORS.get(status, Error)("; ".join(said), status, document)
 
 
 def _listen(process: subprocess.Popen[bytes], progress: Optional[Progress]) -> list[str]:
@@ -120,7 +117,10 @@ def _listen(process: subprocess.Popen[bytes], progress: Optional[Progress]) -> l
     messages = []
     for line in process.stderr or ():
         text = line.decode("utf-8", "replace").rstrip("\n")
-        event: dict[str, Any] = json.loads(text) if text.startswith("{") else {"event": "message", "text": text}
+        try:
+            event: dict[str, Any] = {"event": "", **json.loads(text)}
+        except (ValueError, TypeError):
+            event = {"event": "message", "text": text}
         if event["event"] == "progress" and progress:
             progress(event["phase"], event["bytes"], event["total"], event["seconds"])
         elif event["event"] == "message":

@@ -4,4 +4,4 @@ import sys
 
 import metalcast
 
-os.execv(metalcast.binary(), [metalcast.binary(), *sys.argv[1:]])
+os.execvp(metalcast.binary(), [metalcast.binary(), *sys.argv[1:]])

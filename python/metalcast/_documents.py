@@ -3,17 +3,18 @@
 from typing import Any, Dict, List, Optional, TypedDict, Union
 
 Text = Optional[str]
+Flag = Optional[bool]
 Size = Union[int, str, None]
 Rows = List[Dict[str, Any]]
 
 PlanOptions = TypedDict("PlanOptions", {
-    "layout": Text, "dtype": Text, "keep_mtp": bool, "scales": Text, "trust_scales": bool, "revision": Text, "max_shard_size": Size, "max_memory": Size,
-    "quantize": bool, "q_mode": Text, "q_bits": Optional[int], "q_group_size": Optional[int], "quant_predicate": Text, "q_profile": Text,
+    "layout": Text, "dtype": Text, "keep_mtp": Flag, "scales": Text, "trust_scales": Flag, "revision": Text, "max_shard_size": Size, "max_memory": Size,
+    "quantize": Flag, "q_mode": Text, "q_bits": Optional[int], "q_group_size": Optional[int], "quant_predicate": Text, "q_profile": Text,
     "q_override": Union[str, List[str], None]}, total=False)
 
 _OwnOptions = TypedDict("_OwnOptions", {
-    "device": Text, "nan_policy": Text, "allow_overflow": bool, "ignore_space": bool, "restart": bool, "checkpoint_every": Size, "hashes": bool,
-    "verify": bool, "dequantize": bool, "trust_remote_code": bool}, total=False)
+    "device": Text, "nan_policy": Text, "allow_overflow": Flag, "ignore_space": Flag, "restart": Flag, "checkpoint_every": Size, "hashes": Flag,
+    "verify": Flag, "dequantize": Flag, "trust_remote_code": Flag}, total=False)
 
 
 class ConvertOptions(PlanOptions, _OwnOptions, total=False): """Flags of convert."""
@@ -40,7 +41,7 @@ class Report(Plan, _Outcome, total=False): """What a conversion did."""
 
 Verification = TypedDict("Verification", {
     "source": str, "destination": str, "family": str, "layout": str, "device": str, "sample": float, "tensors": int, "bytes_compared": int, "bytes": int,
-    "source_tensors_used": int, "source_scales_used": int, "dropped": Rows, "sha256": Rows, "problems": List[str], "differences": Rows, "cut_off": Rows,
+    "source_tensors_used": int, "source_scales_used": int, "dropped": Rows, "sha256": Rows, "problems": List[str], "differences": Rows, "cut_off": Rows, "ended_early": bool,
     "seconds": float}, total=False)
 
 Inspection = TypedDict("Inspection", {
