@@ -72,7 +72,7 @@ func (o Options) planOptions() (plan.Options, error) {
 	if o.DType != "" {
 		var ok bool
 		if p.DType, ok = dtype.ByConfigName(o.DType); !ok {
-			return p, fault.New(ErrUsage, "--dtype", "%q is none of bfloat16, float16, float32", o.DType)
+			return p, fault.New(ErrUsage, "--dtype", "%q is not one of bfloat16, float16, float32", o.DType)
 		}
 	}
 	if o.Quantize != nil {

@@ -31,7 +31,7 @@ func (q *Quantize) planned() (*plan.Quantization, error) {
 	if q.Mode != "" {
 		var ok bool
 		if mode, ok = mlxquant.ParseMode(q.Mode); !ok {
-			return nil, fault.New(ErrUsage, "--q-mode", "%q is none of affine, mxfp4, mxfp8, nvfp4", q.Mode)
+			return nil, fault.New(ErrUsage, "--q-mode", "%q is not one of affine, mxfp4, mxfp8, nvfp4", q.Mode)
 		}
 	}
 	p := &plan.Quantization{Format: mode.Default(), Recipe: q.Predicate}
@@ -78,7 +78,7 @@ func parseOverride(text string, global mlxquant.Format) (x plan.Override, err er
 	if len(parts) > 2 {
 		mode, ok := mlxquant.ParseMode(parts[2])
 		if !ok {
-			return x, fault.New(ErrUsage, where, "%q is none of affine, mxfp4, mxfp8, nvfp4", parts[2])
+			return x, fault.New(ErrUsage, where, "%q is not one of affine, mxfp4, mxfp8, nvfp4", parts[2])
 		}
 		if mode != f.Mode {
 			f = mode.Default()

@@ -17,8 +17,8 @@ WRONG = {
     "mxfp4 in 8 bits": (("--q-mode", "mxfp4", "--q-bits", "8"), USAGE, "mxfp4: 8 bits, MLX has 4"),
     "mxfp8 in groups of 64": (("--q-mode", "mxfp8", "--q-group-size", "64"), USAGE, "mxfp8: group size 64, MLX has 32"),
     "nvfp4 in groups of 32": (("--q-mode", "nvfp4", "--q-group-size", "32"), USAGE, "nvfp4: group size 32, MLX has 16"),
-    "an unknown mode": (("--q-mode", "int4"), USAGE, '"int4" is none of affine, mxfp4, mxfp8, nvfp4'),
-    "an unknown recipe": (("--quant-predicate", "mixed_9"), USAGE, '"mixed_9" is none of mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6'),
+    "an unknown mode": (("--q-mode", "int4"), USAGE, '"int4" is not one of affine, mxfp4, mxfp8, nvfp4'),
+    "an unknown recipe": (("--quant-predicate", "mixed_9"), USAGE, '"mixed_9" is not one of mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6'),
     "a recipe in another mode": (("--quant-predicate", "mixed_2_6", "--q-mode", "mxfp4"), USAGE, "recipes are affine, --q-mode is mxfp4"),
     "an unknown profile": (("--q-profile", "cuda"), USAGE, '"cuda" is neither metal nor cpu'),
     "another layout": (("--layout", "stacked"), USAGE, "quantized weights have the MLX-native layout, not stacked"),
@@ -27,7 +27,7 @@ WRONG = {
     "an override of a norm": (("--q-override", "model.norm=8"), USAGE, "--q-override model.norm: no module fits"),
     "an override in 7 bits": (("--q-override", "*down_proj=7"), USAGE, "--q-override *down_proj=7: affine: 7 bits"),
     "an override without a format": (("--q-override", "*down_proj"), USAGE, "the form is PATTERN=bits[:group[:mode]], or PATTERN=none"),
-    "an override in an unknown mode": (("--q-override", "*down_proj=4:32:int4"), USAGE, '"int4" is none of affine'),
+    "an override in an unknown mode": (("--q-override", "*down_proj=4:32:int4"), USAGE, '"int4" is not one of affine'),
     "an override whose groups do not divide": (("--q-override", "*down_proj=4:128"), UNSUPPORTED, "rows of 192 elements are not whole groups of 128"),
 }
 

@@ -117,7 +117,7 @@ func implementations(device string) (list []bench.Implementation, err error) {
 	case device == "metal":
 		return []bench.Implementation{gpu}, nil
 	case device != "" && device != "auto":
-		return nil, fault.New(metalcast.ErrUsage, "--device", "%q is none of auto, metal, cpu", device)
+		return nil, fault.New(metalcast.ErrUsage, "--device", "%q is not one of auto, metal, cpu", device)
 	case err != nil:
 		return list, nil //nolint:nilerr // there is none
 	}

@@ -1,5 +1,6 @@
-// Package bench measures what a machine gives: the kernels of each backend beside memcpy, a disk, and a whole conversion beside a plain copy of as many bytes. Whatever
-// is compared is measured in turn, round by round, and the figure to read is the ratio.
+// Package bench measures a machine: the kernels of each backend beside memcpy, a disk, and a whole
+// conversion beside a plain copy of as many bytes. What is compared is measured in turn, round by
+// round, and the figure to read is the ratio.
 package bench
 
 import (
@@ -10,7 +11,8 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// Row is one measurement. Ratio is of times, the row's to its reference's for as many bytes: the median of the rounds' ratios. Below 1 is faster than the reference.
+// Row is one measurement. Ratio is the median over the rounds of the row's time divided by its
+// reference's, for as many bytes; below 1 is faster than the reference.
 type Row struct {
 	Group       string  `json:"group"`          // kernel, disk or conversion
 	Name        string  `json:"name"`           // what was measured
@@ -23,35 +25,39 @@ type Row struct {
 	Rounds      int     `json:"rounds"`
 }
 
-// Implementation is a backend as it is to be measured.
+// Implementation is a backend to be measured.
 type Implementation struct {
 	Name    string // "cpu, 1 worker, AVX2"
-	Threads int    // of the memcpy beside it
+	Threads int    // of the memcpy that it is compared with
 	Open    func() (kernel.Backend, error)
-	Skip    kernel.Op // what is not measured: another implementation does it in the same way
+	// Skip is not measured: another implementation does it in the same way.
+	Skip kernel.Op
 }
 
-// Suite is what to measure, and where. It works in a new directory of Dir, which it removes.
+// Suite says what to measure, and where. It works in a new directory below Dir, which it removes.
 type Suite struct {
-	Dir             string
-	Size            int64 // of the file that disk and copies are measured with; about the size of the conversion's result too
+	Dir string
+	// Size is that of the file for disk and copies, in bytes, and about that of the conversion's
+	// result.
+	Size            int64
 	Implementations []Implementation
-	// Write makes a file of size bytes, data again and again, as a conversion writes, and syncs it.
+	// Write makes a file of size bytes, from repetitions of data, as a conversion writes, and syncs
+	// it.
 	Write func(ctx context.Context, path string, data []byte, size int64) error
-	// Checkpoint makes a checkpoint of about so many bytes.
+	// Checkpoint makes a checkpoint of about size bytes.
 	Checkpoint func(ctx context.Context, dst string, size int64) error
-	// Convert converts it and tells how much it read and wrote.
+	// Convert converts it and returns how many bytes it read and wrote.
 	Convert func(ctx context.Context, src, dst string) (read, written int64, err error)
-	Begin   func(what string) // is told what is measured next
+	Begin   func(what string) // receives what is measured next
 	Each    func(Row)
 
 	rows []Row
 }
 
-// Need is how much disk space Run takes at its fullest.
+// Need returns how much disk space Run takes at most, in bytes.
 func (s *Suite) Need() int64 { return 2*s.Size + 64<<20 }
 
-// Run measures everything. Its directory is gone when it returns, whatever happened.
+// Run measures everything. It always removes its directory.
 func (s *Suite) Run(ctx context.Context) (rows []Row, err error) {
 	dir, err := os.MkdirTemp(s.Dir, "metalcast-bench-")
 	if err != nil {
@@ -59,7 +65,7 @@ func (s *Suite) Run(ctx context.Context) (rows []Row, err error) {
 	}
 	defer func() {
 		if ctx.Err() != nil {
-			err = ctx.Err() // a conversion may say what it keeps, but nothing here is kept
+			err = ctx.Err() // a conversion may report what it keeps, but nothing is kept here
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()

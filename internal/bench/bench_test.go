@@ -80,7 +80,8 @@ func TestSuite(t *testing.T) {
 	assert.InDelta(t, 1, names["conversion: copy loop"].Ratio, 0)
 }
 
-// Whatever ends a run, nothing is left of it, and an interrupt is an interrupt whatever else is said.
+// However a run ends, nothing is left of it, and an interrupt is an interrupt whatever else went
+// wrong.
 func TestNothingIsLeft(t *testing.T) {
 	broken := errors.New("broken")
 	for name, spoil := range map[string]func(*Suite, context.CancelFunc){

@@ -9,11 +9,11 @@ import (
 // readHow says how the page cache was treated.
 const readHow = "16 MiB blocks, F_NOCACHE, dropped before"
 
-// direct is a hint: what is cached already is read from the cache.
+// direct is a hint: cached data is still read from the cache.
 func direct(f *os.File) { _, _ = unix.FcntlInt(f.Fd(), unix.F_NOCACHE, 1) }
 
-// drop has a mapping of the file give up its pages, which is the way to empty the cache of one file. Whether it does is for a Mac to show: there is no counterpart on
-// Linux to try it with.
+// drop invalidates a mapping of the file, which is how to empty the cache of one file. Whether it
+// does only a Mac can show: Linux has no counterpart to try it with.
 func drop(f *os.File) {
 	st, err := f.Stat()
 	if err != nil || st.Size() == 0 {

@@ -11,5 +11,5 @@ const readHow = "16 MiB blocks, page cache dropped before"
 
 func direct(*os.File) {}
 
-// drop is advice: what a file system does not know it leaves.
+// drop is advice, which a file system may ignore.
 func drop(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }

@@ -7,7 +7,8 @@ import (
 	"path/filepath"
 )
 
-// conversion measures a whole conversion in turn with a plain copy loop that reads as many bytes from the same files and writes as many as it did.
+// conversion measures a whole conversion in turn with a plain copy loop that reads as many bytes
+// from the same files and writes as many as the conversion did.
 func (s *Suite) conversion(ctx context.Context, dir string) error {
 	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
 	if err := s.Checkpoint(ctx, src, s.Size/2); err != nil {
@@ -47,7 +48,7 @@ func (s *Suite) conversion(ctx context.Context, dir string) error {
 	return nil
 }
 
-// copyShards writes so many bytes in all, each file's share by its size.
+// copyShards writes a number of bytes in all, in proportion to the sizes of the files.
 func copyShards(ctx context.Context, shards []string, dst string, written int64, buffer []byte) error {
 	sizes := make([]int64, len(shards))
 	var all int64

@@ -12,14 +12,15 @@ import (
 
 const (
 	block = 16 << 20
-	turns = 3 // rounds of what a disk does
+	turns = 3 // rounds of disk measurements
 )
 
-// disk measures writing a file, reading it and copying it.
+// disk measures writing, reading and copying a file.
 func (s *Suite) disk(ctx context.Context, dir string) error {
 	file, copied := filepath.Join(dir, "file"), filepath.Join(dir, "copy")
 	memory := aligned(2 * block)
-	if _, err := rand.Read(memory); err != nil { // a file system may compress, and untouched memory is slow
+	// A file system may compress, and untouched memory is slow.
+	if _, err := rand.Read(memory); err != nil {
 		return err
 	}
 	write := func(ctx context.Context) (float64, error) {
@@ -41,7 +42,8 @@ func (s *Suite) disk(ctx context.Context, dir string) error {
 		t, err := seconds(func(ctx context.Context) error { return copyFile(ctx, file, copied, s.Size, memory[:block]) })(ctx)
 		return t, errors.Join(err, os.RemoveAll(copied))
 	}
-	inMemory := seconds(func(context.Context) error { // s.Size bytes read and written, for every one of the others
+	// The unit of the other rates: s.Size bytes, read and written.
+	inMemory := seconds(func(context.Context) error {
 		for n := int64(0); n < s.Size; n += 2 * block {
 			m := min(block, (s.Size-n+1)/2)
 			copy(memory[block:][:m], memory[:m])
@@ -72,7 +74,7 @@ func doubled(t []float64) (d []float64) {
 	return d
 }
 
-// pageSize is the largest in use: direct transfers on macOS want their memory aligned to it.
+// pageSize is the largest in use: direct transfers on macOS require aligned memory.
 const pageSize = 16 << 10
 
 func aligned(n int) []byte {
@@ -102,7 +104,8 @@ func readFile(ctx context.Context, path string, data []byte) error {
 	}
 }
 
-// copyFile is the plain copy loop: read a block, write it, and sync at the end. It writes size bytes, however many it reads: evenly more or less.
+// copyFile is the plain copy loop: read a block, write it, and sync at the end. It writes size
+// bytes, however many it reads, spreading the difference evenly.
 func copyFile(ctx context.Context, from, to string, size int64, data []byte) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -145,7 +148,7 @@ func copyFile(ctx context.Context, from, to string, size int64, data []byte) (er
 	return out.Sync()
 }
 
-// cold takes files out of the page cache, where the system can.
+// cold removes files from the page cache, if the system can.
 func cold(paths ...string) error {
 	for _, path := range paths {
 		f, err := os.Open(path)

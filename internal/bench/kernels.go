@@ -13,14 +13,14 @@ import (
 	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
-// The matrices are those of an expert of Qwen3.6-35B-A3B, as many as exceed the caches.
+// The matrices are those of an expert of Qwen3.6-35B-A3B, enough of them to exceed the caches.
 const (
 	expertRows, expertCols = 512, 2048
 	expertSize             = expertRows * expertCols
 	mostExperts            = 64
 )
 
-// measured is the kernels: what the scale dialects, layouts and formats of a conversion take.
+// measured lists the kernels: what the scale dialects, layouts and formats of a conversion need.
 func measured() (list []kernel.Params) {
 	blocks := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128}
 	channel, tensor, turned, half := blocks, blocks, blocks, blocks
@@ -39,9 +39,10 @@ func measured() (list []kernel.Params) {
 	return list
 }
 
-// jobs puts n expert matrices behind each other, then their scales. It gives what they read and write.
+// jobs places n expert matrices one after the other, then their scales. It returns how many bytes
+// they read and write.
 func jobs(p *kernel.Params, n int) (list []kernel.Job, read, written int) {
-	rows := expertRows / int(p.From.Size()) // as many bytes whatever the type
+	rows := expertRows / int(p.From.Size()) // the same number of bytes for every type
 	j := kernel.Job{Rows: rows, Cols: expertCols, SrcStride: expertCols, DstStride: expertCols}
 	if p.Transposed {
 		j.DstStride = rows
@@ -97,7 +98,7 @@ func (s *Suite) kernels(ctx context.Context, of Implementation) (err error) {
 	if err != nil {
 		return err
 	}
-	clear(slot.Out()) // or the first round pays for its pages
+	clear(slot.Out()) // otherwise the first round pays for its pages
 	reference := memcpyName(of.Threads)
 	for i, p := range measured() {
 		if p.Op == of.Skip {
@@ -114,7 +115,7 @@ func (s *Suite) kernels(ctx context.Context, of Implementation) (err error) {
 			return err
 		}
 		copied := int64(read+written) / 2
-		if err := run(ctx); err != nil { // compiles, and touches what is touched once
+		if err := run(ctx); err != nil { // compiles, and touches all pages
 			return fmt.Errorf("%s: %s: %w", of.Name, p, err)
 		}
 		gpu = nil
@@ -153,7 +154,7 @@ func memcpyName(threads int) string {
 	return fmt.Sprintf("memcpy, %d threads", threads)
 }
 
-// memcpy copies, each thread a part.
+// memcpy copies with several threads, each a share.
 func memcpy(to, from []byte, threads int) {
 	var wg sync.WaitGroup
 	for i := range threads {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A task is done once and tells how many seconds of it count.
+// A task is done once and returns how many seconds count.
 type task func(ctx context.Context) (seconds float64, err error)
 
 // seconds times what needs no preparation.
@@ -18,8 +18,9 @@ func seconds(do func(context.Context) error) task {
 	}
 }
 
-// rounds does all tasks in turn, in the opposite order every other round, and gives the seconds of each. It makes the least number of rounds and goes on
-// to the most while the first task has not had enough seconds.
+// rounds does all tasks in turn, in reverse order every other round, and returns the seconds of
+// each. It does at least the smaller number of rounds, and up to the larger while the first task
+// has not had enough seconds.
 func rounds(ctx context.Context, least, most int, enough float64, tasks ...task) (times [][]float64, err error) {
 	times = make([][]float64, len(tasks))
 	for spent, n := 0.0, 0; n < least || n < most && spent < enough; n++ {
@@ -34,14 +35,14 @@ func rounds(ctx context.Context, least, most int, enough float64, tasks ...task)
 			if err != nil {
 				return nil, err
 			}
-			times[i] = append(times[i], max(t, 1e-9)) // a clock may stand still
+			times[i] = append(times[i], max(t, 1e-9)) // a clock may not advance
 		}
 		spent += times[0][n]
 	}
 	return times, nil
 }
 
-// ratios pairs what was measured in the same round.
+// ratios pairs the measurements of each round.
 func ratios(of, to []float64) (r []float64) {
 	for i := range of {
 		r = append(r, of[i]/to[i])
@@ -49,7 +50,7 @@ func ratios(of, to []float64) (r []float64) {
 	return r
 }
 
-// median is the middle one, or the mean of the middle two.
+// median returns the middle value, or the mean of the middle two.
 func median(of []float64) float64 {
 	s := slices.Sorted(slices.Values(of))
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2

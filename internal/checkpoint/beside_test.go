@@ -53,7 +53,7 @@ func TestOpenLeavesOutWeightsUnderAnyName(t *testing.T) {
 	along, leftOut := beside(t, files)
 	assert.Empty(t, along)
 	assert.Len(t, leftOut, len(files))
-	// Text and tokenizers are none of them.
+	// Text and tokenizers are not any of them.
 	texts := map[string]string{
 		"tokenizer.model": "\x0a\x0e\x0a\x05<unk>\x15\x00\x00", "tokenizer.json": "{}", "merges.txt": "#version: 0.2\nĠ t", "odd.json": "       \n{\"a\":1}", "LICENSE": "Permission is hereby", "empty": "",
 		"picture.png": "\x89PNG\r\n\x1a\n\x00", "chat_template.jinja": "{% for m in messages %}", "modeling.py": "import torch",

@@ -234,7 +234,7 @@ func (l *listing) wholeSet(set []string) ([]string, error) {
 		}
 	}
 	if len(set) != n {
-		return nil, fault.Corrupt(l.dir, "%d shards, their names say %d: %s is none of them", len(set), n, outside(set, n))
+		return nil, fault.Corrupt(l.dir, "%d shards, their names say %d: %s is not one of them", len(set), n, outside(set, n))
 	}
 	return set, nil
 }

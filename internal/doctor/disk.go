@@ -9,13 +9,14 @@ import (
 	"github.com/shirou/gopsutil/v4/disk"
 )
 
-// diskOf is what is free where dir lies, and the type of its file system.
+// diskOf returns the free space of the file system that holds dir, and its type.
 func diskOf(dir string) (free uint64, fileSystem string) {
 	u, err := disk.Usage(dir)
 	if err != nil {
 		return 0, ""
 	}
-	if strings.HasPrefix(u.Fstype, "ext") { // one magic number for ext2, ext3 and ext4, which only the mount table tells apart
+	// ext2, ext3 and ext4 share a magic number; only the mount table tells them apart.
+	if strings.HasPrefix(u.Fstype, "ext") {
 		mine := context.WithValue(context.Background(), common.EnvKey, common.EnvMap{common.HostProcMountinfo: "/proc/self/mountinfo"})
 		if table, err := disk.PartitionsWithContext(mine, true); err == nil {
 			if mounted := mountOf(dir, table); strings.HasPrefix(mounted, "ext") {
@@ -26,7 +27,8 @@ func diskOf(dir string) (free uint64, fileSystem string) {
 	return u.Free, u.Fstype
 }
 
-// mountOf is the type of the file system that the mount table has for dir: of the deepest mount, and of two in one place the later.
+// mountOf returns the type that the mount table has for dir: of the deepest mount, and of two at
+// one path the later.
 func mountOf(dir string, table []disk.PartitionStat) (fileSystem string) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {

@@ -1,4 +1,4 @@
-// Package doctor tells what the machine has: something to paste into an issue.
+// Package doctor describes the machine, for pasting into an issue.
 package doctor
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/metalcast/metalcast/metal"
 )
 
-// Diagnosis is what the machine has. What the system does not tell is empty or 0.
+// Diagnosis describes the machine. What the system does not report is empty or 0.
 type Diagnosis struct {
 	OS              string        `json:"os"` // "darwin arm64"
 	Platform        string        `json:"platform,omitempty"`
@@ -29,7 +29,7 @@ type Diagnosis struct {
 	MetalProblem    string        `json:"metal_problem,omitempty"` // why there is none
 }
 
-// Diagnose looks around. It computes nothing on the GPU; "metalcast parity" does.
+// Diagnose collects it. It computes nothing on the GPU; "metalcast parity" does.
 func Diagnose() Diagnosis {
 	d := Diagnosis{OS: runtime.GOOS + " " + runtime.GOARCH, Cores: runtime.NumCPU(), HubCache: checkpoint.HubCache()}
 	if h, err := host.Info(); err == nil {

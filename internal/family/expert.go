@@ -35,7 +35,7 @@ func (c *classifier) expert(s *Site) error {
 	case err != nil || strconv.Itoa(index) != digits:
 		return fault.Corrupt(s.Tensor.String(), "%q is no expert index", digits)
 	case !isWeight || !slices.Contains(names, proj):
-		return fault.Unsupported(s.Tensor.String(), "an expert has %s.weight; this is none of them", strings.Join(names, ".weight, "))
+		return fault.Unsupported(s.Tensor.String(), "an expert has %s.weight; this is not one of them", strings.Join(names, ".weight, "))
 	case len(s.Tensor.Shape) != 2:
 		return fault.Corrupt(s.Tensor.String(), "shape is %v, a matrix was expected", s.Tensor.Shape)
 	}

@@ -188,7 +188,7 @@ func (f *Family) Resolve(l Layout) (Layout, error) {
 	case l == Stacked:
 		return l, nil
 	}
-	return "", fault.New(fault.ErrUsage, "--layout", "%q is none of auto, stacked, per-expert, mlx", string(l))
+	return "", fault.New(fault.ErrUsage, "--layout", "%q is not one of auto, stacked, per-expert, mlx", string(l))
 }
 
 // ResolveQuantized is Resolve for quantized weights, which only the MLX-native form has.

@@ -20,15 +20,16 @@ type quantizedModule struct {
 	codes, scales, biases *checkpoint.Tensor
 }
 
-// quantizedModules finds them as MLX's runtimes do: a module is quantized where there are scales, in the format that config.json's "quantization" has under its path, or
-// for all.
+// quantizedModules finds them as MLX's runtimes do: a module is quantized if it has scales, in the
+// format that "quantization" of config.json gives for its path, or for all.
 func quantizedModules(v *checkpoint.Inventory) (map[string]*quantizedModule, error) {
 	formats := map[string]gjson.Result{}
 	global := v.Config.Get("quantization")
 	if !global.IsObject() {
 		global = v.Config.Quantization()
 	}
-	global.ForEach(func(key, value gjson.Result) bool { // paths have dots, so no path finds them
+	// Paths have dots, so gjson paths do not find them.
+	global.ForEach(func(key, value gjson.Result) bool {
 		formats[key.String()] = value
 		return true
 	})
@@ -58,7 +59,7 @@ func quantizedModules(v *checkpoint.Inventory) (map[string]*quantizedModule, err
 	return modules, nil
 }
 
-// read takes the format from its entry in config.json and compares it with the tensors.
+// read takes the format from its entry in config.json and checks the tensors against it.
 func (m *quantizedModule) read(entry gjson.Result) error {
 	if !entry.Get("bits").Exists() || !entry.Get("group_size").Exists() {
 		return fault.Corrupt("", "has scales, and %s does not say how it is quantized", checkpoint.ConfigName)
@@ -67,7 +68,7 @@ func (m *quantizedModule) read(entry gjson.Result) error {
 	if mode := entry.Get("mode"); mode.Exists() {
 		var ok bool
 		if m.format.Mode, ok = mlxquant.ParseMode(mode.String()); !ok {
-			return fault.Unsupported("", "%s calls its mode %q, which is none of affine, mxfp4, mxfp8, nvfp4", checkpoint.ConfigName, mode.String())
+			return fault.Unsupported("", "%s calls its mode %q, which is not one of affine, mxfp4, mxfp8, nvfp4", checkpoint.ConfigName, mode.String())
 		}
 	}
 	if err := m.format.Check(); err != nil {

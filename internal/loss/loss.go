@@ -26,40 +26,42 @@ import (
 	"github.com/metalcast/metalcast/internal/record"
 )
 
-// Loss is what quantizing a checkpoint cost, against its source's weights.
+// Loss is what quantizing a checkpoint has cost, against its source's weights.
 type Loss struct {
 	Source      string   `json:"source"`
 	Destination string   `json:"destination"`
 	Family      string   `json:"family"`
 	Device      string   `json:"device"`
 	Total       Figures  `json:"total"`
-	Modules     []Module `json:"modules"`             // by kind, the worst first
-	Tensors     []Tensor `json:"tensors"`             // the worst first
-	Others      int      `json:"unquantized_tensors"` // tensors of the destination that are not quantized
-	Seconds     float64  `json:"seconds"`
+	Modules     []Module `json:"modules"` // by kind, worst first
+	Tensors     []Tensor `json:"tensors"` // worst first
+	// Others counts the tensors of the destination that are not quantized.
+	Others  int     `json:"unquantized_tensors"`
+	Seconds float64 `json:"seconds"`
 
 	tool string
 }
 
-// Figures is the error of some quantized weights. An error is relative to the weights that it is the error of: the root of the sum of the squared differences over
-// that of the squared weights.
+// Figures are the errors of some quantized weights. RelativeRMSE is RMS(dst-src) / RMS(src).
 type Figures struct {
 	Weights       int64 `json:"weights"`
 	RelativeRMSE  Ratio `json:"relative_rmse"`
 	MaxGroupError Ratio `json:"max_relative_group_error"`
 	Groups        int64 `json:"groups"`
-	ZeroedGroups  int64 `json:"zeroed_groups"` // that became all zero though they were not
+	// ZeroedGroups became all zero although they were not.
+	ZeroedGroups int64 `json:"zeroed_groups"`
 }
 
 // Tensor is the error of one tensor of the destination.
 type Tensor struct {
-	Name   string  `json:"name"`
-	Layer  int     `json:"layer"`  // -1: in none
-	Module string  `json:"module"` // the kind of module: the name without its layer, "self_attn.q_proj"
+	Name  string `json:"name"`
+	Layer int    `json:"layer"` // -1 if in none
+	// The kind of module: the name without its layer, "self_attn.q_proj".
+	Module string  `json:"module"`
 	Format string  `json:"format"` // "affine 4/64"
 	Shape  []int64 `json:"shape"`  // of the weights
 	Figures
-	Worst []Group `json:"worst_groups"` // by their relative error, a few
+	Worst []Group `json:"worst_groups"` // a few, by relative error
 }
 
 // Group is the error of one group: consecutive weights of a row that share a scale.
@@ -71,7 +73,7 @@ type Group struct {
 	RMS           float64 `json:"rms"` // of its weights in the source
 }
 
-// Module is the error of all modules of a kind.
+// Module is the error of all modules of one kind.
 type Module struct {
 	Module  string   `json:"module"`
 	Tensors int      `json:"tensors"`
@@ -81,7 +83,8 @@ type Module struct {
 	WorstRMSE   Ratio  `json:"worst_relative_rmse"`
 }
 
-// Ratio is an error over what it is an error of. It is infinite where zeros became something else, which JSON has as null.
+// Ratio is an error divided by what it is relative to. It is infinite if zeros became something
+// else, which JSON represents as null.
 type Ratio float64
 
 // MarshalJSON writes a number, or null.
@@ -92,7 +95,7 @@ func (r Ratio) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(r))
 }
 
-// String is the ratio in percent, with three digits.
+// String returns the ratio in percent, with three digits.
 func (r Ratio) String() string {
 	if math.IsInf(float64(r), 0) {
 		return "infinite"
@@ -113,10 +116,10 @@ type Options struct {
 	Pass pass.Options
 }
 
-// Measure compares the quantized checkpoint dst with the weights of src, whoever made it: metalcast or
-// mlx_lm.convert. A weight of the source is an FP8 code times its scale, in float32, or what another
-// type holds; one of dst is what MLX's matrix products, which compute in float32, take it for. Headers
-// and config.json of dst say what is quantized and how.
+// Measure compares the quantized checkpoint dst with the weights of src, whoever made it: metalcast
+// or mlx_lm.convert. A weight of the source is an FP8 code times its scale, in float32, or what
+// another type holds; one of dst is what MLX's matrix products, which compute in float32, take it
+// for. Headers and config.json of dst say what is quantized and how.
 func Measure(ctx context.Context, src, dst string, o Options) (*Loss, error) {
 	start := time.Now()
 	defer pass.LimitMemory(o.Pass.MaxMemory)()
@@ -185,7 +188,8 @@ func planned(ctx context.Context, src, revision, scales string) (*plan.Plan, err
 	return p, ctx.Err()
 }
 
-// run reads both checkpoints once, side by side. Values are kept as they are: the meter looks for those that are not finite.
+// run reads both checkpoints once, side by side. Values stay as they are: the meter looks for those
+// that are not finite.
 func (m *meter) run(ctx context.Context, o pass.Options) (device string, err error) {
 	runner, err := pass.New(m.plan, o)
 	if err != nil {
@@ -203,7 +207,7 @@ func (m *meter) run(ctx context.Context, o pass.Options) (device string, err err
 	return runner.Device, errors.Join(runner.Source.Unchanged(), m.disk.Unchanged(), ctx.Err())
 }
 
-// report makes the sums a report.
+// report summarizes the sums.
 func (m *meter) report() *Loss {
 	r := &Loss{Others: len(m.quantized.Tensors)}
 	var total sums
@@ -246,10 +250,10 @@ func (m *meter) report() *Loss {
 	return r
 }
 
-// stems are the parts of a name that say nothing of the kind of module.
+// stems are the parts of a name that do not tell kinds of modules apart.
 var stems = []string{"model", "language_model", "backbone", "layers"}
 
-// moduleOf takes the name of a tensor apart: which layer, and which module of it.
+// moduleOf splits the name of a tensor into its layer and the kind of module.
 func moduleOf(name string) (layer int, module string) {
 	path := strings.Split(strings.TrimSuffix(name, ".weight"), ".")
 	layer = -1

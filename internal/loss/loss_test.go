@@ -25,9 +25,10 @@ import (
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
-// The naive computation: whole matrices, in float64, from files that are read naively. It knows MLX's formats by their definitions alone.
+// The naive computation: whole matrices, in float64, from files that are read naively. It knows
+// MLX's formats only by their definitions.
 
-// naiveSource is the weights that an MLX-native name stands for.
+// naiveSource returns the weights that an MLX-native name stands for.
 func naiveSource(t *testing.T, src map[string]Tensor, config map[string]any, name string) []float64 {
 	if before, proj, ok := strings.Cut(name, ".switch_mlp."); ok {
 		var all []float64
@@ -96,7 +97,8 @@ func naiveFloat(t Tensor, i int) float64 {
 	return float64(math.Float32frombits(binary.LittleEndian.Uint32(t.Data[4*i:])))
 }
 
-// naiveQuantized is the weights that a quantized module stands for: affine q*scale + bias in float32, else element times scale.
+// naiveQuantized returns the weights that a quantized module stands for: affine q*scale + bias in
+// float32, otherwise element times scale.
 func naiveQuantized(dst map[string]Tensor, name, mode string, bits, group int) []float64 {
 	stem := strings.TrimSuffix(name, ".weight")
 	codes, scales, biases := dst[name], dst[stem+".scales"], dst[stem+".biases"]
@@ -122,7 +124,8 @@ func naiveQuantized(dst map[string]Tensor, name, mode string, bits, group int) [
 	return all
 }
 
-// naiveError compares them: relative RMSE, the first of the worst groups and its error, and groups that became all zero.
+// naiveError compares them: relative RMSE, the first of the worst groups and its error, and the
+// number of zeroed groups.
 func naiveError(source, quantized []float64, group int) (rmse, worst float64, at, zeroed int) {
 	var e2, w2 float64
 	for g := 0; g < len(source); g += group {
@@ -143,7 +146,7 @@ func naiveError(source, quantized []float64, group int) (rmse, worst float64, at
 	return math.Sqrt(e2 / w2), worst, at, zeroed
 }
 
-// options are those of a measurement in so much memory; 0 is the default.
+// options returns those of a measurement within so much memory; 0 is the default.
 func options(memory int64) loss.Options {
 	return loss.Options{Tool: "a test", Pass: pass.Options{MaxMemory: memory}}
 }
@@ -290,7 +293,8 @@ func spoil(t *testing.T, dir, name string, at int, data ...byte) {
 	require.NoError(t, os.WriteFile(path, b, 0o644))
 }
 
-// poisonable is a checkpoint of four experts, quantized to 4 bits in groups of 64, whose record is gone: anyone may have made it.
+// poisonable is a checkpoint of four experts, quantized to 4 bits in groups of 64, without its
+// record: anyone may have made it.
 func poisonable(t *testing.T) (c *Checkpoint, src, dst string) {
 	c = RandomMoe(4, 128, 64, 1)
 	src, dst = c.Write(t), filepath.Join(t.TempDir(), "dst")
@@ -427,7 +431,7 @@ func TestLossEndsWithItsContext(t *testing.T) {
 	assert.Equal(t, map[string]bool{"measuring": true}, phases)
 }
 
-// The error of a checkpoint is that against what its scales mean.
+// The error is measured against what the scales mean.
 func TestScalesOfWhatIsMeasured(t *testing.T) {
 	sound, _ := Synthetic(t, synth.Options{Family: "qwen3_moe", Layers: 1, Seed: 9})
 	bad, dst := filepath.Join(t.TempDir(), "bad"), filepath.Join(t.TempDir(), "dst")

@@ -21,37 +21,39 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// meter is the Sink that takes the source's weights, in float32 and at their places in the MLX-native form, reads what the quantized checkpoint has for them, and
-// sums the differences. It keeps a few sums for each tensor, and what it knows of groups that a run cut.
+// meter is the Sink that receives the source's weights, in float32 and at their places in the
+// MLX-native form, reads what the quantized checkpoint has for them, and sums the differences. It
+// keeps a few sums for each tensor, and what it knows of groups that an extent has cut.
 type meter struct {
 	plan      *plan.Plan
 	quantized *checkpoint.Inventory
 	disk      *checkpoint.Source
-	tensors   []*measured // for each tensor of the plan; nil: it is not quantized
+	tensors   []*measured // for each tensor of the plan; nil if it is not quantized
 	rooms     []*room     // for each goroutine
-	found     []found     // for each span in work
+	found     []found     // for each section in flight
 }
 
-// spanWeights is how many weights a goroutine takes at once: a multiple of every group size.
-const spanWeights = 32 << 10
+// sectionWeights is how many weights a goroutine processes at once: a multiple of every group size.
+const sectionWeights = 32 << 10
 
-// span is consecutive weights of a tensor, their source in float32.
-type span struct {
+// section is consecutive weights of a tensor, with their source in float32.
+type section struct {
 	first  int64
 	source []byte
 }
 
-// room is what a goroutine needs for the groups of a span: codes of 8 bits, wide scales for 32 of them.
+// room is what a goroutine needs for the groups of a section: codes of 8 bits, and widened scales
+// for 32 of them.
 type room struct {
 	codes, scales, biases, narrow []byte
 	weights                       []float32
 }
 
-// roomMemory is its size and more, in bytes.
-const roomMemory = 6 * spanWeights
+// roomMemory is at least its size, in bytes.
+const roomMemory = 6 * sectionWeights
 
 func newRoom() *room {
-	return &room{make([]byte, spanWeights), make([]byte, spanWeights/8), make([]byte, spanWeights/8), make([]byte, spanWeights/8), make([]float32, spanWeights)}
+	return &room{make([]byte, sectionWeights), make([]byte, sectionWeights/8), make([]byte, sectionWeights/8), make([]byte, sectionWeights/8), make([]float32, sectionWeights)}
 }
 
 // newMeter pairs the plan's tensors with the quantized ones.
@@ -79,12 +81,12 @@ func newMeter(p *plan.Plan, v *checkpoint.Inventory, modules map[string]*quantiz
 	return m, nil
 }
 
-// memory is what the meter takes beside the plan, in bytes.
+// memory returns what the meter needs in addition to the plan, in bytes.
 func (m *meter) memory() int64 {
 	return int64(len(m.rooms))*roomMemory + int64(len(m.quantized.Tensors))*pass.TensorMemory
 }
 
-// Write measures extents, each of which may span tensors.
+// Write measures extents, each of which may cover several tensors.
 func (m *meter) Write(extents []engine.Extent) error {
 	for _, x := range extents {
 		if err := m.extent(x.Shard, x.Data, x.Off); err != nil {
@@ -112,22 +114,23 @@ func (m *meter) extent(shard int, p []byte, off int64) error {
 	return nil
 }
 
-// take measures consecutive weights of a tensor, the first-th and those that follow: in spans, side by side, whose sums are added in order.
+// take measures consecutive weights of a tensor, starting with number first: in concurrent
+// sections, whose sums are added in order.
 func (m *meter) take(t *measured, first int64, source []byte) error {
-	var spans []span
+	var sections []section
 	for len(source) > 0 {
-		n := min(int64(len(source)), 4*(spanWeights-first%spanWeights))
-		spans = append(spans, span{first, source[:n]})
+		n := min(int64(len(source)), 4*(sectionWeights-first%sectionWeights))
+		sections = append(sections, section{first, source[:n]})
 		source, first = source[n:], first+n/4
 	}
-	m.found = slices.Grow(m.found[:0], len(spans))[:len(spans)]
+	m.found = slices.Grow(m.found[:0], len(sections))[:len(sections)]
 	var next atomic.Int64
 	var g errgroup.Group
-	for _, b := range m.rooms[:min(len(m.rooms), len(spans))] {
+	for _, b := range m.rooms[:min(len(m.rooms), len(sections))] {
 		g.Go(func() error {
 			return fault.Recovered(func() error {
-				for i := next.Add(1) - 1; i < int64(len(spans)); i = next.Add(1) - 1 {
-					m.found[i] = m.measure(t, b, spans[i])
+				for i := next.Add(1) - 1; i < int64(len(sections)); i = next.Add(1) - 1 {
+					m.found[i] = m.measure(t, b, sections[i])
 				}
 				return nil
 			})
@@ -142,28 +145,29 @@ func (m *meter) take(t *measured, first int64, source []byte) error {
 			return f.err
 		}
 		t.sums.add(&f.sums)
-		for k := range f.parts {
-			t.part(&f.parts[k])
+		for k := range f.fragments {
+			t.add(&f.fragments[k])
 		}
 	}
 	return nil
 }
 
-// found is what a span's groups came to: those that are whole, and those that it holds a part of, at either end.
+// found is the result of a section: the sums of its whole groups, and the fragments of groups at
+// its ends.
 type found struct {
-	sums  sums
-	parts [2]part
-	err   error
+	sums      sums
+	fragments [2]fragment
+	err       error
 }
 
-// part is a part of a group; none where it has no weights.
-type part struct {
+// fragment is a part of a group; without weights it is none.
+type fragment struct {
 	group int64
 	groupSums
 }
 
-// measure compares a span with what the quantized checkpoint has for it.
-func (m *meter) measure(t *measured, b *room, s span) (f found) {
+// measure compares a section with what the quantized checkpoint has for it.
+func (m *meter) measure(t *measured, b *room, s section) (f found) {
 	size, n := int64(t.format.GroupSize), int64(len(s.source)/4)
 	g0, g1 := s.first/size, (s.first+n+size-1)/size
 	if f.err = m.dequantize(t, b, g0, g1-g0); f.err != nil {
@@ -182,16 +186,16 @@ func (m *meter) measure(t *measured, b *room, s span) (f found) {
 		case whole:
 			f.sums.group(g, sum)
 		case g == g0:
-			f.parts[0] = part{g, sum}
+			f.fragments[0] = fragment{g, sum}
 		default:
-			f.parts[1] = part{g, sum}
+			f.fragments[1] = fragment{g, sum}
 		}
 	}
 	return f
 }
 
-// dequantize reads n groups from disk, and fills b.weights with what MLX's products take them for: scales and biases are widened first, so that nothing is
-// rounded to their type.
+// dequantize reads n groups from disk, and fills b.weights with what MLX's products take them for.
+// Scales and biases are widened first, so that nothing is rounded to their type.
 func (m *meter) dequantize(t *measured, b *room, group, n int64) error {
 	read := func(from *checkpoint.Tensor, size int64, to []byte) error {
 		if err := m.disk.ReadAt(from.Shard, to[:n*size], from.Offset+group*size); err != nil {
@@ -206,7 +210,7 @@ func (m *meter) dequantize(t *measured, b *room, group, n int64) error {
 		if err := read(from, from.DType.Size(), b.narrow); err != nil {
 			return err
 		}
-		wide := b.weights[:n] // the weights come after
+		wide := b.weights[:n] // overwritten by the weights later
 		mlxquant.Widen(wide, b.narrow, from.DType)
 		for i, v := range wide {
 			little.PutUint32(to[4*i:], math.Float32bits(v))

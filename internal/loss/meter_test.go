@@ -17,7 +17,8 @@ import (
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
-// Runs may begin and end anywhere, inside groups too, span tensors, and come in any order: the sums are the same, and nothing is left over.
+// Extents may start and end anywhere, even inside groups, cover several tensors, and come in any
+// order: the sums are the same, and nothing is left over.
 func TestMeterTakesRunsOfAnyCut(t *testing.T) {
 	needtest.Alone(t)
 	dir := t.TempDir()
@@ -53,7 +54,7 @@ func TestMeterTakesRunsOfAnyCut(t *testing.T) {
 				runs = append(runs, engine.Extent{Off: int64(at), Data: data[at : at+n]})
 				at += n
 			}
-			if longest == 7 { // near each other, as a slow disk would have it; else anyhow
+			if longest == 7 { // near each other, as a slow disk would have it; otherwise in any order
 				for i := 0; i+8 < len(runs); i += 8 {
 					rng.Shuffle(8, func(a, b int) { runs[i+a], runs[i+b] = runs[i+b], runs[i+a] })
 				}

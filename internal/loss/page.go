@@ -13,7 +13,8 @@ import (
 	"github.com/metalcast/metalcast/internal/heatmap"
 )
 
-// WriteHTML writes the report as one HTML file that needs no other: a map of the error, layers across and kinds of modules down, and all figures as tables.
+// WriteHTML writes the report as one self-contained HTML file: a map of the error, with layers
+// across and kinds of modules down, and all figures as tables.
 func (r *Loss) WriteHTML(w io.Writer) error {
 	number := func(n int64) string { return humanize.Comma(n) }
 	p := heatmap.Page{
@@ -50,7 +51,7 @@ func (r *Loss) WriteHTML(w io.Writer) error {
 	return p.Write(w)
 }
 
-// heatmap has modules in the order of the report, the worst on top, and a column for those that are in no layer.
+// heatmap has modules in the order of the report, worst on top, and a column for those in no layer.
 func (r *Loss) heatmap() heatmap.Map {
 	m := heatmap.Map{
 		Caption: "Relative RMSE by layer and kind of module; –: in no layer; blank: not quantized, or not there", Across: "layer",
@@ -77,7 +78,7 @@ func (r *Loss) heatmap() heatmap.Map {
 		m.Rows = append(m.Rows, k.Module)
 	}
 	for i := range r.Tensors {
-		t := &r.Tensors[len(r.Tensors)-1-i] // of two in one place the worse is drawn last
+		t := &r.Tensors[len(r.Tensors)-1-i] // of two in one cell the worse is drawn last
 		m.Cells = append(m.Cells, heatmap.Cell{
 			Row: rows[t.Module], Column: slices.Index(layers, t.Layer), Value: float64(t.RelativeRMSE),
 			Title: fmt.Sprintf("%s: %s, relative RMSE %s, worst group %s, %s of %s groups became all zero", t.Name, t.Format, t.RelativeRMSE, t.MaxGroupError,

@@ -17,10 +17,10 @@ type measured struct {
 	*quantizedModule
 	name string
 	sums sums
-	open map[int64]groupSums // groups of which a part was seen
+	open map[int64]groupSums // groups of which a fragment was seen
 }
 
-// groupSums is of a group, or a part of one.
+// groupSums are those of a group, or of a fragment of one.
 type groupSums struct {
 	err, ref float64 // of squares: of the differences, of the source's weights
 	n        int64   // weights
@@ -40,8 +40,8 @@ func difference(weights []float32, source []byte) groupSums {
 	return s
 }
 
-// part adds a part of a group, and the group where that makes it whole.
-func (t *measured) part(p *part) {
+// add adds a fragment of a group, and the group once it is whole.
+func (t *measured) add(p *fragment) {
 	if p.n == 0 {
 		return
 	}
@@ -55,7 +55,7 @@ func (t *measured) part(p *part) {
 	t.sums.group(p.group, s)
 }
 
-// sums are of many groups.
+// sums are those of many groups.
 type sums struct {
 	err, ref float64
 	weights  int64
@@ -67,7 +67,7 @@ type sums struct {
 // worstGroups is how many groups of a tensor are named.
 const worstGroups = 5
 
-// rated is a group and how bad it is; none where it has no weights.
+// rated is a group and how bad it is; without weights it is none.
 type rated struct {
 	group int64
 	ratio float64
@@ -92,7 +92,7 @@ func (s *sums) group(index int64, g groupSums) {
 	s.rate(rated{index, float64(ratio(g.err, g.ref)), g})
 }
 
-// rate puts a group among the worst, if it is one: of two that are equally bad the first.
+// rate ranks a group among the worst; of two that are equally bad the first counts.
 func (s *sums) rate(x rated) {
 	for i := range s.worst {
 		w := &s.worst[i]
@@ -134,7 +134,7 @@ func (t *measured) complete() {
 	}
 }
 
-// tensors is how many tensors of the destination it is made of.
+// tensors returns how many tensors of the destination it consists of.
 func (t *measured) tensors() int {
 	if t.biases == nil {
 		return 2
@@ -157,7 +157,7 @@ func (t *measured) report() Tensor {
 	return e
 }
 
-// index is the place of a group's first weight.
+// index returns the index of a group's first weight.
 func (t *measured) index(group int64) []int64 {
 	at := group * int64(t.format.GroupSize)
 	list := make([]int64, len(t.shape))
@@ -168,7 +168,7 @@ func (t *measured) index(group int64) []int64 {
 	return list
 }
 
-// where is a group's place in words.
+// where describes a group's location in words.
 func (t *measured) where(group int64) string {
 	index := t.index(group)
 	m := engine.Mismatch{Tensor: t.name, Index: index}

@@ -43,7 +43,7 @@ func (s *Suite) cases() (list []*compute) {
 	return list
 }
 
-// dequants is the cases of an output and a scale type.
+// dequants returns the cases of an output type and a scale type.
 func (s *Suite) dequants(p kernel.Params, add func(kernel.Params, string, func([]byte) []kernel.Job)) {
 	scales := allScales(p.ScaleType, s.Quick)
 	input := fmt.Sprintf("256 codes x %d scales", len(scales))

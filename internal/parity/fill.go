@@ -26,7 +26,8 @@ func tables(p kernel.Params, scales []uint32) func([]byte) []kernel.Job {
 	}
 }
 
-// shapes is matrices around the block's size, primes and one of a real model, with strides, at odd offsets.
+// shapes returns matrices around the block's size, primes and one of a real model, with strides, at
+// odd offsets.
 func shapes(p kernel.Params, quick bool) func([]byte) []kernel.Job {
 	list := [][2]int{{1, 1}, {1, 128}, {127, 129}, {128, 128}, {129, 127}, {130, 257}, {3, 1021}, {509, 2}, {576, 7168}}
 	if quick {
@@ -49,7 +50,8 @@ func shapes(p kernel.Params, quick bool) func([]byte) []kernel.Job {
 	}
 }
 
-// halves is two matrices whose transposed results make one, each line half of the one and half of the other: gate and up.
+// halves returns two matrices whose transposed results form one, each line half of the one and half
+// of the other: gate and up.
 func halves(p kernel.Params) func([]byte) []kernel.Job {
 	const rows, cols = 200, 300
 	done := false
@@ -70,7 +72,7 @@ func halves(p kernel.Params) func([]byte) []kernel.Job {
 	}
 }
 
-// operands fills in a job's elements and, after a gap, its scales, and gives their end.
+// operands fills in a job's elements and, after a gap, its scales, and returns where they end.
 func operands(rng *rand.Rand, in []byte, p *kernel.Params, j *kernel.Job, gap int) (end int) {
 	end = j.Src + j.Rows*j.SrcStride*int(p.From.Size())
 	for i := j.Src; i < end; i++ {
@@ -90,7 +92,7 @@ func operands(rng *rand.Rand, in []byte, p *kernel.Params, j *kernel.Job, gap in
 	return j.Scale + len(scales)*int(p.ScaleType.Size())
 }
 
-// plain is every 16-bit pattern, or float32 patterns: as one row, or as a matrix to transpose.
+// plain returns every 16-bit pattern, or float32 patterns: as one row, or as a matrix to transpose.
 func plain(from dtype.DType, turned, quick bool) func([]byte) []kernel.Job {
 	done := false
 	return func(in []byte) []kernel.Job {
@@ -113,7 +115,7 @@ func plain(from dtype.DType, turned, quick bool) func([]byte) []kernel.Job {
 	}
 }
 
-// put writes bits of a type.
+// put writes the bits of a type.
 func put(to []byte, t dtype.DType, list []uint32) {
 	var word [4]byte
 	size := int(t.Size())

@@ -1,7 +1,9 @@
-// Package parity compares a backend with another on what a machine's GPU could get wrong: every E4M3 code by every scale of 8 and 16 bits and by float32
-// scales of every kind, ragged shapes, scales of blocks, rows and matrices, every cast, copy and sum with 1, every quantized format, and experts stacked with
-// gate beside up, which are placed a second time by other means. It is the suite that a user runs; package kerneltest, which computes every element by other
-// means, is the one that tests run.
+// Package parity compares a backend with another on what a machine's GPU could get wrong: every
+// E4M3 code by every scale of 8 and 16 bits and by float32 scales of every kind, ragged shapes,
+// scales of blocks, rows and matrices, every cast, copy and sum with 1, every quantized format, and
+// experts stacked with gate beside up, which are placed a second time by other means. It is the
+// suite that a user runs; package kerneltest, which computes every element by other means, is the
+// one that tests run.
 package parity
 
 import (
@@ -16,9 +18,11 @@ import (
 
 // Report is the outcome of comparing the Metal device with the CPU.
 type Report struct {
-	Device      string `json:"device"`
-	Emulated    bool   `json:"emulated"` // the device is the one that tests have elsewhere than on a Mac
-	CPU         string `json:"cpu"`      // which code of the CPU's: "scalar" is plain Go, the others are vector code
+	Device string `json:"device"`
+	// Emulated: the device is the emulator that tests use where there is no Mac.
+	Emulated bool `json:"emulated"`
+	// Which code of the CPU's: "scalar" is plain Go, the others are vector code.
+	CPU         string `json:"cpu"`
 	Elements    int64  `json:"elements"`
 	Differences int64  `json:"differences"`
 	Rows        []Row  `json:"rows"`
@@ -40,7 +44,7 @@ type Suite struct {
 	Quick           bool // samples instead of everything
 	Each            func(Row)
 
-	in              []byte // of the window at hand
+	in              []byte // of the current window
 	test, reference kernel.Slot
 }
 
@@ -50,7 +54,7 @@ const (
 	canary  = 0xA5
 )
 
-// Run computes everything on both backends and gives all rows. An error is one of the machinery, not a difference.
+// Run computes everything on both backends and returns all rows. Differences are not an error.
 func (s *Suite) Run(ctx context.Context) (rows []Row, err error) {
 	if s.test, err = s.Test.NewSlot(inSize, outSize); err != nil {
 		return nil, err
@@ -77,10 +81,11 @@ func (s *Suite) Run(ctx context.Context) (rows []Row, err error) {
 // compute is a case: windows of jobs of one kernel.
 type compute struct {
 	params kernel.Params
-	row    string // its name, where that is not the kernel's
+	row    string // its name, if not the kernel's
 	input  string
-	fill   func(in []byte) []kernel.Job // gives no jobs when there is nothing left
-	// place, if not nil, makes what is expected of Out; else it is what the reference makes of the same jobs.
+	fill   func(in []byte) []kernel.Job // returns no jobs when there is nothing left
+	// place, if not nil, computes what is expected of Out; otherwise that is what the reference makes
+	// of the same jobs.
 	place func(ctx context.Context, s *Suite, jobs []kernel.Job, out []byte, tallies []kernel.Tally) error
 }
 
@@ -94,7 +99,7 @@ func (c *compute) name() string {
 	return c.params.String()
 }
 
-// extent is how many bytes of In and Out the jobs reach into, and a few more.
+// extent returns how many bytes of In and Out the jobs reach, and a few more.
 func extent(p *kernel.Params, jobs []kernel.Job) (in, out int) {
 	for _, j := range jobs {
 		in = max(in, j.Src+((j.Rows-1)*j.SrcStride+j.Cols)*int(p.From.Size()))
@@ -111,7 +116,7 @@ func extent(p *kernel.Params, jobs []kernel.Job) (in, out int) {
 	return min(in+64, inSize), min(out+64, outSize)
 }
 
-// compare runs one window on both and looks at all of Out, what no job covers included.
+// compare runs one window on both and compares all of Out, including what no job covers.
 func (s *Suite) compare(ctx context.Context, c *compute, jobs []kernel.Job, row *Row) error {
 	p := &c.params
 	for _, j := range jobs {
@@ -154,7 +159,7 @@ func (s *Suite) compare(ctx context.Context, c *compute, jobs []kernel.Job, row 
 	return nil
 }
 
-// canaries is n bytes as Out has them before a window.
+// canaries returns n bytes as Out has them before a window.
 func canaries(n int) []byte { return bytes.Repeat([]byte{canary}, n) }
 
 func (r *Row) differ(got, want []byte, size int) {
@@ -174,7 +179,7 @@ func (r *Row) differ(got, want []byte, size int) {
 	}
 }
 
-// reversed gives little-endian bytes as one reads a number.
+// reversed returns little-endian bytes in the order of a written number.
 func reversed(b []byte) []byte {
 	out := make([]byte, 0, 4)
 	for i := len(b) - 1; i >= 0; i-- {

@@ -71,7 +71,7 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-// misplacing is a backend that puts the first two jobs of a window in each other's place.
+// misplacing is a backend that swaps the results of the first two jobs of a window.
 type misplacing struct{ kernel.Backend }
 
 func (m misplacing) Run(ctx context.Context, s kernel.Slot, batches []kernel.Batch, tallies []kernel.Tally) error {
@@ -83,7 +83,8 @@ func (m misplacing) Run(ctx context.Context, s kernel.Slot, batches []kernel.Bat
 	return m.Backend.Run(ctx, s, []kernel.Batch{{Params: batches[0].Params, Jobs: jobs}}, tallies)
 }
 
-// Matrices in each other's place are found in every row of experts, though both backends agree on them: where they belong is computed apart.
+// Swapped matrices are found in every row about experts, although both backends agree on them:
+// where they belong is computed separately.
 func TestMisplacedExpertsAreFound(t *testing.T) {
 	needtest.Alone(t)
 	cpu := cpufallback.New(2)

@@ -12,7 +12,7 @@ import (
 
 var modes = []mlxquant.Mode{mlxquant.Affine, mlxquant.MXFP4, mlxquant.MXFP8, mlxquant.NVFP4}
 
-// formats is every one that MLX has.
+// formats lists all of MLX's.
 func formats() (list []mlxquant.Format) {
 	for _, bits := range []int{1, 2, 3, 4, 5, 6, 8} {
 		for _, group := range []int{32, 64, 128} {
@@ -25,7 +25,8 @@ func formats() (list []mlxquant.Format) {
 	return list
 }
 
-// quantizes is the cases of quantizing: all formats from one kind of source, MLX's choice of each mode from all.
+// quantizes returns the cases of quantizing: all formats from one kind of source, and MLX's default
+// of each mode from all.
 func (s *Suite) quantizes(add func(kernel.Params, string, func([]byte) []kernel.Job)) {
 	for _, profile := range []mlxquant.Profile{mlxquant.Metal, mlxquant.CPU} {
 		p := kernel.Params{Op: kernel.Quantize, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 128, BlockCols: 128, Profile: profile}
@@ -53,12 +54,12 @@ func (s *Suite) quantizes(add func(kernel.Params, string, func([]byte) []kernel.
 	}
 }
 
-// packedName is short enough for the table's column; what it leaves out is said of the input.
+// packedName is short enough for the table; the description of the input has the rest.
 func packedName(p *kernel.Params) string {
 	return fmt.Sprintf("quantize %s -> %s, %s as %s", p.From, p.To, p.Format, p.Profile)
 }
 
-// placePacked gives a job its places, a few bytes apart.
+// placePacked sets where a job writes, with gaps of a few bytes.
 func placePacked(p *kernel.Params, j *kernel.Job) {
 	_, _, codes, scales, _ := p.Packed(j)
 	j.Dst = 64
@@ -66,13 +67,13 @@ func placePacked(p *kernel.Params, j *kernel.Job) {
 	j.DstBias = j.DstScale + int(scales+7)&^3
 }
 
-// packedEnd is where a job's results end.
+// packedEnd returns where a job's results end.
 func packedEnd(p *kernel.Params, j *kernel.Job) int {
 	_, _, codes, scales, biases := p.Packed(j)
 	return max(j.Dst+int(codes), j.DstScale+int(scales), j.DstBias+int(biases))
 }
 
-// groupShapes is matrices of few and of many groups, with strides, at odd offsets and phases.
+// groupShapes returns matrices of few and of many groups, with strides, at odd offsets and phases.
 func groupShapes(p kernel.Params) func([]byte) []kernel.Job {
 	list := [][2]int{{1, 1}, {3, 5}, {129, 2}, {70, 9}} // lines, groups of a line
 	rng := rand.New(rand.NewPCG(31, 37))
@@ -95,7 +96,7 @@ func groupShapes(p kernel.Params) func([]byte) []kernel.Job {
 	}
 }
 
-// sound is the code, or another for NaN, which would spoil its group.
+// sound returns the code, or another one instead of NaN, which would spoil its group.
 func sound(c byte) byte {
 	if c&0x7F == 0x7F {
 		return c ^ 1
@@ -103,7 +104,8 @@ func sound(c byte) byte {
 	return c
 }
 
-// groupTables multiplies all codes but NaN by scales of every kind: a row of 256 codes for each, in an order of its own.
+// groupTables multiplies all codes except NaN by scales of every kind: a row of 256 codes for each,
+// in an order of its own.
 func groupTables(p kernel.Params, quick bool) func([]byte) []kernel.Job {
 	scales := edgeScales(p.ScaleType)
 	if len(scales) > 2000 {
@@ -131,8 +133,9 @@ func groupTables(p kernel.Params, quick bool) func([]byte) []kernel.Job {
 	}
 }
 
-// groups is runs of 128 elements, which all groups divide, with extremes of every magnitude: finite patterns of a few neighbouring exponents, consecutive
-// ones, multiples of a power of two (halves among their quotients), equal ones, zeros.
+// groups returns runs of 128 elements, which every group size divides, with extremes of every
+// magnitude: finite patterns of a few neighbouring exponents, consecutive ones, multiples of a
+// power of two (halves among their quotients), equal ones, zeros.
 func groups(t dtype.DType, quick bool) func([]byte) []kernel.Job {
 	const cols = 1024
 	rows := 96
@@ -174,19 +177,19 @@ func groups(t dtype.DType, quick bool) func([]byte) []kernel.Job {
 		}
 		put(in[1:], t, list)
 		j := kernel.Job{Rows: rows, Cols: cols, Src: 1, SrcStride: cols}
-		placePacked(&kernel.Params{Op: kernel.Quantize, To: dtype.F32, Format: mlxquant.Format{Bits: 8, GroupSize: 16}}, &j) // room for any
+		placePacked(&kernel.Params{Op: kernel.Quantize, To: dtype.F32, Format: mlxquant.Format{Bits: 8, GroupSize: 16}}, &j)
 		return []kernel.Job{j}
 	}
 }
 
-// multiple is n times a power of two in the bits of a type, exact: |n| is below 256.
+// multiple returns n times a power of two in the bits of a type, exactly: |n| is below 256.
 func multiple(t dtype.DType, n, exponent int) uint32 {
 	w := math.Float32bits(float32(n) * math.Float32frombits(uint32(exponent)<<23))
 	switch t {
 	case dtype.BF16:
 		return w >> 16
 	case dtype.F16:
-		if w&0x7FFFFFFF < 0x38800000 || w&0x7FFFFFFF >= 0x47800000 { // not among its normal numbers
+		if w&0x7FFFFFFF < 0x38800000 || w&0x7FFFFFFF >= 0x47800000 { // not a normal number
 			return w >> 16 & 0x8000
 		}
 		return w>>16&0x8000 | (w&0x7FFFFFFF-0x38000000)>>13

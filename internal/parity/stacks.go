@@ -12,11 +12,11 @@ import (
 	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
-// stack is the experts of a layer on their way into one tensor: [E, rows, cols], or [E, cols, rows] where they are transposed. Gate and up go
-// into one too, [E, 2*rows, cols] with gate's rows before up's, or [E, cols, 2*rows] with gate's columns before up's.
-//
-// What the backend under test wrote is compared with a placement that shares nothing with jobs and their strides: the reference computes
-// every matrix alone and as it is, and each element is put where the tensor's three indices say.
+// stack is the experts of a layer on their way into one tensor: [E, rows, cols], or transposed [E,
+// cols, rows]. Gate and up also go into one, [E, 2*rows, cols] with gate's rows before up's, or [E,
+// cols, 2*rows] with gate's columns before up's. What the backend under test wrote is compared with
+// a placement that does not use jobs and their strides: the reference computes every matrix alone,
+// and its elements are placed one by one.
 type stack struct {
 	params     kernel.Params
 	halves     int // 2 with gate and up
@@ -25,18 +25,19 @@ type stack struct {
 	order      []int // experts as the window has them
 }
 
-// plane is one of the tensors that a stack becomes, in elements of size bytes: codes, scales and biases where it is quantized, whose elements
-// are whole rows, or one.
+// plane is one of the tensors that a stack becomes, in elements of size bytes: codes, scales and
+// biases if it is quantized (an element is then a whole row) or one tensor.
 type plane struct{ alone, out, cols, size int }
 
-// More than ten experts, for shards have them in the order of their names: 0, 1, 10, 11, 2. Their matrices end within a scale block.
+// More than ten experts, because shards have them in the order of their names: 0, 1, 10, 11, 2.
+// Their matrices end within a scale block.
 const (
 	stackedExperts = 12
 	stackedRows    = 140
 	stackedCols    = 192
 )
 
-// stacks is the rows of experts.
+// stacks returns the rows about experts.
 func (s *Suite) stacks() (list []*compute) {
 	dequant := func(blockRows, blockCols int, scale, to dtype.DType) kernel.Params {
 		return kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: to, ScaleType: scale, BlockRows: blockRows, BlockCols: blockCols}
@@ -124,7 +125,7 @@ func (x *stack) compute(name, input string) *compute {
 	}}
 }
 
-// job is a matrix's, placed as plans place it: by the byte where it begins and by a stride.
+// job is a matrix's, placed as plans place it: by its first byte and a stride.
 func (x *stack) job(e, half int) kernel.Job {
 	j := kernel.Job{Rows: x.rows, Cols: x.cols}
 	size := x.planes[0].size
@@ -140,7 +141,8 @@ func (x *stack) job(e, half int) kernel.Job {
 	return j
 }
 
-// place computes every matrix alone on the reference, and puts its elements into what is expected of Out.
+// place computes every matrix alone on the reference, and places its elements into the expected
+// Out.
 func (x *stack) place(ctx context.Context, s *Suite, jobs []kernel.Job, out []byte, tallies []kernel.Tally) error {
 	p := x.params
 	p.Transposed = false

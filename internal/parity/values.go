@@ -6,7 +6,7 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// allScales is every scale of a type, float32's by samples; quick takes fewer.
+// allScales returns every scale of a type, samples for float32; quick takes fewer.
 func allScales(t dtype.DType, quick bool) []uint32 {
 	switch {
 	case t == dtype.F32:
@@ -19,7 +19,7 @@ func allScales(t dtype.DType, quick bool) []uint32 {
 	return every(16)
 }
 
-// edgeScales is a few thousand.
+// edgeScales returns a few thousand.
 func edgeScales(t dtype.DType) (s []uint32) {
 	if t != dtype.BF16 {
 		return allScales(t, true)
@@ -44,7 +44,7 @@ func ordinary(rng *rand.Rand, t dtype.DType) uint32 {
 	return w
 }
 
-// every is all patterns of so many bits.
+// every returns all patterns of so many bits.
 func every(bits int) (s []uint32) {
 	for w := range uint32(1) << bits {
 		s = append(s, w)
@@ -59,7 +59,7 @@ func sample(s []uint32, step int) (out []uint32) {
 	return out
 }
 
-// repeat makes the number of scales a multiple of 16, which a row of thin blocks takes.
+// repeat makes the number of scales a multiple of 16, which a row of thin blocks needs.
 func repeat(s []uint32) []uint32 {
 	for i := 0; len(s)%16 != 0; i++ {
 		s = append(s, s[i])
@@ -67,7 +67,8 @@ func repeat(s []uint32) []uint32 {
 	return s
 }
 
-// edgeF32 is float32 patterns at both ends of every exponent, ties, what 1 is added to with a tie or cancels, and random ones.
+// edgeF32 returns float32 patterns at both ends of every exponent, ties, patterns for which adding
+// 1 is a tie or cancels, and random ones.
 func edgeF32(quick bool) (s []uint32) {
 	rng := rand.New(rand.NewPCG(11, 13))
 	for e := range uint32(256) {

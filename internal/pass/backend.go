@@ -45,5 +45,5 @@ func OpenBackend(o Options) (kernel.Backend, error) {
 }
 
 func badDevice(name string) error {
-	return fault.New(fault.ErrUsage, "--device", "%q is none of auto, metal, cpu", name)
+	return fault.New(fault.ErrUsage, "--device", "%q is not one of auto, metal, cpu", name)
 }

@@ -14,9 +14,9 @@ import (
 // DefaultMemory is the bound on resident memory where there is no other, in bytes.
 const DefaultMemory = 512 << 20
 
-// What the process holds in addition to the ring of slots, in bytes: the program, stacks, tables and
-// shared buffers; and for each source tensor, or each piece where a few tensors make many, its share
-// of inventory and plan, garbage included.
+// What the process holds in addition to the ring of slots, in bytes: the program, stacks, tables
+// and shared buffers; and for each source tensor, or each piece where a few tensors make many, its
+// share of inventory and plan, garbage included.
 const (
 	baseMemory   = 28 << 20
 	TensorMemory = 1 << 10

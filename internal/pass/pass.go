@@ -80,7 +80,8 @@ func (r *Runner) Close() {
 	r.backend.Close()
 }
 
-// Reserve takes n bytes from the ring's share of the memory, as far as the plan's windows still fit.
+// Reserve takes n bytes from the ring's share of the memory, as far as the plan's windows still
+// fit.
 func (r *Runner) Reserve(n int64) { r.memory = max(engine.MinMemory(r.Plan), r.memory-n) }
 
 // Run streams the plan into a sink, without the pieces that earlier has done. phase is what
@@ -130,8 +131,8 @@ func (r *Runner) GPUSeconds() float64 {
 	return r.gpuSeconds
 }
 
-// allocate makes the ring of slots for the schedule, unless the present one holds it. Slots belong to
-// their backend, so that a larger ring takes a new one.
+// allocate makes the ring of slots for the schedule, unless the present one holds it. Slots belong
+// to their backend, so that a larger ring takes a new one.
 func (r *Runner) allocate() (err error) {
 	if r.ring != nil && r.ring.Holds(r.Schedule) {
 		return nil

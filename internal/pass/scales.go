@@ -22,8 +22,8 @@ func SurveyScales(ctx context.Context, p *plan.Plan) error {
 }
 
 // CheckScales refuses a source whose scales give weights that no model holds, before anything is
-// written: they are reciprocals, or are read as such and are none. Weights whose scales are all zero
-// become notes of the plan.
+// written: they are reciprocals, or are read as such and are none. Weights whose scales are all
+// zero become notes of the plan.
 func CheckScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source) error {
 	found, zero, err := engine.Survey(ctx, p, source, p.Invert)
 	if err != nil {
@@ -59,7 +59,8 @@ func CheckScales(ctx context.Context, p *plan.Plan, source *checkpoint.Source) e
 	return fault.Corrupt(q.Source.String(), "%s: %q seems to hold reciprocals of scales, and %q does not", what, q.Scale.Name, p.Pieces[other[0].Piece].Scale.Name).WithHint(hintOfTrust)
 }
 
-// noteZeros names the weights of which every scale is zero, as in a file that was given its size but not its data.
+// noteZeros names the weights of which every scale is zero, as in a file that was given its size
+// but not its data.
 func noteZeros(p *plan.Plan, zero []int32) {
 	if len(zero) == 0 {
 		return

@@ -58,7 +58,7 @@ func newChooser(p *Plan, o Options) (*chooser, error) {
 	}
 	if q.Recipe != "" {
 		if _, ok := Recipes[q.Recipe]; !ok {
-			return nil, fault.New(fault.ErrUsage, "--quant-predicate", "%q is none of mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6", q.Recipe)
+			return nil, fault.New(fault.ErrUsage, "--quant-predicate", "%q is not one of mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6", q.Recipe)
 		}
 		if q.Format.Mode != mlxquant.Affine {
 			return nil, fault.New(fault.ErrUsage, "--quant-predicate", "recipes are affine, --q-mode is %s", q.Format.Mode)
@@ -94,7 +94,7 @@ func castType(c *checkpoint.Config, asked dtype.DType, fp8 bool) dtype.DType {
 			continue
 		}
 		t, _ := dtype.ByConfigName(r.String())
-		return t // Invalid where the name is none of the three
+		return t // Invalid where the name is not one of the three
 	}
 	return dtype.Invalid
 }

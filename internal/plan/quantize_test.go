@@ -159,7 +159,7 @@ func TestRecipes(t *testing.T) {
 		q    plan.Quantization
 		want string
 	}{
-		{plan.Quantization{Format: affine4, Recipe: "mixed_9_9"}, `--quant-predicate: "mixed_9_9" is none of mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6`},
+		{plan.Quantization{Format: affine4, Recipe: "mixed_9_9"}, `--quant-predicate: "mixed_9_9" is not one of mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6`},
 		{plan.Quantization{Format: mlxquant.MXFP4.Default(), Recipe: "mixed_3_6"}, "--quant-predicate: recipes are affine, --q-mode is mxfp4"},
 		{plan.Quantization{Format: mlxquant.Format{Mode: mlxquant.Affine, Bits: 7, GroupSize: 64}}, "-q: affine: 7 bits, MLX has"},
 	} {

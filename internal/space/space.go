@@ -15,9 +15,10 @@ import (
 
 // Rules are how full a system allows a disk to become.
 type Rules struct {
-	Purgeable []string // file systems that free more on demand than they report: only asking for the room tells
-	Reserve   int64    // bytes that stay free, or
-	Part      int64    // one in so many bytes of the disk, if that is less; 0: nothing stays free
+	// File systems that free more on demand than they report: only asking for the room tells.
+	Purgeable []string
+	Reserve   int64 // bytes that stay free, or
+	Part      int64 // one in so many bytes of the disk, if that is less; 0: nothing stays free
 }
 
 // System has the rules of this system; tests set those of another.
@@ -73,8 +74,8 @@ func (r Rules) refuse(dst string, need int64, d Disk) (maybe bool, err error) {
 	return slices.Contains(r.Purgeable, d.Type) && need+kept <= d.Total, e
 }
 
-// Check refuses an output of need bytes at dst that cannot fit. Where more may be freed on demand it
-// warns instead; warn may be nil.
+// Check refuses an output of need bytes at dst that cannot fit. Where more may be freed on demand
+// it warns instead; warn may be nil.
 func Check(dst string, need int64, warn func(string)) error {
 	d, err := Of(dst)
 	if err != nil {
@@ -90,8 +91,8 @@ func Check(dst string, need int64, warn func(string)) error {
 	return err
 }
 
-// CheckReserve refuses an output whose room on the disk is taken already, if less is left than has to
-// stay free.
+// CheckReserve refuses an output whose room on the disk is taken already, if less is left than has
+// to stay free.
 func CheckReserve(dst string) error {
 	d, err := Of(dst)
 	kept := System.kept(d.Total)

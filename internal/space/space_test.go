@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// A system keeps free the smaller of 5 GB and a fiftieth on a Mac, nothing elsewhere; where more may be freed on demand, only what exceeds the whole disk is refused.
+// A system keeps free the smaller of 5 GB and a fiftieth on a Mac, nothing elsewhere; where more
+// may be freed on demand, only what exceeds the whole disk is refused.
 func TestSpaceRules(t *testing.T) {
 	const gb = int64(1e9)
 	mac, other := For("darwin"), For("linux")
