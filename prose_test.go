@@ -62,7 +62,7 @@ var retired = []*regexp.Regexp{
 var unchecked = []string{
 	".", // the root package
 	"cgo", "cmd", "cpufallback", "emulator", "metal", "shaders",
-	"internal/checkpoint", "internal/engine", "internal/family",
+	"internal/checkpoint", "internal/family",
 	"internal/kernel",
 	"internal/plan",
 	"consumers/test_quantized_refusals.py", // the messages of the root package and of plan

@@ -10,39 +10,40 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// ReaderAt gives the bytes of output shards.
+// ReaderAt reads the bytes of output shards.
 type ReaderAt interface {
 	ReadAt(shard int, p []byte, off int64) error
 }
 
-// Discard is the Sink that keeps nothing.
+// Discard is the Sink that discards everything.
 type Discard struct{}
 
 // Write does nothing.
 func (Discard) Write([]Extent) error { return nil }
 
-// Comparer is the Sink that writes nothing and compares: what is on disk against what was computed again.
+// Comparer is the Sink that writes nothing and compares what is on disk with what was recomputed.
 type Comparer struct {
 	Plan *plan.Plan
 	Disk ReaderAt
-	// Most is how many tensors that differ are kept in Found before the run ends; 0: the first ends it.
+	// Most is how many differing tensors are collected in Found before the run ends; 0: the first ends
+	// it.
 	Most  int
 	Found []Mismatch
 
 	buf []byte
 }
 
-// Mismatch is a tensor of the output that is not what was computed again.
+// Mismatch is a tensor of the output that differs from the recomputed one.
 type Mismatch struct {
 	Shard     string
 	Tensor    string
 	Byte      int64   // the first that differs, from the tensor's start
-	Index     []int64 // the element that it belongs to
+	Index     []int64 // of the element that holds it
 	Got, Want byte
-	Bytes     int64 // that differ, as far as was compared
+	Bytes     int64 // that differ, among those compared
 }
 
-// Where locates the element in words: expert and row in a stack, row in a matrix.
+// Where describes the element in words: expert and row in a stack, row in a matrix.
 func (m *Mismatch) Where() string {
 	names := []string{"element"}
 	switch len(m.Index) {
@@ -59,14 +60,14 @@ func (m *Mismatch) Where() string {
 	default:
 		return fmt.Sprintf("element %v", m.Index)
 	}
-	parts := make([]string, len(names))
+	segments := make([]string, len(names))
 	for i, name := range names {
-		parts[i] = fmt.Sprintf("%s %d", name, m.Index[i])
+		segments[i] = fmt.Sprintf("%s %d", name, m.Index[i])
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(segments, ", ")
 }
 
-// Err is the mismatch as an error.
+// Err returns the mismatch as an error.
 func (m *Mismatch) Err() error {
 	return fault.New(fault.ErrMismatch, fmt.Sprintf("%s: tensor %q, %s (byte %d)", m.Shard, m.Tensor, m.Where(), m.Byte),
 		"is 0x%02x on disk, computed again it is 0x%02x", m.Got, m.Want)
@@ -101,7 +102,7 @@ func (c *Comparer) compare(shard int, p []byte, off int64) error {
 	return nil
 }
 
-// differ keeps what differs, tensor by tensor.
+// differ collects differences by tensor.
 func (c *Comparer) differ(shard int, off int64, got, want []byte) error {
 	for i := range got {
 		if got[i] == want[i] {
@@ -127,7 +128,8 @@ func (c *Comparer) differ(shard int, off int64, got, want []byte) error {
 	return nil
 }
 
-// tensorAt finds the tensor that holds a byte of a shard; the plan's tensors are ordered by shard and offset.
+// tensorAt returns the tensor that holds a byte of a shard; the plan's tensors are ordered by shard
+// and offset.
 func (c *Comparer) tensorAt(shard int, off int64) *plan.Tensor {
 	i, found := slices.BinarySearchFunc(c.Plan.Tensors, off, func(t plan.Tensor, off int64) int {
 		switch {
@@ -144,7 +146,7 @@ func (c *Comparer) tensorAt(shard int, off int64) *plan.Tensor {
 	return &c.Plan.Tensors[i]
 }
 
-// index is the element of a tensor that a byte belongs to.
+// index returns the index of the element that holds a byte of a tensor.
 func index(t *plan.Tensor, at int64) []int64 {
 	i := at * 8 / t.DType.Bits()
 	list := make([]int64, len(t.Shape))

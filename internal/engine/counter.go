@@ -9,7 +9,8 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// counter counts by piece, and keeps those under way apart: a run that goes on does them again, and counts them again.
+// counter counts by piece. Unfinished pieces are counted separately: a resumed run does them again,
+// and counts them again.
 type counter struct {
 	done Counts
 	open map[int32]*pieceCount
@@ -26,7 +27,7 @@ func newCounter(earlier Counts) counter {
 	return counter{earlier, map[int32]*pieceCount{}}
 }
 
-// of is the count of a piece under way.
+// of returns the count of an unfinished piece.
 func (c *counter) of(piece int32) *pieceCount {
 	x := c.open[piece]
 	if x == nil {
@@ -36,7 +37,7 @@ func (c *counter) of(piece int32) *pieceCount {
 	return x
 }
 
-// settle takes pieces as done.
+// settle marks pieces as done.
 func (c *counter) settle(pieces []int32) {
 	for _, i := range pieces {
 		x := c.open[i]
@@ -51,7 +52,7 @@ func (c *counter) settle(pieces []int32) {
 	}
 }
 
-// findings lists what pieces held that are done, by source tensor in the source's order.
+// findings returns what finished pieces held, by source tensor, in the source's order.
 func (c *counter) findings(p *plan.Plan) (findings []Finding) {
 	found := slices.Clone(c.done.Found)
 	slices.SortFunc(found, func(a, b Found) int { return cmp.Compare(a.Piece, b.Piece) })
@@ -67,13 +68,13 @@ func (c *counter) findings(p *plan.Plan) (findings []Finding) {
 	return findings
 }
 
-// groups looks at the scales of a window's nvfp4 groups, E4M3 codes without a sign.
+// groups counts a window's nvfp4 groups by their scales, E4M3 codes without a sign.
 func (c *counter) groups(s *slot) {
-	parts := s.window.Parts
+	segments := s.window.Segments
 	for i := range s.window.Batches {
 		b := &s.window.Batches[i]
-		of := parts[:len(b.Jobs)]
-		parts = parts[len(b.Jobs):]
+		of := segments[:len(b.Jobs)]
+		segments = segments[len(b.Jobs):]
 		if b.Params.Op != kernel.Quantize || b.Params.Format.Mode != mlxquant.NVFP4 {
 			continue
 		}

@@ -1,6 +1,8 @@
-// Package engine is the data plane: it reads windows of the source, has a backend compute them, and writes the results to their final places. Three stages,
-// each on its own goroutines, pass a fixed ring of slots around, so that reading, computing and writing overlap and memory does not depend on
-// the model's size. It decides nothing and, once started, keeps nothing that grows but what it finds amiss.
+// Package engine is the data plane: it reads windows of the source, has a backend compute them, and
+// writes the results to their final places. Three stages, each on its own goroutines, pass a fixed
+// ring of slots around, so that reading, computing and writing overlap, and memory does not depend
+// on the model's size. It decides nothing and, once started, keeps nothing that grows except its
+// findings.
 package engine
 
 import (
@@ -16,59 +18,66 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Source gives the bytes of source shards. ReadAt fills p or fails; it is called by one goroutine.
+// Source reads source shards. ReadAt fills p or fails; only one goroutine calls it.
 type Source interface {
 	ReadAt(shard int, p []byte, off int64) error
 }
 
-// Forgetter is a Source that likes to know what will not be read again, such as to leave the page cache alone.
+// Forgetter is a Source that can use the knowledge that bytes will not be read again, for instance
+// to drop them from the page cache.
 type Forgetter interface {
 	Forget(shard int, off, n int64)
 }
 
-// Extent is bytes that lie together in an output shard.
+// Extent is consecutive bytes of an output shard.
 type Extent struct {
 	Shard int
 	Off   int64
 	Data  []byte
 }
 
-// Sink takes the bytes of output shards. Write is called by one goroutine with all extents of a window, a shard's next to each other; in a run each byte of a shard's
-// data comes once, in no particular order. Data is the engine's again when Write returns.
+// Sink receives the bytes of output shards. One goroutine calls Write, with all extents of a
+// window, those of a shard next to each other. In a run each byte of a shard's data comes once, in
+// no particular order. After Write returns, Data belongs to the engine again.
 type Sink interface {
 	Write(extents []Extent) error
 }
 
-// Keeper is a Sink that keeps account of what is written.
+// Keeper is a Sink that records what is written.
 type Keeper interface {
-	// Done says that all results of these pieces are written, and what all pieces held that were ever said to be done. Pieces come in no particular order.
+	// Done reports that all results of these pieces are written, and what all pieces reported so far
+	// held. Pieces come in no particular order.
 	Done(pieces []int32, c *Counts) error
 }
 
-// Options are the choices that do not change a byte of sound checkpoints' output.
+// Options matter only for checkpoints with NaNs, bad scales, overflows or weights that no model
+// has.
 type Options struct {
-	KeepNaN       bool              // go on at NaN codes and non-finite scales
-	AllowOverflow bool              // go on at finite values that become infinite
-	AllowLarge    bool              // go on at weights beyond MostWeight
-	Resumed       Counts            // of the pieces that an earlier run did, with which this one's begin
-	Progress      func(bytes int64) // called after each window with the source bytes done since the last call; may be nil
+	KeepNaN       bool // count NaN codes and non-finite scales
+	AllowOverflow bool // count finite values that become infinite
+	AllowLarge    bool // count weights beyond MostWeight
+	// Resumed has the counts of the pieces that an earlier run did; those of this run are added.
+	Resumed Counts
+	// Progress is called after each window with the source bytes done since the last call; may be nil.
+	Progress func(bytes int64)
 }
 
-// Finding is what a source tensor held that it should not, under the options that go on.
+// Finding is what a source tensor held that a sound one does not, if the options allow it.
 type Finding struct {
-	Tensor string       `json:"tensor"`
-	Tally  kernel.Tally `json:"tally"` // positions of the first occurrence, in the tensor's last two dimensions
-	Large  Large        `json:"large,omitzero"`
+	Tensor string `json:"tensor"`
+	// Tally has the first occurrences' positions in the tensor's last two dimensions.
+	Tally kernel.Tally `json:"tally"`
+	Large Large        `json:"large,omitzero"`
 }
 
-// Result is what a run counted, findings and groups of whole pieces.
+// Result is what a run counted; findings and groups are of whole pieces.
 type Result struct {
 	Read, Written int64     // bytes
-	Findings      []Finding // those of an earlier run, with which this one goes on, among them
+	Findings      []Finding // including those of the run that this one resumes
 	NVFP4         Groups
 }
 
-// Found is what a piece held that it should not.
+// Found is what a piece held that a sound one does not.
 type Found struct {
 	Piece int32        `json:"piece"`
 	Tally kernel.Tally `json:"tally"`
@@ -81,14 +90,15 @@ type Counts struct {
 	NVFP4 Groups  `json:"nvfp4"`
 }
 
-// Groups counts groups of nvfp4, whose scales without a tensor scale cannot be small.
+// Groups counts groups of nvfp4, whose scales cannot be small without a scale for the tensor.
 type Groups struct {
 	All    int64
 	Zeroed int64 // scale zero: every weight of the group became zero
-	Coarse int64 // scale subnormal: of fewer than four significant bits
+	Coarse int64 // scale subnormal: fewer than four significant bits
 }
 
-// Ring is the slots of a schedule on a backend, allocated once for any number of runs, one after the other. They go with the backend.
+// Ring is the slots of a schedule on a backend, allocated once for any number of consecutive runs.
+// The slots belong to the backend.
 type Ring struct {
 	be    kernel.Backend
 	slots []*slot
@@ -107,7 +117,7 @@ func NewRing(s *Schedule, be kernel.Backend) (*Ring, error) {
 	return r, nil
 }
 
-// Holds tells whether the ring is large enough for a schedule.
+// Holds reports whether the ring is large enough for a schedule.
 func (r *Ring) Holds(s *Schedule) bool {
 	if len(r.slots) < min(s.Slots, s.Count) {
 		return false
@@ -120,7 +130,8 @@ func (r *Ring) Holds(s *Schedule) bool {
 	return true
 }
 
-// Run executes the plan. It returns when everything is written, or at the first error or cancellation with all stages stopped.
+// Run executes the plan. It returns when everything is written, or at the first error or
+// cancellation, once all stages have stopped.
 func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source, dst Sink, o Options) (Result, error) {
 	be, slots := ring.be, len(ring.slots)
 	r := runner{plan: p, src: src, dst: dst, be: be, opts: o, counter: newCounter(o.Resumed)}
@@ -129,7 +140,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 	free, toRun, toWrite := make(chan *slot, slots), make(chan *slot, slots), make(chan *slot, slots)
 	running := make(chan struct{}, be.InFlight())
 	for _, sl := range ring.slots {
-		sl.computed = make(chan struct{}, 1) // a run that failed may have left a message in the old one
+		sl.computed = make(chan struct{}, 1) // a failed run may have left a message in the old one
 		free <- sl
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -149,7 +160,7 @@ func Run(ctx context.Context, p *plan.Plan, s *Schedule, ring *Ring, src Source,
 		}
 		return nil
 	})
-	start(func() error { // windows are computed side by side and go on in their order
+	start(func() error { // windows are computed concurrently and passed on in order
 		defer close(toWrite)
 		return drain(ctx, toRun, func(sl *slot) error {
 			select {
@@ -197,9 +208,9 @@ type slot struct {
 	mem     kernel.Slot
 	window  *Window
 	tallies []kernel.Tally
-	large   []Large // of each job, as tallies
+	large   []Large // of each job, like tallies
 
-	computed chan struct{} // one message for each window
+	computed chan struct{} // one message per window
 }
 
 func take(ctx context.Context, from <-chan *slot) (*slot, error) {
@@ -211,7 +222,7 @@ func take(ctx context.Context, from <-chan *slot) (*slot, error) {
 	}
 }
 
-// drain works through a channel until it is closed or ctx ends.
+// drain processes a channel until it is closed or ctx ends.
 func drain(ctx context.Context, from <-chan *slot, work func(*slot) error) error {
 	for {
 		select {
@@ -234,15 +245,15 @@ type runner struct {
 	dst    Sink
 	be     kernel.Backend
 	opts   Options
-	keeper Keeper    // nil: dst is none
-	forget Forgetter // nil: src is none
+	keeper Keeper    // nil if dst is none
+	forget Forgetter // nil if src is none
 
 	result  Result   // Read by the reader, Written by the writer
-	extents []Extent // the writer's, as is
+	extents []Extent // only the writer uses it
 	counter counter
 }
 
-// forgetLeast is the least read that is worth a word to the system.
+// forgetLeast is the smallest read worth telling the system about, in bytes.
 const forgetLeast = 64 << 10
 
 func (r *runner) read(s *slot) error {
@@ -267,25 +278,26 @@ func (r *runner) compute(ctx context.Context, s *slot) error {
 		s.window.Inverted[i].invert(s.mem.In())
 	}
 	measure(s.mem.In(), s.window.Batches, s.large)
-	return r.be.Run(ctx, s.mem, s.window.Batches, s.tallies[:len(s.window.Parts)])
+	return r.be.Run(ctx, s.mem, s.window.Batches, s.tallies[:len(s.window.Segments)])
 }
 
-// judgeAll looks at parts in the order of their pieces, whatever batch they are in: windows come in the source's order, so the
-// tensor that an error names is the same for every window size and machine.
+// judgeAll checks segments in the order of their pieces, whatever batch they are in: windows come
+// in the source's order, so the tensor that an error names is the same for every window size and
+// machine.
 func (r *runner) judgeAll(s *slot) error {
 	w := s.window
 	var bad []int
-	for i := range w.Parts {
+	for i := range w.Segments {
 		if s.tallies[i].Any() || s.large[i].N > 0 {
 			bad = append(bad, i)
 		}
 	}
 	slices.SortFunc(bad, func(i, j int) int {
-		a, b := &w.Parts[i], &w.Parts[j]
+		a, b := &w.Segments[i], &w.Segments[j]
 		return cmp.Or(cmp.Compare(a.Piece, b.Piece), cmp.Compare(a.Row, b.Row), cmp.Compare(a.Col, b.Col))
 	})
 	for _, i := range bad {
-		if err := r.judge(&w.Parts[i], s.tallies[i], s.large[i]); err != nil {
+		if err := r.judge(&w.Segments[i], s.tallies[i], s.large[i]); err != nil {
 			return err
 		}
 	}
@@ -318,13 +330,14 @@ func (r *runner) write(s *slot) error {
 	return nil
 }
 
-// judge refuses what the options do not allow and keeps the rest as findings.
-func (r *runner) judge(part *Part, t kernel.Tally, l Large) error {
-	p := &r.plan.Pieces[part.Piece]
+// judge refuses what the options do not allow, and records the rest as findings.
+func (r *runner) judge(segment *Segment, t kernel.Tally, l Large) error {
+	p := &r.plan.Pieces[segment.Piece]
 	for _, s := range []*kernel.Spot{&t.NaN, &t.Scale, &t.Overflow, &l.Spot} {
-		s.Row += int(part.Row)
-		s.Col += int(part.Col)
-		if n := len(p.Source.Shape); p.Rows == 1 && !p.Params.Scaled() && !p.Params.Transposed && n > 0 { // the piece is one row of all elements
+		s.Row += int(segment.Row)
+		s.Col += int(segment.Col)
+		// The piece is one row of all elements.
+		if n := len(p.Source.Shape); p.Rows == 1 && !p.Params.Scaled() && !p.Params.Transposed && n > 0 {
 			last := int(p.Source.Shape[n-1])
 			s.Row, s.Col = s.Col/last, s.Col%last
 		}
@@ -346,7 +359,7 @@ func (r *runner) judge(part *Part, t kernel.Tally, l Large) error {
 	if r.plan.Invert {
 		scale = "a scale whose reciprocal is NaN or infinite"
 	}
-	if p.Packed != nil { // no code stands for NaN
+	if p.Packed != nil { // no code is NaN
 		switch {
 		case t.NaN.N > 0:
 			return fault.Corrupt(where, "holds %d values that are NaN or infinite and cannot be quantized, the first at %s", t.NaN.N, at(t.NaN))
@@ -366,7 +379,7 @@ func (r *runner) judge(part *Part, t kernel.Tally, l Large) error {
 		return fault.Corrupt(where, "%d of its values are too large for %s, the first at %s", t.Overflow.N, p.Params.To.ConfigName(), at(t.Overflow)).WithHint(
 			"choose another --dtype, or --allow-overflow to write infinities")
 	}
-	x := r.counter.of(part.Piece)
+	x := r.counter.of(segment.Piece)
 	x.tally.Add(t)
 	x.large.add(l)
 	return nil

@@ -145,7 +145,8 @@ func TestNaNAndBadScalesAreRefusedWithTheirPlace(t *testing.T) {
 		assert.Equal(t, kernel.Spot{N: 1, Row: 128, Col: 200}, result.Findings[0].Tally.NaN)
 	}
 	c, _ = enginetest.Ragged([2]int{128, 128}, 5)
-	copy(c.Find("w1.weight_scale_inv").Data[4*5:], []byte{0, 0, 0x80, 0x7F}) // +inf at [1, 2] of [2, 3]
+	// +inf at [1, 2] of [2, 3].
+	copy(c.Find("w1.weight_scale_inv").Data[4*5:], []byte{0, 0, 0x80, 0x7F})
 	p, src = enginetest.Open(t, c, plan.Options{})
 	_, err := runEngine(t, context.Background(), p, engine.NewSchedule(p, 512<<20), src, newDisk(p), engine.Options{})
 	require.ErrorIs(t, err, fault.ErrCorrupt)

@@ -13,8 +13,9 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// apart is a plan whose matrices of rows x cols, neighbours in the source, have small tensors between them in the output; each block of 1x8 has a scale, so that scales
-// take all the room they may. The scales, and what the small tensors are made of, lie behind the codes.
+// apart is a plan whose matrices of rows x cols, neighbours in the source, have small tensors
+// between them in the output; each block of 1x8 has a scale, so that scales take all the room they
+// may. The scales, and what the small tensors are made of, lie behind the codes.
 func apart(matrices int, rows, cols int64) *geometry {
 	g := &geometry{plan: &plan.Plan{Shards: []plan.Shard{{Name: "0", Header: make([]byte, 16), Size: 16}}}, sizes: make([]int64, 1)}
 	p := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.BF16, BlockRows: 1, BlockCols: 8}
@@ -34,7 +35,8 @@ func apart(matrices int, rows, cols int64) *geometry {
 	return g
 }
 
-// What goes past the page cache must lie in memory as it does in a page of its file. The room that takes is within the limit, also where windows are full to the last byte.
+// What goes past the page cache must lie in memory as it does in a page of its file. The room that
+// takes is within the limit, also where windows are full to the last byte.
 func TestLongRunsKeepTheirPlaceInAPage(t *testing.T) {
 	needtest.Alone(t)
 	for _, tt := range []struct {

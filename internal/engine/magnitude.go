@@ -9,17 +9,19 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// MostWeight is a magnitude that no weight of a model has. Those of published models stay below 100. A scale is A/448 for a block whose greatest weight is A: taken
-// for its reciprocal it makes a weight of 448*448/A of that one, which is beyond 4096 for every A below 49. docs/families.md has the figures.
+// MostWeight is a magnitude that no weight of a model has. Those of published models stay below
+// 100. A scale is A/448 for a block whose greatest weight is A; taken as its reciprocal, it turns
+// that weight into 448*448/A, which is beyond 4096 for every A below 49. docs/families.md has the
+// figures.
 const MostWeight = 1 << 12
 
-// Large is the weights of a piece that are beyond MostWeight.
+// Large describes the weights of a piece that are beyond MostWeight.
 type Large struct {
 	kernel.Spot
 	Most float64 // the greatest magnitude, |code| * |scale|, exact
 }
 
-// add merges what another part of the same piece holds.
+// add merges what another segment of the same piece holds.
 func (l *Large) add(o Large) {
 	if o.N > 0 {
 		l.At(o.Row, o.Col, o.N)
@@ -34,19 +36,22 @@ const (
 	nanCode  = 0x7F
 )
 
-// maybeLarge tells whether a code times this scale can be beyond MostWeight. Scales that are not finite are another matter.
+// maybeLarge reports whether a code times this scale can be beyond MostWeight. Scales that are not
+// finite are handled elsewhere.
 func maybeLarge(scale float32) bool {
 	s := math.Abs(float64(scale))
 	return s*448 > MostWeight && s <= math.MaxFloat32
 }
 
-// leastLarge is the least magnitude of a code that is beyond MostWeight with a scale for which there is one.
+// leastLarge returns the least magnitude of a code that is beyond MostWeight with a scale for which
+// there is one.
 func leastLarge(scale float32) byte {
 	s := math.Abs(float64(scale))
 	return byte(sort.Search(greatest, func(c int) bool { return float64(e4m3[c])*s > MostWeight }))
 }
 
-// largeCodes counts the codes of at least this magnitude that are numbers, and gives the first one's place and the greatest magnitude.
+// largeCodes counts the codes of at least this magnitude that are numbers, and returns the first
+// one's index and the greatest magnitude.
 func largeCodes(codes []byte, least byte) (n int64, first int, most byte) {
 	for i, c := range codes {
 		if c &= nanCode; c >= least && c != nanCode {
@@ -60,7 +65,7 @@ func largeCodes(codes []byte, least byte) (n int64, first int, most byte) {
 	return n, first, most
 }
 
-// largeOf looks for large weights in a job. Codes are looked at only in blocks whose scale allows one.
+// largeOf finds large weights in a job. It reads codes only in blocks whose scale allows one.
 func largeOf(in []byte, p *kernel.Params, j *kernel.Job) (l Large) {
 	size := int(p.ScaleType.Size())
 	for down, top := 0, -j.RowPhase; top < j.Rows; down, top = down+1, top+p.BlockRows {
@@ -82,7 +87,7 @@ func largeOf(in []byte, p *kernel.Params, j *kernel.Job) (l Large) {
 	return l
 }
 
-// measure looks at all jobs of a window whose weights have scales.
+// measure checks all jobs of a window whose weights have scales.
 func measure(in []byte, batches []kernel.Batch, large []Large) {
 	for i := range batches {
 		b := &batches[i]
@@ -96,14 +101,16 @@ func measure(in []byte, batches []kernel.Batch, large []Large) {
 	}
 }
 
-// Reciprocals are scales of a window's that a plan takes the reciprocals of: F32 at To of the slot's In, N of them from From on.
+// Reciprocals describes scales of a window whose reciprocals a plan uses: N scales at From of the
+// slot's In, and their reciprocals, in F32, at To.
 type Reciprocals struct {
 	Type     dtype.DType
 	From, To int
 	N        int
 }
 
-// invert divides 1 by scales, in float32 rounded to nearest even: that of zero is infinite, and refused as a scale that is infinite.
+// invert computes reciprocals in float32, rounded to nearest even. That of zero is infinite, and
+// refused like any infinite scale.
 func (r *Reciprocals) invert(in []byte) {
 	size := int(r.Type.Size())
 	for i := range r.N {

@@ -26,7 +26,8 @@ import (
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
-// invention makes small checkpoints of every family, layout and dialect from choices, sound for the most part.
+// invention makes small checkpoints of every family, layout and dialect from choices, sound for the
+// most part.
 type invention struct {
 	choices
 	config  map[string]any
@@ -268,7 +269,8 @@ func (g *invention) options() plan.Options {
 	return o
 }
 
-// write puts the checkpoint into dir: headers, and as many bytes of data as they promise, all of them holes.
+// write puts the checkpoint into dir: headers, and as many bytes of data as they promise, all of
+// them holes.
 func (g *invention) write(dir string) error {
 	text, err := json.Marshal(g.config)
 	if err != nil {
@@ -305,9 +307,10 @@ func (g *invention) bytes() (n int) {
 	return n
 }
 
-// FuzzPlan plans invented checkpoints. A plan is either refused, as the checkpoint's or the options' fault, or it keeps every promise: pieces read what the
-// tensors hold, each byte once or for a reason not at all, and scales inside their tensors; windows of any size write every byte once; all that
-// is written passes the strict readers; and planning again gives the same plan.
+// FuzzPlan plans invented checkpoints. A plan is either refused, as the checkpoint's or the
+// options' fault, or it keeps every promise: pieces read what the tensors hold, each byte once or
+// for a reason not at all, and scales inside their tensors; windows of any size write every byte
+// once; all that is written passes the strict readers; and planning again gives the same plan.
 func FuzzPlan(f *testing.F) {
 	for i := range len(modelTypes) {
 		f.Add([]byte{0, byte(i)})
@@ -409,7 +412,8 @@ func promises(t *testing.T, p *plan.Plan) {
 		for _, n := range q.Source.Shape[:len(q.Source.Shape)-2] {
 			matrices *= n
 		}
-		size := q.Params.ScaleType.Size() // whatever their form, every matrix has as many scales, or all share one
+		// Whatever their form, every matrix has as many scales, or all share one.
+		size := q.Params.ScaleType.Size()
 		require.Equal(t, q.Scale.Offset+q.Matrix*(q.Scale.Size/size/matrices)*size, q.Scales, "the scales of piece %d of %s", i, q.Source.Name)
 		inside := q.Scales >= q.Scale.Offset && q.Scales+(last+1)*q.Params.ScaleType.Size() <= q.Scale.Offset+q.Scale.Size && (q.Cols-1)/int64(q.Params.BlockCols) < q.ScaleCols
 		require.True(t, inside, "the scales of piece %d of %s are not inside %s", i, q.Source.Name, q.Scale.Name)
@@ -421,7 +425,8 @@ func promises(t *testing.T, p *plan.Plan) {
 	}
 	for i := range v.Tensors {
 		x := &v.Tensors[i]
-		once := !dropped[x] && !scales[x] && !strings.Contains(x.Name, "scale") // a scale of nothing is used up too
+		// A scale of nothing is used up too.
+		once := !dropped[x] && !scales[x] && !strings.Contains(x.Name, "scale")
 		list := read[x.Shard][x.Offset : x.Offset+x.Size]
 		require.False(t, slices.ContainsFunc(list, func(n uint8) bool { return n > 1 }), "%s is read twice", x.Name)
 		require.False(t, once && slices.Contains(list, 0), "%s is not dropped and not read", x.Name)
@@ -472,7 +477,7 @@ func texts(t *testing.T, p *plan.Plan) {
 			if p.Layout == family.MLX {
 				break
 			}
-			c.Get("@this").ForEach(func(key, value gjson.Result) bool { // all else stays
+			c.Get("@this").ForEach(func(key, value gjson.Result) bool { // everything else stays
 				switch key.String() {
 				case "dtype", "torch_dtype", "text_config":
 				default:

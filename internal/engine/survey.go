@@ -11,21 +11,25 @@ import (
 
 // Suspect is a piece that holds a weight beyond MostWeight, or a scale that has no reciprocal.
 type Suspect struct {
-	Piece       int32
-	Row, Col    int64   // of the weight, in the source tensor's matrix
-	Code, Scale float64 // magnitudes of its code and of what that is multiplied by; where Scale is infinite, that of a scale that has no reciprocal
+	Piece    int32
+	Row, Col int64 // of the weight, in the source tensor's matrix
+	// Code and Scale are magnitudes, of the code and of what it is multiplied by. Scale is infinite
+	// for a scale that has no reciprocal.
+	Code, Scale float64
 }
 
-// Weight is the weight's magnitude.
+// Weight returns the weight's magnitude.
 func (s *Suspect) Weight() float64 { return s.Code * s.Scale }
 
-// Survey looks for weights beyond MostWeight, and with invert for scales without a reciprocal, before anything is written: it reads the scales of a plan, and codes where a scale
-// allows such a weight. What it reads is bounded by wholeScales a piece or surveyPart of the codes: of longer scales it reads four parts, which shows a tensor
-// that is wrong as a whole, and of codes surveyCodes in surveyBlocks blocks. Run looks at all of them. The suspects come in the order of the pieces. So do
-// the pieces of which every scale that was read is zero.
+// Survey looks for weights beyond MostWeight, and with invert for scales without a reciprocal,
+// before anything is written. It reads the scales of a plan, and codes where a scale allows such a
+// weight. How much it reads of a piece is bounded: of long scales it reads four stretches, which
+// reveals a tensor that is wrong as a whole, and of codes at most surveyCodes in surveyBlocks
+// blocks; Run checks all of them. Suspects come in the order of the pieces. zero lists the pieces
+// of which every scale that was read is zero, in the same order.
 func Survey(ctx context.Context, p *plan.Plan, src Source, invert bool) (found []Suspect, zero []int32, err error) {
 	s := surveyor{plan: p, src: src, invert: invert, seen: map[int32]*surveyed{}, some: make([]bool, len(p.Pieces))}
-	list := scaleSpans(p)
+	list := scaleRanges(p)
 	for len(list) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
@@ -55,34 +59,34 @@ func Survey(ctx context.Context, p *plan.Plan, src Source, invert bool) (found [
 
 // Bounds of a survey.
 const (
-	wholeScales  = 16 << 10  // bytes of a piece's scales that are read whole, whatever its codes
-	surveyPart   = 512       // the same as a part of the codes' bytes
-	surveyRead   = 1 << 20   // bytes of scales that are read at once, about
-	surveySpan   = 256 << 10 // bytes of one piece's among them
+	wholeScales  = 16 << 10  // scales of a piece that are read whole, in bytes
+	surveyPart   = 512       // or one in so many bytes of the piece's codes
+	surveyRead   = 1 << 20   // bytes of scales per read, approximately
+	surveyBytes  = 256 << 10 // bytes of one piece among them
 	surveyCodes  = 1 << 20   // bytes of a piece's codes
 	surveyBlocks = 64        // scale blocks of a piece whose codes are read
 )
 
-// scaleSpan is scales of a piece that follow each other.
-type scaleSpan struct {
+// scaleBytes is consecutive scales of a piece.
+type scaleBytes struct {
 	piece int32
 	off   int64 // in the scales' shard
 	n     int64 // bytes
-	first int64 // scale, counted from the piece's first
+	first int64 // number of the first scale within the piece
 }
 
-// scaleSpans lists the scales that a survey reads, in the order of their places.
-func scaleSpans(p *plan.Plan) (list []scaleSpan) {
+// scaleRanges lists the scales that a survey reads, in the order of their places.
+func scaleRanges(p *plan.Plan) (list []scaleBytes) {
 	for i := range p.Pieces {
 		q := &p.Pieces[i]
 		if !q.Params.Scaled() {
 			continue
 		}
 		size := q.Params.ScaleType.Size()
-		off, n := scaleRange(q, &part{rows: q.Rows, cols: q.Cols})
+		off, n := scaleRange(q, &segment{rows: q.Rows, cols: q.Cols})
 		add := func(from, to int64) {
-			for ; from < to; from += surveySpan {
-				list = append(list, scaleSpan{int32(i), off + from, min(surveySpan, to-from), from / size})
+			for ; from < to; from += surveyBytes {
+				list = append(list, scaleBytes{int32(i), off + from, min(surveyBytes, to-from), from / size})
 			}
 		}
 		if n <= max(wholeScales, q.InBytes()/surveyPart) {
@@ -94,15 +98,15 @@ func scaleSpans(p *plan.Plan) (list []scaleSpan) {
 			add(from, from+wholeScales/4)
 		}
 	}
-	shard := func(x *scaleSpan) int { return p.Pieces[x.piece].Scale.Shard }
-	slices.SortFunc(list, func(a, b scaleSpan) int {
+	shard := func(x *scaleBytes) int { return p.Pieces[x.piece].Scale.Shard }
+	slices.SortFunc(list, func(a, b scaleBytes) int {
 		return cmp.Or(cmp.Compare(shard(&a), shard(&b)), cmp.Compare(a.off, b.off), cmp.Compare(a.piece, b.piece))
 	})
 	return list
 }
 
-// together is how many of the spans one read takes, and where it ends.
-func together(p *plan.Plan, list []scaleSpan) (n int, end int64) {
+// together returns how many of the ranges one read takes, and where it ends.
+func together(p *plan.Plan, list []scaleBytes) (n int, end int64) {
 	shard := p.Pieces[list[0].piece].Scale.Shard
 	end = list[0].off + list[0].n
 	for n = 1; n < len(list); n++ {
@@ -122,19 +126,19 @@ type surveyor struct {
 	buf    []byte // of scales
 	row    []byte // of codes
 	seen   map[int32]*surveyed
-	some   []bool // of each piece: one of its scales is not zero
+	some   []bool // for each piece: one of its scales is not zero
 	found  []Suspect
 }
 
-// surveyed is what was done about a piece.
+// surveyed records what was done about a piece.
 type surveyed struct {
 	found  bool
-	codes  int64 // bytes that were read
+	codes  int64 // bytes read
 	blocks int
 }
 
-// look goes through scales of a piece until one is found to be wrong.
-func (s *surveyor) look(x *scaleSpan, scales []byte) error {
+// look checks scales of a piece until one is found to be wrong.
+func (s *surveyor) look(x *scaleBytes, scales []byte) error {
 	q := &s.plan.Pieces[x.piece]
 	size := int(q.Params.ScaleType.Size())
 	for i := range len(scales) / size {
@@ -169,7 +173,7 @@ func (s *surveyor) look(x *scaleSpan, scales []byte) error {
 	return nil
 }
 
-// suspect keeps one suspect for each piece.
+// suspect records one suspect per piece.
 func (s *surveyor) suspect(x Suspect) {
 	seen := s.seen[x.Piece]
 	if seen == nil {
@@ -182,7 +186,7 @@ func (s *surveyor) suspect(x Suspect) {
 	}
 }
 
-// blockOf gives the rectangle of a piece that its ith scale serves.
+// blockOf returns the rectangle of a piece that its ith scale serves.
 func blockOf(q *plan.Piece, i int64) (row, col, rows, cols int64) {
 	br, bc := int64(q.Params.BlockRows), int64(q.Params.BlockCols)
 	top := (q.Row/br+i/q.ScaleCols)*br - q.Row

@@ -25,7 +25,8 @@ func (c *counted) ReadAt(shard int, p []byte, off int64) error {
 	return c.Source.ReadAt(shard, p, off)
 }
 
-// scaled is a checkpoint of n weights of 64x64 whose scales lie behind them, as the safetensors library writes them.
+// scaled is a checkpoint of n weights of 64x64 whose scales lie behind them, as the safetensors
+// library writes them.
 func scaled(n int, scale []byte) *Checkpoint {
 	c := &Checkpoint{Shards: map[string][]Tensor{}, Files: map[string]string{"config.json": `{"model_type":"x"}`}}
 	var weights, scales []Tensor
@@ -41,7 +42,8 @@ func scaled(n int, scale []byte) *Checkpoint {
 	return c
 }
 
-// Scales that lie together are read together, and codes only where a scale asks for it: a row of each weight.
+// Scales that lie together are read together, and codes only where a scale asks for it: a row of
+// each weight.
 func TestSurveyReadsFew(t *testing.T) {
 	const n = 1000
 	p, src := enginetest.Open(t, scaled(n, []byte{0, 0, 0x80, 0x3F}), plan.Options{})

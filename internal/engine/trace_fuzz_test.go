@@ -8,13 +8,16 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// tracer follows every byte of a plan's windows from its place in a source shard through the slot to its place in an output shard. It works out where an
-// element belongs from the piece's documentation alone and shares nothing with the scheduler.
+// tracer follows every byte of a plan's windows from its place in a source shard through the slot
+// to its place in an output shard. It works out where an element belongs from the piece's
+// documentation alone and shares nothing with the scheduler.
 type tracer struct {
-	plan   *plan.Plan
-	owner  [][]int32 // of each byte of each output shard, its header left out: the piece that makes it, plus one; negative once it is written
-	left   []int64   // bytes of each piece that are not written
-	done   []bool    // pieces that were said to be complete
+	plan *plan.Plan
+	// Of each byte of each output shard, its header left out: the piece that makes it, plus one;
+	// negative once it is written.
+	owner  [][]int32
+	left   []int64 // bytes of each piece that are not written
+	done   []bool  // pieces that were said to be complete
 	beside map[line][]int32
 	from   []byteAt // where each byte of In was read
 	to     []byteAt // where each byte of Out belongs
@@ -95,7 +98,7 @@ func (t *tracer) window(w *Window, in, out int, sizes []int64) error {
 	if w.in > in || w.out > out {
 		return fmt.Errorf("uses %d + %d bytes of a slot of %d + %d", w.in, w.out, in, out)
 	}
-	if err := kernel.Check(w.in, w.out, w.Batches, len(w.Parts)); err != nil {
+	if err := kernel.Check(w.in, w.out, w.Batches, len(w.Segments)); err != nil {
 		return err
 	}
 	from, to := blank(&t.from, w.in), blank(&t.to, w.out)
@@ -122,14 +125,14 @@ func (t *tracer) window(w *Window, in, out int, sizes []int64) error {
 	for i := range w.Batches {
 		b := &w.Batches[i]
 		for k := range b.Jobs {
-			if err := t.job(&b.Params, &b.Jobs[k], &w.Parts[next], from, to); err != nil {
-				return fmt.Errorf("%s: %+v, %+v: %w", b.Params, w.Parts[next], b.Jobs[k], err)
+			if err := t.job(&b.Params, &b.Jobs[k], &w.Segments[next], from, to); err != nil {
+				return fmt.Errorf("%s: %+v, %+v: %w", b.Params, w.Segments[next], b.Jobs[k], err)
 			}
 			next++
 		}
 	}
-	if next != len(w.Parts) {
-		return fmt.Errorf("%d parts for %d jobs", len(w.Parts), next)
+	if next != len(w.Segments) {
+		return fmt.Errorf("%d parts for %d jobs", len(w.Segments), next)
 	}
 	return t.writes(w, from, to)
 }
@@ -143,8 +146,8 @@ func blank(list *[]byteAt, n int) []byteAt {
 }
 
 // job demands that a job reads its part of its piece, and notes where its results should go.
-func (t *tracer) job(p *kernel.Params, j *kernel.Job, part *Part, from, to []byteAt) error {
-	q := &t.plan.Pieces[part.Piece]
+func (t *tracer) job(p *kernel.Params, j *kernel.Job, segment *Segment, from, to []byteAt) error {
+	q := &t.plan.Pieces[segment.Piece]
 	wanted := q.Params
 	inverted := t.plan.Invert && q.Params.Scaled()
 	if inverted {
@@ -153,13 +156,13 @@ func (t *tracer) job(p *kernel.Params, j *kernel.Job, part *Part, from, to []byt
 	if *p != wanted {
 		return fmt.Errorf("its piece wants %s", wanted)
 	}
-	if part.Row < 0 || part.Col < 0 || part.Row+int64(j.Rows) > q.Rows || part.Col+int64(j.Cols) > q.Cols {
+	if segment.Row < 0 || segment.Col < 0 || segment.Row+int64(j.Rows) > q.Rows || segment.Col+int64(j.Cols) > q.Cols {
 		return fmt.Errorf("outside its piece of %dx%d", q.Rows, q.Cols)
 	}
 	elem := p.From.Size()
 	for r := range j.Rows {
 		for c := range j.Cols {
-			row, col := part.Row+int64(r), part.Col+int64(c)
+			row, col := segment.Row+int64(r), segment.Col+int64(c)
 			want := byteAt{q.Source.Shard + 1, q.Code + (row*q.Cols+col)*elem}
 			at := int64(j.Src) + (int64(r)*int64(j.SrcStride)+int64(c))*elem
 			for b := range elem {
@@ -197,15 +200,15 @@ func (t *tracer) job(p *kernel.Params, j *kernel.Job, part *Part, from, to []byt
 	if q.Packed == nil {
 		return nil
 	}
-	return t.packed(p, j, part, q, to)
+	return t.packed(p, j, segment, q, to)
 }
 
 // packed notes where the groups of a job that quantizes go.
-func (t *tracer) packed(p *kernel.Params, j *kernel.Job, part *Part, q *plan.Piece, to []byteAt) error {
+func (t *tracer) packed(p *kernel.Params, j *kernel.Job, segment *Segment, q *plan.Piece, to []byteAt) error {
 	f := p.Format
-	first, n, long, whole := part.Row*q.Cols+part.Col, int64(j.Rows*j.Cols), j.Cols, j.Rows == 1 || int64(j.Cols) == q.Cols
+	first, n, long, whole := segment.Row*q.Cols+segment.Col, int64(j.Rows*j.Cols), j.Cols, j.Rows == 1 || int64(j.Cols) == q.Cols
 	if p.Transposed {
-		first, long, whole = part.Col*q.Rows+part.Row, j.Rows, j.Cols == 1 || int64(j.Rows) == q.Rows
+		first, long, whole = segment.Col*q.Rows+segment.Row, j.Rows, j.Cols == 1 || int64(j.Rows) == q.Rows
 	}
 	group := int64(f.GroupSize)
 	if !whole || first%group != 0 || n%group != 0 || int64(long)%group != 0 {
@@ -268,7 +271,7 @@ func (t *tracer) writes(w *Window, from, to []byteAt) error {
 		}
 		t.done[i] = true
 	}
-	for _, i := range w.Completes { // or a run that goes on would do it again, and count it again
+	for _, i := range w.Completes { // or a resumed run would do it again, and count it again
 		if q := &t.plan.Pieces[i]; q.Apart() {
 			for _, k := range t.beside[lineOf(t.plan, q)] {
 				if !t.done[k] {

@@ -2,7 +2,8 @@ package engine
 
 import "github.com/metalcast/metalcast/internal/plan"
 
-// line names the lines of a transposed target that several pieces fill side by side: gate and up of an expert.
+// line identifies the lines of a transposed target that several pieces fill side by side: gate and
+// up of an expert.
 type line struct {
 	target int
 	first  int64 // which matrix of the target
@@ -13,7 +14,7 @@ func lineOf(p *plan.Plan, q *plan.Piece) line {
 	return line{q.Target, (q.Out - p.Tensors[q.Target].Offset) / (q.Line * q.Cols * e)}
 }
 
-// piecesBeside lists, for every such line, its pieces in the source's order.
+// piecesBeside returns, for every such line, its pieces in the source's order.
 func piecesBeside(p *plan.Plan) map[line][]int32 {
 	var m map[line][]int32
 	for i := range p.Pieces {
@@ -28,8 +29,9 @@ func piecesBeside(p *plan.Plan) map[line][]int32 {
 	return m
 }
 
-// turn cuts a piece whose result is transposed, together with those that fill the same lines, so that the window writes long runs: whole where it fits, else in
-// tiles of whole lines, else, for windows too small for one line, in tiles whose columns are written one by one.
+// turn cuts a piece whose result is transposed, together with those that fill the same lines, so
+// that the window writes long runs: whole if it fits; otherwise in tiles of whole lines; otherwise,
+// in windows too small for one line, in tiles whose columns are written one by one.
 func (b *scheduler) turn(index int32) {
 	if b.done[index] {
 		delete(b.done, index)
@@ -76,7 +78,8 @@ func (b *scheduler) turn(index int32) {
 	}
 }
 
-// complete adds the pieces that are complete with this one: itself, or, with the last of those that fill the same lines, all of them.
+// complete adds the pieces that are complete with this one: only itself, or, with the last of those
+// that fill the same lines, all of them.
 func (b *scheduler) complete(list []int32, index int32) []int32 {
 	p := &b.plan.Pieces[index]
 	if !p.Apart() {
@@ -99,7 +102,7 @@ func (b *scheduler) complete(list []int32, index int32) []int32 {
 	return append(list, group...)
 }
 
-// wholeBlocks rounds a number of columns down to scale blocks, where it has any.
+// wholeBlocks rounds a number of columns down to whole scale blocks, if there are any.
 func wholeBlocks(cols int64, p *plan.Piece) int64 {
 	if n := int64(p.Params.BlockCols); n > 0 && cols > n {
 		return cols - cols%n
@@ -110,21 +113,21 @@ func wholeBlocks(cols int64, p *plan.Piece) int64 {
 // together adds all rows of a group's pieces, from column col on, to one window.
 func (b *scheduler) together(group []int32, col, cols int64) {
 	b.groups++
-	parts := make([]part, 0, len(group))
+	segments := make([]segment, 0, len(group))
 	var bytes, scales int64
 	for _, i := range group {
 		p := &b.plan.Pieces[i]
-		x := part{piece: i, col: col, rows: p.Rows, cols: cols, group: b.groups}
+		x := segment{piece: i, col: col, rows: p.Rows, cols: cols, group: b.groups}
 		b.measure(p, &x)
 		bytes += x.bytes
 		scales += x.scaleSize
-		parts = append(parts, x)
+		segments = append(segments, x)
 	}
-	// Pieces of a group may lie apart; what lies between them is read only where it is short.
+	// Pieces of a group may be far apart; the bytes between them are read only if they are few.
 	if room := int64(len(group)) * maxGap; b.codes > 0 && (b.codes+bytes+room > b.size || b.scales+scales > b.size/4) {
 		b.flush()
 	}
-	for k, x := range parts {
+	for k, x := range segments {
 		p := &b.plan.Pieces[group[k]]
 		gap, _ := b.gap(p.Source.Shard, x.src)
 		b.take(p, x, b.codes+gap+bytes <= b.size)
@@ -149,9 +152,9 @@ func (b *scheduler) tile(index int32) {
 	}
 	for r := int64(0); r < p.Rows; r += rows {
 		for c := int64(0); c < p.Cols; c += cols {
-			x := part{piece: index, row: r, col: c, rows: min(rows, p.Rows-r), cols: min(cols, p.Cols-c)}
+			x := segment{piece: index, row: r, col: c, rows: min(rows, p.Rows-r), cols: min(cols, p.Cols-c)}
 			b.measure(p, &x)
-			x.segments = x.cols
+			x.strips = x.cols
 			b.flush()
 			b.take(p, x, true)
 		}

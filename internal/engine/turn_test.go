@@ -142,7 +142,8 @@ func TestGateAndUpSideBySide(t *testing.T) {
 					}
 					return up[e].value(col-i, r)
 				},
-				prefix + "down_proj": func(k int) uint16 { return down[k/(i*h)].value(k%h, k/h%i) }, // [E, I, H]
+				// [E, I, H].
+				prefix + "down_proj": func(k int) uint16 { return down[k/(i*h)].value(k%h, k/h%i) },
 			})
 		})
 	}

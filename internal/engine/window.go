@@ -7,7 +7,7 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// scheduler collects the parts of one window at a time.
+// scheduler collects the segments of one window at a time.
 type scheduler struct {
 	plan    *plan.Plan
 	size    int64 // bytes of codes in a window
@@ -15,30 +15,35 @@ type scheduler struct {
 	yield   func(*Window) bool
 	stopped bool
 
-	parts  []part // of the window being collected
-	reads  []Read // of their codes
-	codes  int64  // bytes of reads
-	scales int64  // bytes of their scales
-	groups int32  // that were made so far
-	done   map[int32]bool
-	left   map[line]int // pieces of a line's that are not complete, where some are
+	segments []segment // of the window being collected
+	reads    []Read    // of their codes
+	codes    int64     // bytes of reads
+	scales   int64     // bytes of their scales
+	groups   int32     // made so far
+	done     map[int32]bool
+	left     map[line]int // pieces of a line that are not complete, while some are
 }
 
-// part is a rectangle of a piece: whole rows, a run within one row, or, where the result is transposed, any rectangle. Moves count bytes as columns.
-type part struct {
+// segment is a rectangle of a piece: whole rows, a run within one row, or any rectangle if the
+// result is transposed. Moves count bytes as columns.
+type segment struct {
 	piece            int32
 	row, col         int64
 	rows, cols       int64
-	src, bytes       int64          // in the source shard; bytes do not count what lies between rows
-	scale, scaleSize int64          // in the scale's shard
-	results          [3]plan.Result // what it fills: one, or, where rows are quantized, codes, scales and biases
-	filled           int            // of them
-	buf              int            // of the first element in In
-	group            int32          // parts of one group fill whole lines of a transposed target together; 0: none
-	segments         int64          // runs of equal length that lie apart in the output, where a transposed part fills no whole lines; else 1
+	src, bytes       int64 // in the source shard; bytes exclude what lies between rows
+	scale, scaleSize int64 // in the scale's shard
+	// What it fills: one region, or codes, scales and biases if rows are quantized.
+	results [3]plan.Result
+	filled  int // of them
+	buf     int // of the first element in In
+	// Segments of one group fill whole lines of a transposed target together; 0: none.
+	group int32
+	// Strips are runs of equal length that lie apart in the output, if a transposed segment fills no
+	// whole lines; otherwise 1.
+	strips int64
 }
 
-// add cuts a piece into parts that fit a window.
+// add cuts a piece into segments that fit a window.
 func (b *scheduler) add(index int32) {
 	p := &b.plan.Pieces[index]
 	if p.Params.Transposed {
@@ -47,11 +52,11 @@ func (b *scheduler) add(index int32) {
 	}
 	elem := elemSize(p)
 	row := p.Cols * elem
-	if row > b.size || b.scaleRow(p) > b.size/8 { // a part may straddle two rows of the grid
+	if row > b.size || b.scaleRow(p) > b.size/8 { // a segment may straddle two rows of the grid
 		for r := range p.Rows {
 			for c := int64(0); c < p.Cols; {
 				n := min(p.Cols-c, wholeGroups(b.size/elem, p), wholeGroups(b.colsOfScales(p), p))
-				b.append(p, part{piece: index, row: r, col: c, rows: 1, cols: n})
+				b.append(p, segment{piece: index, row: r, col: c, rows: 1, cols: n})
 				c += n
 			}
 		}
@@ -59,17 +64,18 @@ func (b *scheduler) add(index int32) {
 	}
 	step := b.rowStep(p, b.size/row)
 	for r := int64(0); r < p.Rows; r += step {
-		b.append(p, part{piece: index, row: r, rows: min(step, p.Rows-r), cols: p.Cols})
+		b.append(p, segment{piece: index, row: r, rows: min(step, p.Rows-r), cols: p.Cols})
 	}
 }
 
-// rowStep bounds a number of rows by the scales they need, and rounds it to whole blocks, so that no scale is read twice.
+// rowStep limits a number of rows by the scales they need, and rounds it to whole blocks, so that
+// no scale is read twice.
 func (b *scheduler) rowStep(p *plan.Piece, step int64) int64 {
 	n := int64(p.Params.BlockRows)
 	if s := b.scaleRow(p); s > 0 {
 		room := b.size / 4
 		if p.Row%n != 0 {
-			room /= 2 // a part begins inside a block and touches one more
+			room /= 2 // a segment starts inside a block and touches one more
 		}
 		step = min(step, room/s*n)
 	}
@@ -95,7 +101,7 @@ func elemSize(p *plan.Piece) int64 {
 	return p.Params.From.Size()
 }
 
-// scaleRow is the bytes of one row of a piece's scale grid.
+// scaleRow returns the bytes of one row of a piece's scale grid.
 func (b *scheduler) scaleRow(p *plan.Piece) int64 {
 	if !p.Params.Scaled() {
 		return 0
@@ -103,7 +109,7 @@ func (b *scheduler) scaleRow(p *plan.Piece) int64 {
 	return p.ScaleCols * p.Params.ScaleType.Size()
 }
 
-// colsOfScales is how many columns a quarter of a window's bytes in scales serves.
+// colsOfScales returns how many columns the scales in a quarter of a window's bytes serve.
 func (b *scheduler) colsOfScales(p *plan.Piece) int64 {
 	if !p.Params.Scaled() {
 		return p.Cols
@@ -111,10 +117,10 @@ func (b *scheduler) colsOfScales(p *plan.Piece) int64 {
 	return max(1, b.size/4/p.Params.ScaleType.Size()-1) * int64(p.Params.BlockCols)
 }
 
-// append adds a part to the window, or begins a new one.
-func (b *scheduler) append(p *plan.Piece, x part) {
+// append adds a segment to the window, or starts a new one.
+func (b *scheduler) append(p *plan.Piece, x segment) {
 	b.measure(p, &x)
-	if len(b.parts) > 0 {
+	if len(b.segments) > 0 {
 		if gap, ok := b.gap(p.Source.Shard, x.src); !ok || b.codes+gap+x.bytes > b.size || b.scales+x.scaleSize > b.size/4 {
 			b.flush()
 		}
@@ -122,19 +128,20 @@ func (b *scheduler) append(p *plan.Piece, x part) {
 	b.take(p, x, true)
 }
 
-// measure works out a part's ranges.
-func (b *scheduler) measure(p *plan.Piece, x *part) {
+// measure computes a segment's ranges.
+func (b *scheduler) measure(p *plan.Piece, x *segment) {
 	elem := elemSize(p)
 	first := x.row*p.Cols + x.col
 	x.src, x.bytes = p.Code+first*elem, x.rows*x.cols*elem
-	x.segments = 1
+	x.strips = 1
 	x.filled = len(p.Results(x.results[:0], x.row, x.col, x.rows, x.cols))
 	if p.Params.Scaled() {
 		x.scale, x.scaleSize = scaleRange(p, x)
 	}
 }
 
-// gap is how far an offset lies behind what the window reads already; ok is false where one read cannot take both.
+// gap returns how far an offset lies behind what the window already reads; ok is false if one read
+// cannot take both.
 func (b *scheduler) gap(shard int, off int64) (gap int64, ok bool) {
 	if len(b.reads) == 0 {
 		return 0, false
@@ -144,14 +151,15 @@ func (b *scheduler) gap(shard int, off int64) (gap int64, ok bool) {
 	return gap, last.Shard == shard && gap >= 0 && gap <= maxGap
 }
 
-// take adds a part that fits and what must be read for it; through allows a gap before it to be read through.
-func (b *scheduler) take(p *plan.Piece, x part, through bool) {
+// take adds a segment that fits, and what must be read for it; through allows reading through a gap
+// before it.
+func (b *scheduler) take(p *plan.Piece, x segment, through bool) {
 	if x.cols == p.Cols || x.rows == 1 {
 		x.buf = b.read(p.Source.Shard, x.src, x.bytes, through)
 		b.reads[len(b.reads)-1].Last = true
 	} else {
 		elem := elemSize(p)
-		for r := range x.rows { // a tile: its rows lie apart in the source and without gaps in the slot
+		for r := range x.rows { // a tile: its rows lie apart in the source, and without gaps in the slot
 			at := b.read(p.Source.Shard, x.src+r*p.Cols*elem, x.cols*elem, false)
 			if r == 0 {
 				x.buf = at
@@ -159,11 +167,11 @@ func (b *scheduler) take(p *plan.Piece, x part, through bool) {
 			b.reads[len(b.reads)-1].Last = false // other tiles are on the same pages
 		}
 	}
-	b.parts = append(b.parts, x)
+	b.segments = append(b.segments, x)
 	b.scales += x.scaleSize
 }
 
-// read makes the window read n bytes, and gives their place in In.
+// read makes the window read n bytes, and returns their place in In.
 func (b *scheduler) read(shard int, off, n int64, through bool) (buf int) {
 	if gap, ok := b.gap(shard, off); ok && (gap == 0 || through) {
 		last := &b.reads[len(b.reads)-1]
@@ -183,8 +191,8 @@ func (b *scheduler) read(shard int, off, n int64, through bool) (buf int) {
 	return buf
 }
 
-// scaleRange is the contiguous range of scales that serve a part.
-func scaleRange(p *plan.Piece, x *part) (off, n int64) {
+// scaleRange returns the contiguous range of scales that serve a segment.
+func scaleRange(p *plan.Piece, x *segment) (off, n int64) {
 	br, bc, size := int64(p.Params.BlockRows), int64(p.Params.BlockCols), p.Params.ScaleType.Size()
 	row := p.Row + x.row
 	first := row/br*p.ScaleCols + x.col/bc
@@ -192,16 +200,17 @@ func scaleRange(p *plan.Piece, x *part) (off, n int64) {
 	return p.Scales + first*size, (last - first + 1) * size
 }
 
-// flush turns the collected parts into a window.
+// flush turns the collected segments into a window.
 func (b *scheduler) flush() {
-	if len(b.parts) == 0 || b.stopped {
+	if len(b.segments) == 0 || b.stopped {
 		return
 	}
 	w := Window{Reads: b.reads}
-	for i := range b.parts {
-		x := &b.parts[i]
+	for i := range b.segments {
+		x := &b.segments[i]
 		w.Bytes += x.bytes
-		if p := &b.plan.Pieces[x.piece]; x.row+x.rows == p.Rows && x.col+x.cols == p.Cols { // parts come in order
+		// Segments come in order.
+		if p := &b.plan.Pieces[x.piece]; x.row+x.rows == p.Rows && x.col+x.cols == p.Cols {
 			w.Completes = b.complete(w.Completes, x.piece)
 		}
 	}
@@ -211,19 +220,19 @@ func (b *scheduler) flush() {
 		w.in = b.invertScales(&w, scaleAt, w.in)
 	}
 	w.out = b.layOut(&w, scaleAt)
-	b.parts, b.reads, b.codes, b.scales = b.parts[:0], nil, 0, 0
+	b.segments, b.reads, b.codes, b.scales = b.segments[:0], nil, 0, 0
 	b.stopped = b.stopped || !b.yield(&w)
 }
 
-// readScales finds every part's scales in In: inside the first read, or by further reads that take neighbours together. It gives their
-// offsets and the bytes of In that are used.
+// readScales places every segment's scales in In: within the first read, or by further reads that
+// take neighbours together. It returns their offsets and how many bytes of In are used.
 func (b *scheduler) readScales(w *Window) (at []int, used int) {
-	at = make([]int, len(b.parts))
+	at = make([]int, len(b.segments))
 	main, codes := w.Reads[0], len(w.Reads)
 	used = w.Reads[codes-1].Buf + w.Reads[codes-1].N
 	var apart []int
-	for i := range b.parts {
-		x := &b.parts[i]
+	for i := range b.segments {
+		x := &b.segments[i]
 		switch p := &b.plan.Pieces[x.piece]; {
 		case x.scaleSize == 0:
 		case p.Scale.Shard == main.Shard && x.scale >= main.Off && x.scale+x.scaleSize <= main.Off+int64(main.N):
@@ -232,14 +241,14 @@ func (b *scheduler) readScales(w *Window) (at []int, used int) {
 			apart = append(apart, i)
 		}
 	}
-	shard := func(i int) int { return b.plan.Pieces[b.parts[i].piece].Scale.Shard }
+	shard := func(i int) int { return b.plan.Pieces[b.segments[i].piece].Scale.Shard }
 	slices.SortFunc(apart, func(i, j int) int {
-		return cmp.Or(cmp.Compare(shard(i), shard(j)), cmp.Compare(b.parts[i].scale, b.parts[j].scale))
+		return cmp.Or(cmp.Compare(shard(i), shard(j)), cmp.Compare(b.segments[i].scale, b.segments[j].scale))
 	})
-	// The gaps that joining reads through are bounded like the scales themselves.
+	// The gaps that joined reads include are bounded like the scales themselves.
 	spare := b.size/4 - b.scales
 	for _, i := range apart {
-		x := &b.parts[i]
+		x := &b.segments[i]
 		r := &w.Reads[len(w.Reads)-1]
 		end := r.Off + int64(r.N)
 		gap := x.scale - end
@@ -260,11 +269,12 @@ func (b *scheduler) readScales(w *Window) (at []int, used int) {
 	return at, used
 }
 
-// invertScales gives every part's scales a place of their own behind what the slot is read into, for their reciprocals.
+// invertScales reserves a place for the reciprocals of every segment's scales, behind everything
+// the slot reads.
 func (b *scheduler) invertScales(w *Window, at []int, used int) int {
 	used = (used + 3) &^ 3
-	for i := range b.parts {
-		x := &b.parts[i]
+	for i := range b.segments {
+		x := &b.segments[i]
 		if x.scaleSize == 0 {
 			continue
 		}

@@ -58,7 +58,8 @@ func (g *geometry) target(t dtype.DType, elements int64) int {
 	if len(p.Shards) == 0 || g.n(4) == 3 {
 		p.Shards = append(p.Shards, plan.Shard{Name: fmt.Sprint(len(p.Shards)), Header: make([]byte, 16), Size: 16})
 	}
-	if odd := p.Shards[len(p.Shards)-1].Size % t.Size(); odd != 0 { // plans order tensors so that there is no gap; here bytes fill it
+	// Plans order tensors so that there is no gap; here bytes fill it.
+	if odd := p.Shards[len(p.Shards)-1].Size % t.Size(); odd != 0 {
 		g.moveTo(g.place(dtype.U8, t.Size()-odd))
 	}
 	return g.place(t, elements)
@@ -82,7 +83,8 @@ func (g *geometry) moveTo(to int) {
 	g.plan.Pieces = append(g.plan.Pieces, plan.Piece{Source: x, Rows: 1, Cols: n, Code: x.Offset, Target: to, Out: g.plan.Tensors[to].Offset})
 }
 
-// matrix makes a piece's source: rows by cols of codes with scales, or of another type; it takes the rows from row on.
+// matrix makes a piece's source: rows by cols of codes with scales, or of another type; it takes
+// the rows from row on.
 func (g *geometry) matrix(p kernel.Params, row, rows, cols int64) plan.Piece {
 	q := plan.Piece{Params: p, Row: row, Rows: rows, Cols: cols}
 	if p.Scaled() && g.n(2) == 0 {
@@ -180,8 +182,10 @@ func (g *geometry) packed() {
 	g.plan.Pieces = append(g.plan.Pieces, q)
 }
 
-// FuzzWindows splits plans of random geometry into windows of several sizes, most of them far smaller than any that a memory limit gives: every element
-// is read from its place, with its scale, and every byte of the output is written once, to its place, from there. Pieces are complete when they are said to be.
+// FuzzWindows splits plans of random geometry into windows of several sizes, most of them far
+// smaller than any that a memory limit gives: every element is read from its place, with its scale,
+// and every byte of the output is written once, to its place, from there. Pieces are complete when
+// they are said to be.
 func FuzzWindows(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte{1, 4, 1, 1, 0, 1, 0, 0, 0, 0, 11, 13, 0, 2, 0, 0})
@@ -213,7 +217,8 @@ func FuzzWindows(f *testing.F) {
 			tr, err := newTracer(g.plan)
 			require.NoError(t, err)
 			least := MinMemory(g.plan)
-			for _, memory := range []int64{least, 4*least + 12345} { // slots stay within the limit: NewSchedule panics where they do not
+			// Slots stay within the limit: NewSchedule panics where they do not.
+			for _, memory := range []int64{least, 4*least + 12345} {
 				require.NoError(t, tr.run(NewSchedule(g.plan, memory), g.sizes))
 			}
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
-// Naive is a backend that computes one element at a time in float64; what it gives is right for the values that these tests use.
+// Naive is a backend that computes one element at a time in float64; its results are right for the
+// values that these tests use.
 type Naive struct{ runs atomic.Int64 }
 
 type memory struct{ in, out []byte }
@@ -99,7 +100,7 @@ func Load(b []byte, t dtype.DType) float32 {
 	return math.Float32frombits(binary.LittleEndian.Uint32(b))
 }
 
-// Store writes v, which the tests choose so that bf16 cuts nothing but rounding to nearest even does.
+// Store writes v, which the tests choose so that only rounding to nearest even is right.
 func Store(b []byte, t dtype.DType, v float32) {
 	w := math.Float32bits(v)
 	if t == dtype.F32 {
@@ -109,10 +110,10 @@ func Store(b []byte, t dtype.DType, v float32) {
 	binary.LittleEndian.PutUint16(b, uint16((w+0x7FFF+w>>16&1)>>16))
 }
 
-// Code is what a code is worth.
+// Code returns the value of a code.
 func Code(c byte) float32 { return codes[c] }
 
-// codes is what each code of E4M3 is worth, by its definition.
+// codes has the value of each E4M3 code, by its definition.
 var codes = func() (v [256]float32) {
 	for c := range v {
 		v[c] = decode(byte(c))
@@ -135,7 +136,8 @@ func decode(c byte) float32 {
 	return float32(v)
 }
 
-// pack quantizes a job row by row. What is tested here is which rows the engine asks for and where it puts them, not the arithmetic.
+// pack quantizes a job row by row. The tests are about which rows the engine asks for and where it
+// puts them, not about the arithmetic.
 func pack(s kernel.Slot, p *kernel.Params, j *kernel.Job, t *kernel.Tally) {
 	rows, cols, codes, scales, biases := p.Packed(j)
 	values := make([]byte, j.Rows*j.Cols*2)

@@ -28,7 +28,8 @@ func Open(t *testing.T, c *checkpointtest.Checkpoint, o plan.Options) (*plan.Pla
 	return p, s
 }
 
-// Ragged is a checkpoint of many shapes: matrices wider and taller than blocks, scales of both types, some in another shard.
+// Ragged is a checkpoint of many shapes: matrices wider and taller than blocks, scales of both
+// types, some in another shard.
 func Ragged(block [2]int, seed uint64) (c *checkpointtest.Checkpoint, weights map[string]checkpointtest.Tensor) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	c = &checkpointtest.Checkpoint{Shards: map[string][]checkpointtest.Tensor{}, Files: map[string]string{
@@ -90,7 +91,7 @@ func width(t string) int {
 	return 2
 }
 
-// Want computes a tensor of ragged's output, element by element from the tensors as they were made.
+// Want computes a tensor of Ragged's output, element by element from the tensors as they were made.
 func Want(weights map[string]checkpointtest.Tensor, name string, block [2]int) []byte {
 	w := weights[name]
 	s, scaled := weights[name+"_scale_inv"]
