@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What documents and workflows say of build.sh's commands, and of scripts in .ci, is there to be run: GitHub would find out only on a tag.
+// What documents and workflows say of build.sh's commands, and of scripts in .ci, is there to be
+// run: GitHub would find out only on a tag.
 func TestCommandsThatAreNamedExist(t *testing.T) {
 	script, err := os.ReadFile("build.sh")
 	require.NoError(t, err)

@@ -22,9 +22,9 @@ import (
 	"github.com/metalcast/metalcast/internal/space"
 )
 
-// Convert writes the converted checkpoint of src into a new directory dst. If it fails, or ctx ends,
-// dst does not exist, unless the error says that dst is complete. After an *Interrupted the work done
-// so far is in DST.partial, and the same call resumes it.
+// Convert writes the converted checkpoint of src into a new directory dst. If it fails, or ctx
+// ends, dst does not exist, unless the error says that dst is complete. After an *Interrupted the
+// work done so far is in DST.partial, and the same call resumes it.
 func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	start := time.Now()
 	defer pass.LimitMemory(o.MaxMemory)()
@@ -72,7 +72,7 @@ func Convert(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	}, nil
 }
 
-// found lists what a pass has found in the source's tensors.
+// found returns what a pass has found in the source's tensors.
 func found(r engine.Result) (list []record.Finding) {
 	for _, f := range r.Findings {
 		list = append(list, record.Finding{
@@ -179,7 +179,8 @@ func explainLeftover(err error) error {
 		"give that run's source and options again, or --restart, which removes it and starts over")
 }
 
-// fill writes DST.partial: shards first, then the files beside them, config.json last, for a directory with a config counts as a model.
+// fill writes DST.partial: shards first, then the files beside them, and config.json last, because
+// a directory with a config counts as a model.
 func (c *conversion) fill(ctx context.Context) (engine.Result, error) {
 	result, err := c.runner.Run(ctx, "converting", c.dir, c.dir.Resumed())
 	if err != nil {
@@ -225,7 +226,7 @@ func (c *conversion) fill(ctx context.Context) (engine.Result, error) {
 	return result, c.verify(ctx, texts)
 }
 
-// copyFile copies a file of the source and gives its SHA-256.
+// copyFile copies a file of the source and returns its SHA-256.
 func (c *conversion) copyFile(ctx context.Context, name string) (string, error) {
 	f, err := c.plan.Source.OpenFile(name)
 	if err != nil {
@@ -239,7 +240,7 @@ func (c *conversion) copyFile(ctx context.Context, name string) (string, error) 
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// end leaves DST.partial as it should be after err: kept for a run that goes on, or removed.
+// end keeps DST.partial to be resumed after err, or removes it.
 func (c *conversion) end(err error) error {
 	var worthless stale
 	var bug *fault.Panic
@@ -254,8 +255,8 @@ func (c *conversion) end(err error) error {
 	return &Interrupted{Partial: newdir.Partial(c.dst), Err: err}
 }
 
-// verify compares everything in DST.partial with what the plan, a second computation, and the source say. The computation is another backend's where there
-// is one.
+// verify compares everything in DST.partial with the plan, a second computation, and the source. If
+// a GPU made the first computation the CPU makes the second.
 func (c *conversion) verify(ctx context.Context, texts []plan.Text) error {
 	if err := c.runner.UseCPU(); err != nil {
 		return err
@@ -300,18 +301,20 @@ func fileDiffers(name string, err error) error {
 	return fault.New(ErrMismatch, name, "the file on disk is not what was written")
 }
 
-// sum is the SHA-256 of b, in hexadecimal digits as all sums are.
+// sum returns the SHA-256 of b in hexadecimal digits, like all sums here.
 func sum(b []byte) string {
 	h := sha256.Sum256(b)
 	return hex.EncodeToString(h[:])
 }
 
-// stale is an error after which what was written is worth nothing: the source changed, or the disk does not hold what it was given.
+// stale is an error that makes all that was written worthless: the source changed, or the disk does
+// not hold what was written to it.
 type stale struct{ error }
 
 func (s stale) Unwrap() error { return s.error }
 
-// Interrupted is the error of a conversion that ended early and left its work in Partial: the same conversion again goes on with it.
+// Interrupted is the error of a conversion that ended early and left its work in Partial: the same
+// conversion, run again, resumes it.
 type Interrupted struct {
 	Partial string // the directory
 	Err     error

@@ -18,9 +18,11 @@ import (
 	"github.com/metalcast/metalcast/metal"
 )
 
-// Naive arithmetic on powers of two and small integers: no rounding happens in float64, so bits are cut, not computed.
+// Naive arithmetic on powers of two and small integers: no rounding happens in float64, so bits are
+// cut, not computed.
 
-// nearestBF16 searches the two bf16 neighbours of v for the nearer one, and of two equally near ones the even one.
+// nearestBF16 searches the two bf16 neighbours of v for the nearer one, and of two equally near
+// ones the even one.
 func nearestBF16(v float64) uint16 {
 	down := uint16(math.Float32bits(float32(math.Abs(v))) >> 16)
 	for WidenBF16(down) > math.Abs(v) {
@@ -38,7 +40,8 @@ func nearestBF16(v float64) uint16 {
 	return pick
 }
 
-// TestConvertEqualsANaiveComputation compares a whole conversion with one that shares no code with it.
+// TestConvertEqualsANaiveComputation compares a whole conversion with one that shares no code with
+// it.
 func TestConvertEqualsANaiveComputation(t *testing.T) {
 	const experts, hidden, intermediate = 3, 200, 131
 	c := RandomMoe(experts, hidden, intermediate, 9)
@@ -213,7 +216,8 @@ func TestVerifyReadsEverythingBack(t *testing.T) {
 	c.Files["tokenizer.json"] = `{"a long": "enough file"}`
 	src := c.Write(t)
 	for name, test := range map[string]struct {
-		phase string // when it is spoilt: a header while the data is written, files once the data is read back
+		// When it is spoilt: a header while the data is written, files once the data is read back.
+		phase string
 		file  string
 		want  string
 	}{

@@ -10,7 +10,8 @@ import (
 	"github.com/metalcast/metalcast/internal/newdir"
 )
 
-// resolveDestination gives dst's real path. Its parent must exist, and neither it nor DST.partial may be the source or lie inside it.
+// resolveDestination returns dst's real path. Its parent must exist, and neither it nor DST.partial
+// may be the source or lie inside it.
 func resolveDestination(src, dst string) (string, error) {
 	if dst == "" {
 		return "", fault.New(ErrUsage, "", "no destination")

@@ -17,8 +17,8 @@ import (
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 )
 
-// FuzzRecord verifies a sound conversion under any metalcast.json: only the record that the conversion wrote passes, or one with other options that give the
-// same bytes.
+// FuzzRecord verifies a sound conversion under any metalcast.json: only the record that the
+// conversion wrote passes, or one with other options that give the same bytes.
 func FuzzRecord(f *testing.F) {
 	parent := ""
 	if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() {

@@ -20,8 +20,9 @@ var affine4 = metalcast.Options{Quantize: &metalcast.Quantize{}}
 // flat is a config of a family; more are further members.
 func flat(modelType, more string) string { return fmt.Sprintf(`{"model_type":%q%s}`, modelType, more) }
 
-// hostiles is the table: files that lie, point elsewhere, or are not what they should be; then tensors, scales, experts and configs that contradict each other; then what
-// a sound checkpoint is refused for.
+// hostiles is the table: files that lie, point elsewhere, or are not what they should be; then
+// tensors, scales, experts and configs that contradict each other; then what a sound checkpoint is
+// refused for.
 var hostiles = []hostile{
 	// The shard's first bytes.
 	{name: "a shard of no bytes", change: raw(""), exit: 3,

@@ -196,7 +196,8 @@ func holes(dtype, shape string, n int64, more string) func(*testing.T, string) {
 
 const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 5368709120\n"
 
-// TestHostile converts every checkpoint of the table on the CPU. Each is refused with its message and its exit status, soon, and leaves nothing.
+// TestHostile converts every checkpoint of the table on the CPU. Each is refused with its message
+// and its exit status, soon, and leaves nothing.
 func TestHostile(t *testing.T) {
 	needtest.Alone(t)
 	refuseAll(t, "cpu")
@@ -247,7 +248,8 @@ func refuseAll(t *testing.T, device string) {
 	assert.GreaterOrEqual(t, len(names), 60)
 }
 
-// TestHostileHarmless converts what looks dangerous and is not: as a sound checkpoint is converted, in little memory. Verify agrees.
+// TestHostileHarmless converts what looks dangerous and is not: as a sound checkpoint is converted,
+// in little memory. Verify agrees.
 func TestHostileHarmless(t *testing.T) {
 	needtest.Alone(t)
 	bomb := "---\na0: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
@@ -310,7 +312,8 @@ func TestHostileHarmless(t *testing.T) {
 	}
 }
 
-// Shards whose sizes overflow when they are added up are files with holes, for which not every file system has room.
+// Shards whose sizes overflow when they are added up are files with holes, for which not every file
+// system has room.
 func TestHostileSizes(t *testing.T) {
 	parent, err := os.MkdirTemp("/dev/shm", "hostile")
 	if err != nil {

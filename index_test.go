@@ -12,7 +12,8 @@ import (
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 )
 
-// An index that still names the prediction head, which its uploader left out, stands in nobody's way but his who asks for the head.
+// An index that still names the prediction head, which its uploader left out, stands in nobody's
+// way but his who asks for the head.
 func TestConvertWithoutAHeadThatTheIndexNames(t *testing.T) {
 	c := Moe(2)
 	c.Index(map[string]string{"mtp.fc.weight": "mtp.safetensors", "model.layers.0.self_attn.rotary_emb.inv_freq": "model.safetensors"})

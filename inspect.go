@@ -14,7 +14,7 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Inspection is what a checkpoint is, known from headers and scales.
+// Inspection describes a checkpoint, from its headers and scales.
 type Inspection struct {
 	Source    string       `json:"source"`
 	Repo      string       `json:"repo,omitempty"`
@@ -28,29 +28,33 @@ type Inspection struct {
 	DTypes    []DTypeCount `json:"dtypes"`
 	Scales    []ScaleCount `json:"scales,omitempty"`
 	Experts   []ExpertKind `json:"experts,omitempty"`
-	Layout    string       `json:"expert_layout,omitempty"` // "one tensor per expert", "stacked", "stacked, transposed"
-	Runtimes  []Verdict    `json:"runtimes,omitempty"`      // what they do with the checkpoint as it is
-	MTP       int          `json:"mtp_tensors"`
-	Vision    int          `json:"vision_tensors"`
-	// MLXRejects is how many tensors mlx-lm says are "not in model" when it loads the checkpoint as it is; -1 where the family is unknown.
+	// Layout is "one tensor per expert", "stacked" or "stacked, transposed".
+	Layout string `json:"expert_layout,omitempty"`
+	// Runtimes is what they do with the checkpoint as it is.
+	Runtimes []Verdict `json:"runtimes,omitempty"`
+	MTP      int       `json:"mtp_tensors"`
+	Vision   int       `json:"vision_tensors"`
+	// MLXRejects is how many tensors mlx-lm calls "not in model" when it loads the checkpoint as it
+	// is; -1 if the family is unknown.
 	MLXRejects int      `json:"mlx_lm_rejects"`
 	Usable     bool     `json:"usable"`            // as it is: there is nothing to convert
-	Why        string   `json:"why,omitempty"`     // it is usable, and who was seen to load it
+	Why        string   `json:"why,omitempty"`     // it is usable, and what was seen to load it
 	Problem    string   `json:"problem,omitempty"` // why it cannot be converted
 	Hint       string   `json:"hint,omitempty"`
 	Notes      []string `json:"notes,omitempty"`
-	// Scanned tells that every weight was read; Findings are then the FP8 tensors with NaN codes, scales that are not finite, or weights that no model holds.
+	// Scanned reports whether every weight was read; Findings are then the FP8 tensors with NaN codes,
+	// scales that are not finite, or weights that no model has.
 	Scanned  bool      `json:"scanned,omitempty"`
 	Findings []Finding `json:"findings,omitempty"`
 }
 
-// InspectOptions are the choices of an inspection. The zero value reads headers alone.
+// InspectOptions are the options of Inspect. The zero value reads headers and scales only.
 type InspectOptions struct {
-	// Revision chooses a branch, tag or commit where the source is a model id.
+	// Revision chooses a branch, tag or commit if the source is a model id.
 	Revision string
-	// Scan reads every weight, to count NaN codes, non-finite scales and weights that no model holds.
+	// Scan reads every weight, to count NaN codes, non-finite scales and weights that no model has.
 	Scan bool
-	// Progress is called as by Convert, during a scan.
+	// Progress is called during a scan, as by Convert.
 	Progress func(phase string, done, total int64)
 }
 
@@ -60,26 +64,27 @@ type Verdict struct {
 	Does    string `json:"does"`    // "loads it"
 }
 
-// DTypeCount is the tensors of one element type.
+// DTypeCount counts the tensors of one element type.
 type DTypeCount struct {
 	DType   string `json:"dtype"`
 	Tensors int    `json:"tensors"`
 	Bytes   int64  `json:"bytes"`
 }
 
-// ScaleCount is the FP8 weights whose scales have one form.
+// ScaleCount counts the FP8 weights whose scales have one form.
 type ScaleCount struct {
 	Dialect string `json:"dialect"` // "weight_scale_inv, BF16, blocks of 128x128"
 	Weights int    `json:"weights"`
 }
 
-// ExpertKind is the layers that have the same number of experts.
+// ExpertKind counts the layers that have the same number of experts.
 type ExpertKind struct {
 	Experts int `json:"experts"`
 	Layers  int `json:"layers"`
 }
 
-// Inspect tells what the checkpoint at src is. It reads headers and scales. It fails only where src cannot be read at all; what stands in a conversion's way is a Problem.
+// Inspect describes the checkpoint at src, from headers and scales. It fails only if src cannot be
+// read at all; whatever prevents a conversion is a Problem.
 func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, error) {
 	v, err := openSource(ctx, src, o.Revision)
 	if err != nil {
@@ -122,7 +127,7 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 		return r, nil
 	}
 	sites, err := f.Sites(v, family.Options{})
-	if err != nil { // the plan met it too, or stopped before it
+	if err != nil { // plan.New met it too, or stopped earlier
 		return r, nil
 	}
 	form := f.FormOf(v, sites)
@@ -138,7 +143,8 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 		r.MLXRejects = f.MLXRejects(v, sites)
 	}
 	switch head := cmp.Or(f.HeadProblem(v.Config, v.Names()), f.SizeProblem(v)); {
-	case errors.Is(planError, ErrCorrupt) || errors.Is(planError, ErrIncomplete): // nobody tried what is not whole
+	// Nobody has tried what is incomplete.
+	case errors.Is(planError, ErrCorrupt) || errors.Is(planError, ErrIncomplete):
 	case head != "":
 		r.Runtimes = []Verdict{{family.MLXLM, "does not load it: " + head}}
 	default:
@@ -152,7 +158,7 @@ func Inspect(ctx context.Context, src string, o InspectOptions) (*Inspection, er
 	return r, err
 }
 
-// scan runs a plan, writes nothing, and keeps what it finds.
+// scan runs a plan, writes nothing, and returns what it finds.
 func scan(ctx context.Context, p *plan.Plan, o InspectOptions) ([]Finding, error) {
 	defer pass.LimitMemory(0)()
 	runner, err := pass.New(p, pass.Options{
@@ -188,7 +194,7 @@ func verdicts(of []family.Verdict) (list []Verdict) {
 	return list
 }
 
-// expertKinds counts layers by their number of experts, whether they are apart or stacked.
+// expertKinds counts layers by their number of experts, separate or stacked.
 func expertKinds(f *family.Family, groups []*family.Group, sites []family.Site) (list []ExpertKind) {
 	add := func(n int) {
 		k := slices.IndexFunc(list, func(c ExpertKind) bool { return c.Experts == n })

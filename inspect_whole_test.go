@@ -43,7 +43,8 @@ func TestNothingToConvertNamesNoRuntimeThatMissesTheHead(t *testing.T) {
 	assert.ErrorContains(t, err, "but for mlx-lm (tie_word_embeddings is false and there is no lm_head.weight")
 }
 
-// Runtimes make the model by the config: sizes that contradict it are a warning, and nobody is said to load them.
+// Runtimes make the model by the config: sizes that contradict it are a warning, and nobody is said
+// to load them.
 func TestSizesThatContradictTheConfigAreTold(t *testing.T) {
 	c := Moe(2)
 	c.Files["config.json"] = strings.Replace(c.Files["config.json"], `"num_experts"`, `"vocab_size": 9, "hidden_size": 4, "tie_word_embeddings": true, "num_experts"`, 1)

@@ -14,8 +14,9 @@ import (
 
 const module = "github.com/metalcast/metalcast"
 
-// imports is policy: which of the module's packages each package may import. Do not change it to make a build pass; change the code, or the
-// design and ARCHITECTURE.md first. internal/fault, the form of errors, is open to all.
+// imports is policy: which of the module's packages each package may import. Do not change it to
+// make a build pass; change the code, or the design and ARCHITECTURE.md first. internal/fault, the
+// form of errors, is open to all.
 var imports = map[string][]string{
 	"internal/fault":                     {},
 	"internal/dtype":                     {},
@@ -38,16 +39,18 @@ var imports = map[string][]string{
 	"internal/partial":                   {"internal/engine", "internal/plan", "internal/newdir"},
 	"internal/synth":                     {"internal/safetensors", "internal/dtype", "internal/newdir"},
 	"internal/mlxquant":                  {"internal/dtype"},
-	"cpufallback":                        {"internal/kernel", "internal/mlxquant", "internal/dtype"}, // never metal
-	"metal":                              {"internal/kernel", "internal/mlxquant", "internal/dtype", "shaders", "cgo"},
-	"internal/parity":                    {"internal/kernel", "internal/mlxquant", "internal/dtype"},
-	"internal/bench":                     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
-	"internal/space":                     {},
-	"internal/pass":                      {"internal/engine", "internal/plan", "internal/kernel", "internal/checkpoint", "cpufallback", "metal"},
-	"internal/record":                    {"internal/plan", "internal/checkpoint"},
-	"internal/loss":                      {"internal/pass", "internal/record", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/mlxquant", "internal/dtype", "internal/heatmap"},
-	"internal/doctor":                    {"metal", "internal/checkpoint"},
-	"internal/macreport":                 {"", "internal/doctor", "internal/bench", "internal/parity"}, // reads what the commands print
+	// Never metal.
+	"cpufallback":     {"internal/kernel", "internal/mlxquant", "internal/dtype"},
+	"metal":           {"internal/kernel", "internal/mlxquant", "internal/dtype", "shaders", "cgo"},
+	"internal/parity": {"internal/kernel", "internal/mlxquant", "internal/dtype"},
+	"internal/bench":  {"internal/kernel", "internal/mlxquant", "internal/dtype"},
+	"internal/space":  {},
+	"internal/pass":   {"internal/engine", "internal/plan", "internal/kernel", "internal/checkpoint", "cpufallback", "metal"},
+	"internal/record": {"internal/plan", "internal/checkpoint"},
+	"internal/loss":   {"internal/pass", "internal/record", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/mlxquant", "internal/dtype", "internal/heatmap"},
+	"internal/doctor": {"metal", "internal/checkpoint"},
+	// Reads what the commands print.
+	"internal/macreport": {"", "internal/doctor", "internal/bench", "internal/parity"},
 	"": {"internal/pass", "internal/partial", "internal/space", "internal/record", "internal/plan", "internal/engine", "internal/family", "internal/checkpoint", "internal/kernel", "internal/mlxquant",
 		"internal/dtype", "internal/newdir", "internal/safetensors"},
 	"packaging": {""}, // for Version
@@ -109,7 +112,8 @@ func TestNoVaguePackages(t *testing.T) {
 	}
 }
 
-// The root package is the API alone, and product files are short: a reader sees one subject at a time.
+// The root package is the API alone, and product files are short: a reader sees one subject at a
+// time.
 func TestSizes(t *testing.T) {
 	var sizes []int
 	files, lines := 0, 0

@@ -14,7 +14,8 @@ import (
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
-// A conversion compiles the kernels that it needs, beginning before it has read anything: a source that is refused leaves them to the next.
+// A conversion compiles the kernels that it needs, beginning before it has read anything: a source
+// that is refused leaves them to the next.
 func TestFakeMetalCompilesWhatAConversionNeeds(t *testing.T) {
 	dir := t.TempDir()
 	src := filepath.Join(dir, "src")
@@ -24,7 +25,8 @@ func TestFakeMetalCompilesWhatAConversionNeeds(t *testing.T) {
 		_, err := metalcast.Convert(t.Context(), src, filepath.Join(dir, name), metalcast.Options{Device: "metal", Quantize: q})
 		return err
 	}
-	require.NoError(t, convert(src, "first", &metalcast.Quantize{})) // takes what tests before this one may have left
+	// Takes what tests before this one may have left.
+	require.NoError(t, convert(src, "first", &metalcast.Quantize{}))
 	for _, c := range []struct {
 		name     string
 		src      string

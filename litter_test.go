@@ -12,7 +12,8 @@ import (
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 )
 
-// A look with the Finder, attributes on a foreign disk, and what a volume's root holds are no difference; anything else is, by whatever name.
+// A look with the Finder, attributes on a foreign disk, and what a volume's root holds are no
+// difference; anything else is, by whatever name.
 func TestVerifyOverlooksWhatMacOSLeaves(t *testing.T) {
 	src := RandomMoe(2, 64, 48, 1).Write(t)
 	dst := filepath.Join(t.TempDir(), "dst")

@@ -11,56 +11,64 @@ import (
 	"github.com/metalcast/metalcast/internal/record"
 )
 
-// DefaultMaxMemory is the bound on the process's resident memory, in bytes, where Options give none.
+// DefaultMaxMemory is the default bound on the process's resident memory, in bytes.
 const DefaultMaxMemory = pass.DefaultMemory
 
-// What Options.Scales may be.
+// The values of Options.Scales.
 const (
 	TrustScales  = "trust"
 	InvertScales = "invert"
 )
 
-// Options are the choices of a conversion. The zero value is what most callers want.
+// Options are the options of Convert. The zero value is what most callers want.
 type Options struct {
 	// Layout is auto (the default), stacked, per-expert or mlx.
 	Layout string
-	// DType is bfloat16, float16 or float32, for every floating tensor of the output. Empty: FP8 weights become bfloat16, other tensors stay as they are.
+	// DType is bfloat16, float16 or float32, for every floating tensor of the output. If empty, FP8
+	// weights become bfloat16 and other tensors stay as they are.
 	DType string
 	// KeepMTP keeps the multi-token prediction head in the output.
 	KeepMTP bool
-	// Scales says how to read scales that are refused otherwise. TrustScales ("trust") takes them as the file has them: weights that no model holds, and scales whose places
-	// are in doubt as plain rows of blocks: MiMo-V2's K and V, and grids with more rows than the weight has blocks. InvertScales ("invert") takes all of them for
-	// reciprocals: a weight is its code times 1/scale, which is rounded to float32. Empty: they are what codes are multiplied by, and what cannot be is refused.
+	// Scales says how to read scales that are refused otherwise. TrustScales ("trust") takes them as
+	// the file has them: weights that no model has, and scales with doubtful places as plain rows of
+	// blocks (MiMo-V2's K and V, and grids with more rows than the weight has blocks). InvertScales
+	// ("invert") takes all of them as reciprocals: a weight is its code times 1/scale, which is
+	// rounded to float32. If empty, codes are multiplied by them, and what cannot be right is refused.
 	Scales string
 	// Quantize asks for quantized weights, in MLX-native layout; nil for none.
 	Quantize *Quantize
-	// MaxShardSize bounds the data of an output shard, in bytes; 0 means 5 GiB. A larger tensor has a shard of its own.
+	// MaxShardSize bounds the data of an output shard, in bytes; 0 means 5 GiB. A larger tensor gets a
+	// shard of its own.
 	MaxShardSize int64
 
-	// Revision chooses a branch, tag or commit where the source is a model id.
+	// Revision chooses a branch, tag or commit if the source is a model id.
 	Revision string
-	// Device is auto (the default: the Metal device where there is one that works), metal (that or an error) or cpu. It never changes a byte of the output.
+	// Device is auto (the default: a working Metal device, otherwise the CPU), metal (or an error) or
+	// cpu. It never changes a byte of the output.
 	Device string
 	// MaxMemory bounds the process's resident memory, in bytes; 0 means DefaultMaxMemory.
 	MaxMemory int64
-	// KeepNaN goes on at NaN codes and non-finite scales, which are refused otherwise.
+	// KeepNaN accepts NaN codes and non-finite scales, which are refused otherwise.
 	KeepNaN bool
-	// AllowOverflow goes on at values too large for DType, which become infinite.
+	// AllowOverflow accepts values too large for DType, which become infinite.
 	AllowOverflow bool
-	// IgnoreSpace goes on although the disk seems too small.
+	// IgnoreSpace starts even if the disk seems too small.
 	IgnoreSpace bool
-	// Restart removes what an interrupted run left in DST.partial; otherwise a run with the same source and options goes on with it.
+	// Restart discards DST.partial and starts over. The default is to resume it.
 	Restart bool
-	// CheckpointEvery is how many bytes of output a crash may cost, about; 0 means 2 GiB.
+	// CheckpointEvery is how many bytes of output a crash may cost, approximately; 0 means 2 GiB.
 	CheckpointEvery int64
-	// Hashes records the SHA-256 of the shards too in metalcast.json, which takes reading them back.
+	// Hashes also records the SHA-256 of the shards in metalcast.json, which takes reading them back.
 	Hashes bool
-	// Verify reads the output back and compares every byte with a second computation before DST appears.
+	// Verify reads the output back and compares every byte with a second computation before DST
+	// appears.
 	Verify bool
-	// Warn is told what does not stop the run: that the GPU could not be used or failed, once, and what was done instead; that disk space seems short; that the work of
-	// an interrupted run was of no use. It may be called from any goroutine. May be nil.
+	// Warn receives what does not stop the run: that the GPU could not be used or failed, once, and
+	// what was done instead; that disk space seems short; that the work of an interrupted run was of
+	// no use. Any goroutine may call it. May be nil.
 	Warn func(message string)
-	// Progress is called now and then, from one goroutine, with the source bytes done and the bytes in all; with Verify twice over. May be nil.
+	// Progress is called now and then, by one goroutine, with the source bytes done and the bytes in
+	// all; with Verify both start again. May be nil.
 	Progress func(phase string, done, total int64)
 }
 

@@ -11,13 +11,14 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Preview is what a conversion writes, known from headers and scales.
+// Preview is what a conversion writes, from headers and scales.
 type Preview struct {
-	Source        string          `json:"source"`
-	Repo          string          `json:"repo,omitempty"`
-	Revision      string          `json:"revision,omitempty"`
-	Family        string          `json:"family"`
-	Known         bool            `json:"family_known"` // it is one of metalcast's; others keep their names
+	Source   string `json:"source"`
+	Repo     string `json:"repo,omitempty"`
+	Revision string `json:"revision,omitempty"`
+	Family   string `json:"family"`
+	// Known: it is one of metalcast's; other model types keep their names.
+	Known         bool            `json:"family_known"`
 	Form          string          `json:"form"`
 	Layout        string          `json:"layout"`
 	DType         string          `json:"dtype"`
@@ -31,12 +32,17 @@ type Preview struct {
 	DiskBytes     int64           `json:"disk_bytes"`
 	MemoryBytes   int64           `json:"memory_bytes"` // of the windows in flight
 	Notes         []string        `json:"notes,omitempty"`
-	MLXProblem    string          `json:"mlx_lm_problem,omitempty"` // why mlx-lm does not load the output, or cannot be known to
-	Tokenizer     bool            `json:"tokenizer"`                // a tokenizer lies beside the weights, and goes along
-	Quantization  *Quantization   `json:"quantization,omitempty"`
-	Quantizes     bool            `json:"quantizes"`              // metalcast can quantize the family's models
-	BitsPerWeight float64         `json:"bits_per_weight"`        // of all tensors, scales included
-	LeastMac      int             `json:"least_mac_gb,omitempty"` // the least memory of a Mac, of 16, 32, 64 and 128 GB, that the weights fit; 0: none
+	// MLXProblem is why mlx-lm does not load the output, or why that is not known.
+	MLXProblem string `json:"mlx_lm_problem,omitempty"`
+	// Tokenizer: there is a tokenizer beside the weights, which is copied.
+	Tokenizer    bool          `json:"tokenizer"`
+	Quantization *Quantization `json:"quantization,omitempty"`
+	// Quantizes: metalcast can quantize the family's models.
+	Quantizes     bool    `json:"quantizes"`
+	BitsPerWeight float64 `json:"bits_per_weight"` // of all tensors, scales included
+	// LeastMac is the least memory of a Mac, of 16, 32, 64 and 128 GB, that holds the weights; 0:
+	// none.
+	LeastMac int `json:"least_mac_gb,omitempty"`
 }
 
 // PlannedTensor is a tensor of the output and how many source tensors it is made of.
@@ -47,7 +53,9 @@ type PlannedTensor struct {
 	Bytes   int64   `json:"bytes"`
 	Shard   string  `json:"shard"`
 	Sources int     `json:"sources"`
-	Action  string  `json:"action"` // copied, cast, dequantized, transposed, increased by 1, stacked, quantized, made (scales and biases)
+	// Action is copied, cast, dequantized, transposed, increased by 1, stacked, quantized, or made
+	// (scales and biases).
+	Action string `json:"action"`
 }
 
 // PlannedShard is a file of the output.
@@ -64,7 +72,8 @@ type DroppedGroup struct {
 	Tensors []string `json:"tensors"`
 }
 
-// PlanConversion tells what Convert would write, or refuses what Convert would. It reads headers, scales and small files and writes nothing.
+// PlanConversion returns what Convert would write, or refuses what Convert would refuse. It reads
+// headers, scales and small files, and writes nothing.
 func PlanConversion(ctx context.Context, src string, o Options) (*Preview, error) {
 	defer pass.LimitMemory(o.MaxMemory)()
 	p, err := newPlan(ctx, src, o)
@@ -123,7 +132,7 @@ func plannedTensors(p *plan.Plan) (list []PlannedTensor, scales int) {
 		t := &p.Tensors[i]
 		list[i] = PlannedTensor{Name: t.Name, DType: t.DType.String(), Shape: t.Shape, Bytes: t.Size, Shard: p.Shards[t.Shard].Name, Action: "copied"}
 	}
-	last := make([]*checkpoint.Tensor, len(list)) // pieces of one source tensor follow each other
+	last := make([]*checkpoint.Tensor, len(list)) // a tensor's pieces follow each other
 	used := map[*checkpoint.Tensor]bool{}
 	for i := range p.Pieces {
 		q := &p.Pieces[i]

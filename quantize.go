@@ -10,19 +10,24 @@ import (
 	"github.com/metalcast/metalcast/internal/plan"
 )
 
-// Quantize asks for weights in one of MLX's formats, as mlx_lm.convert -q writes them. The zero value is its default: affine, 4 bits, groups of 64.
+// Quantize asks for weights in one of MLX's formats, as mlx_lm.convert -q writes them. The zero
+// value is its default: affine, 4 bits, groups of 64.
 type Quantize struct {
 	// Mode is affine (the default), mxfp4, mxfp8 or nvfp4.
 	Mode string `json:"mode"`
-	// Bits of a weight and GroupSize, the weights that share a scale; 0 is the mode's default.
+	// Bits is that of a weight, GroupSize the number of weights that share a scale; 0 is the mode's
+	// default.
 	Bits      int `json:"bits"`
 	GroupSize int `json:"group_size"`
-	// Predicate is one of mlx_lm's mixed recipes, which give some modules more bits: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6.
+	// Predicate is one of mlx_lm's mixed recipes, which use more bits for some modules: mixed_2_6,
+	// mixed_3_4, mixed_3_6 or mixed_4_6.
 	Predicate string `json:"predicate,omitempty"`
-	// Profile is the MLX backend whose bits are wanted: metal (the default), what mlx_lm.convert writes on a Mac, or cpu, what it writes on Linux.
+	// Profile is the MLX backend whose bits are wanted: metal (the default), as mlx_lm.convert writes
+	// on a Mac, or cpu, as it writes on Linux.
 	Profile string `json:"profile"`
-	// Overrides choose the format of some modules: PATTERN=bits[:group[:mode]] or PATTERN=none. The last that fits a module holds. A pattern is a
-	// module's path, the name of its tensor in the output without ".weight"; * stands for anything.
+	// Overrides choose the format of some modules: PATTERN=bits[:group[:mode]] or PATTERN=none. The
+	// last that matches a module wins. A pattern is a module's path, the name of its tensor in the
+	// output without ".weight"; * matches anything.
 	Overrides []string `json:"overrides,omitempty"`
 }
 
@@ -62,7 +67,8 @@ func (q *Quantize) planned() (*plan.Quantization, error) {
 	return p, nil
 }
 
-// parseOverride reads PATTERN=bits[:group[:mode]] and PATTERN=none; what is left out is as in global, or, in another mode, that mode's default.
+// parseOverride reads PATTERN=bits[:group[:mode]] and PATTERN=none. What is left out is taken from
+// global, or from the mode's default if the mode is another.
 func parseOverride(text string, global mlxquant.Format) (x plan.Override, err error) {
 	where := "--q-override " + text
 	at := strings.LastIndexByte(text, '=')
@@ -109,14 +115,15 @@ func checkFormat(where string, f mlxquant.Format) error {
 	return nil
 }
 
-// Quantization is what quantizing makes of a model.
+// Quantization is the result of quantizing a model.
 type Quantization struct {
-	Mode      string   `json:"mode"`
-	Bits      int      `json:"bits"`
-	GroupSize int      `json:"group_size"`
-	Profile   string   `json:"profile"`
-	Modules   int      `json:"modules"`              // that are quantized
-	Other     []Module `json:"exceptions,omitempty"` // that are quantized otherwise, or not though their rows divide into groups
+	Mode      string `json:"mode"`
+	Bits      int    `json:"bits"`
+	GroupSize int    `json:"group_size"`
+	Profile   string `json:"profile"`
+	Modules   int    `json:"modules"` // that are quantized
+	// Other modules are quantized differently, or not although their rows divide into groups.
+	Other []Module `json:"exceptions,omitempty"`
 }
 
 // Module is a module whose format is not the model's.
@@ -140,13 +147,15 @@ func quantization(q *plan.Quantized) *Quantization {
 	return r
 }
 
-// macs are sizes of unified memory, in GB, and how many bytes of it macOS lets a GPU use, as MTLDevice.recommendedMaxWorkingSetSize was reported.
+// macs are sizes of unified memory, in GB, and how many bytes of it macOS lets a GPU use, as
+// reported by MTLDevice.recommendedMaxWorkingSetSize.
 var macs = []struct {
 	gb    int
 	bytes int64
 }{{16, 10_670_000_000}, {32, 26_800_000_000}, {64, 51_500_000_000}, {128, 115_400_000_000}}
 
-// leastMac is the smallest of these Macs on which weights of this size leave a tenth of the GPU's memory for all else; 0 where none is large enough.
+// leastMac returns the smallest of these Macs on which weights of this size leave a tenth of the
+// GPU's memory free; 0 if none is large enough.
 func leastMac(bytes int64) int {
 	i := slices.IndexFunc(macs, func(m struct {
 		gb    int

@@ -35,7 +35,8 @@ type grid struct {
 	block  [2]int // rows and columns that share a scale
 }
 
-// grids are the forms in which scales are published, and a few whose blocks do not fill their edges.
+// grids are the forms in which scales are published, and a few whose blocks do not fill their
+// edges.
 var grids = []grid{
 	{"blocks", "_scale_inv", "BF16", []int{300, 200}, []int{3, 2}, [2]int{128, 128}},
 	{"blocks of F32", "_scale_inv", "F32", []int{129, 257}, []int{2, 3}, [2]int{128, 128}},
@@ -67,7 +68,8 @@ func stored(dtype string, x float64) (b []byte, held float64) {
 	return []byte{byte(e - 1 + 127)}, math.Ldexp(1, e-1)
 }
 
-// weights makes codes that fill their range with scales that stored writes, for weights up to about most; what each is by code * factor(scale).
+// weights makes codes that fill their range with scales that stored writes, for weights up to about
+// most; what each is by code * factor(scale).
 func (g grid) weights(seed uint64, scaleOf, factor func(most float64) float64) (list []Tensor, want []uint16) {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	w := Tensor{Name: "model.layers.0.x.weight", DType: "F8_E4M3", Shape: g.shape}
@@ -93,7 +95,8 @@ func (g grid) weights(seed uint64, scaleOf, factor func(most float64) float64) (
 	return []Tensor{w, s}, want
 }
 
-func reciprocal(x float64) float64 { return 1 / x } // rounded to float32 afterwards, as float64 has more than twice its digits, it is the division's
+// Rounded to float32 afterwards, as float64 has more than twice its digits, it is the division's.
+func reciprocal(x float64) float64 { return 1 / x }
 
 // plain is a checkpoint of a model that no family knows.
 func plain(lists ...[]Tensor) *Checkpoint {
@@ -151,7 +154,8 @@ func TestScalesThatAreReciprocals(t *testing.T) {
 	}
 }
 
-// Codes that fill their range, at scales that give weights of 0.03 to 2, are sound in all of these forms.
+// Codes that fill their range, at scales that give weights of 0.03 to 2, are sound in all of these
+// forms.
 func TestScalesThatAreSound(t *testing.T) {
 	needtest.Alone(t)
 	for i, g := range grids {
@@ -246,7 +250,8 @@ func TestScalesAtTheirLimits(t *testing.T) {
 	}
 }
 
-// Of very many scales of one weight a few parts are read beforehand; what they do not show ends the run.
+// Of very many scales of one weight a few parts are read beforehand; what they do not show ends the
+// run.
 func TestScalesBeyondTheSurvey(t *testing.T) {
 	w := Tensor{Name: "a.weight", DType: "F8_E4M3", Shape: []int{1024, 2048}, Data: slices.Repeat([]byte{0x38}, 1024*2048)}
 	s := Tensor{Name: "a.weight_scale", DType: "U8", Shape: []int{1024, 64}, Data: slices.Repeat([]byte{120}, 1024*64)}
@@ -270,7 +275,8 @@ func TestScalesBeyondTheSurvey(t *testing.T) {
 	}
 }
 
-// Heads of kv_b_proj are cut where no scale block ends; what is found in one has its place in the weight.
+// Heads of kv_b_proj are cut where no scale block ends; what is found in one has its place in the
+// weight.
 func TestScalesOfCutRows(t *testing.T) {
 	src, _ := Synthetic(t, synth.Options{Family: "deepseek_v3", Layers: 1, BlockSize: 24, ScaleType: dtype.F32})
 	const name = "model.layers.0.self_attn.kv_b_proj.weight"
@@ -294,7 +300,8 @@ func TestScalesOfCutRows(t *testing.T) {
 		require.NotNil(t, m, err.Error())
 		row, _ := strconv.Atoi(m[2])
 		col, _ := strconv.Atoi(m[3])
-		assert.Equal(t, [2]int{20 * 24, 3}, [2]int{row, col / 24}, layout) // its first row has large codes
+		// Its first row has large codes.
+		assert.Equal(t, [2]int{20 * 24, 3}, [2]int{row, col / 24}, layout)
 		assert.Equal(t, m[1], fmt.Sprintf("%g", math.Abs(E4M3(w.Data[row*w.Shape[1]+col]))), layout)
 	}
 }
@@ -333,8 +340,9 @@ func TestScalesAreRecordedAndCompared(t *testing.T) {
 	require.ErrorIs(t, err, metalcast.ErrMismatch)
 }
 
-// A checkpoint with reciprocals gives, inverted, what the same one with scales gives: exactly so where they are powers of two. This holds for every family's names and
-// forms, stacked, turned, split and quantized.
+// A checkpoint with reciprocals gives, inverted, what the same one with scales gives: exactly so
+// where they are powers of two. This holds for every family's names and forms, stacked, turned,
+// split and quantized.
 func TestInvertedScalesOfFamilies(t *testing.T) {
 	needtest.Alone(t)
 	forms := map[string]metalcast.Options{"": {}, "mlx": {Layout: "mlx"}, "-q": {Quantize: &metalcast.Quantize{GroupSize: 32}}}
@@ -348,7 +356,8 @@ func TestInvertedScalesOfFamilies(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %s", family, name), func(t *testing.T) {
 				parent := t.TempDir()
 				want, got := filepath.Join(parent, "want"), filepath.Join(parent, "got")
-				r, err := metalcast.Convert(t.Context(), src, want, o) // by the device that there is: a GPU's kernels see reciprocals too
+				// By the device that there is: a GPU's kernels see reciprocals too.
+				r, err := metalcast.Convert(t.Context(), src, want, o)
 				if name != "" && metalcast.Hint(err) != "" {
 					t.Skipf("not a form of this family's: %v", err)
 				}

@@ -51,8 +51,9 @@ func tiny(t *testing.T, rows int64) (src string) {
 	return src
 }
 
-// What is larger than the whole disk is refused everywhere, before anything is written. In float32 the output is four times the source, which is a file of holes
-// that a disk with a quarter free takes.
+// What is larger than the whole disk is refused everywhere, before anything is written. In float32
+// the output is four times the source, which is a file of holes that a disk with a quarter free
+// takes.
 func TestConvertRefusesATooSmallDisk(t *testing.T) {
 	dir, s := here(t)
 	src := tiny(t, s.Total/4>>20+1)
@@ -71,7 +72,8 @@ func TestConvertRefusesATooSmallDisk(t *testing.T) {
 	}
 }
 
-// On a Mac an output that has its room and leaves less than the reserve is removed again, unless --ignore-space says otherwise.
+// On a Mac an output that has its room and leaves less than the reserve is removed again, unless
+// --ignore-space says otherwise.
 func TestConvertKeepsAReserve(t *testing.T) {
 	dir, s := here(t)
 	src, dst := tiny(t, 1), filepath.Join(dir, "dst")

@@ -24,7 +24,8 @@ import (
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
-// The stages of a window. Running is the backend's whole Run: commands encoded, the GPU's work, and its results examined.
+// The stages of a window. Running is the backend's whole Run: commands encoded, the GPU's work, and
+// its results examined.
 const (
 	reading = iota
 	running
@@ -32,7 +33,8 @@ const (
 	stages
 )
 
-// timeline is a conversion on the fake device whose stages are watched, and can be made slow or held up.
+// timeline is a conversion on the fake device whose stages are watched, and can be made slow or
+// held up.
 type timeline struct {
 	plan     *plan.Plan
 	schedule *engine.Schedule
@@ -136,7 +138,8 @@ func (x *timeline) allow(stage, windows int) {
 	x.moved.Broadcast()
 }
 
-// settles waits until so many windows have begun and ended each stage. That no further one does is seen from the order of the times in the end.
+// settles waits until so many windows have begun and ended each stage. That no further one does is
+// seen from the order of the times in the end.
 func (x *timeline) settles(t *testing.T, what string, began, ended [stages]int) {
 	t.Helper()
 	same := func() bool {
@@ -151,7 +154,8 @@ func (x *timeline) settles(t *testing.T, what string, began, ended [stages]int) 
 	}
 }
 
-// place tells which window the n-th of all reads belongs to, and whether it is that window's first or last.
+// place returns which window the n-th of all reads belongs to, and whether it is that window's
+// first or last.
 func (x *timeline) place(n int) (window int, first, last bool) {
 	for n >= len(x.windows[window].Reads) {
 		n -= len(x.windows[window].Reads)
@@ -162,7 +166,8 @@ func (x *timeline) place(n int) (window int, first, last bool) {
 
 type watchedSource struct{ *timeline }
 
-// ReadAt knows the window, for one goroutine reads them in order, and the slot by the memory it is given.
+// ReadAt knows the window, for one goroutine reads them in order, and the slot by the memory it is
+// given.
 func (x watchedSource) ReadAt(shard int, p []byte, off int64) error {
 	window, first, last := x.place(x.read)
 	x.read++
@@ -213,7 +218,8 @@ func (b watchedBackend) Run(ctx context.Context, s kernel.Slot, batches []kernel
 	return err
 }
 
-// TestFakeMetalWhoWaits holds the GPU, the writer and the reader up in turn. Whoever is not held goes on until the ring of four slots is used up: nobody waits for anything else.
+// TestFakeMetalWhoWaits holds the GPU, the writer and the reader up in turn. Whoever is not held
+// goes on until the ring of four slots is used up: nobody waits for anything else.
 func TestFakeMetalWhoWaits(t *testing.T) {
 	x := newTimeline(t)
 	k := x.first
@@ -236,8 +242,8 @@ func TestFakeMetalWhoWaits(t *testing.T) {
 	x.checkOrder(t)
 }
 
-// checkOrder holds the times of a whole run against the rules: a window waits for its own stage before, the window before it in the same stage, and a free slot; and the GPU has
-// at most two.
+// checkOrder holds the times of a whole run against the rules: a window waits for its own stage
+// before, the window before it in the same stage, and a free slot; and the GPU has at most two.
 func (x *timeline) checkOrder(t *testing.T) {
 	t.Helper()
 	after := func(stage, window, stageBefore, windowBefore int) {
@@ -263,7 +269,8 @@ func (x *timeline) checkOrder(t *testing.T) {
 	}
 }
 
-// TestFakeMetalTimeline prints, with -v, who works when, at several paces; docs/performance.md shows it. A column is a millisecond, a digit the window's last.
+// TestFakeMetalTimeline prints, with -v, who works when, at several paces; docs/performance.md
+// shows it. A column is a millisecond, a digit the window's last.
 func TestFakeMetalTimeline(t *testing.T) {
 	const read, write = 3400 * time.Microsecond, 6700 * time.Microsecond // 16 and 32 MiB at 5 GB/s
 	cases := []struct {

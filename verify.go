@@ -24,14 +24,16 @@ import (
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
-// VerifyOptions are the choices of a verification. The zero value compares everything.
+// VerifyOptions are the options of Verify. The zero value compares everything.
 type VerifyOptions struct {
-	// Convert are the options that DST was made with; nil takes them from its metalcast.json.
+	// Convert has the options that DST was made with; nil takes them from its metalcast.json.
 	Convert *Options
-	// Sample is the part of the output's data that is computed again, in (0, 1], rounded up to whole windows of up to 16 MiB; 0 is all. Which they are depends on the checkpoint
-	// and MaxMemory alone.
+	// Sample is the fraction of the output's data that is recomputed, in (0, 1], rounded up to whole
+	// windows of up to 16 MiB; 0 is all. Which windows those are depends only on the checkpoint and
+	// MaxMemory.
 	Sample float64
-	// Revision, Device, MaxMemory, Warn and Progress are as in Options; the default device is the CPU, for a GPU made the bytes, if there is one.
+	// Revision, Device, MaxMemory, Warn and Progress are as in Options, but the default device is the
+	// CPU: a GPU, if there is one, made the bytes.
 	Revision  string
 	Device    string
 	MaxMemory int64
@@ -39,26 +41,31 @@ type VerifyOptions struct {
 	Progress  func(phase string, done, total int64)
 }
 
-// Verification is what comparing a converted checkpoint with its source found.
+// Verification is the result of comparing a converted checkpoint with its source.
 type Verification struct {
-	Source       string          `json:"source"`
-	Destination  string          `json:"destination"`
-	Family       string          `json:"family"`
-	Layout       string          `json:"layout"`
-	Device       string          `json:"device"`
-	Sample       float64         `json:"sample"`         // part of the output's data that was to be computed again, at least
-	Tensors      int             `json:"tensors"`        // of the output
-	Bytes        int64           `json:"bytes_compared"` // of the output's data, computed again and compared
-	DataBytes    int64           `json:"bytes"`          // of the output's data
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Family      string `json:"family"`
+	Layout      string `json:"layout"`
+	Device      string `json:"device"`
+	// Sample is the fraction of the output's data that was to be recomputed, at least.
+	Sample  float64 `json:"sample"`
+	Tensors int     `json:"tensors"` // of the output
+	// Bytes of the output's data were recomputed and compared.
+	Bytes        int64           `json:"bytes_compared"`
+	DataBytes    int64           `json:"bytes"` // of the output's data
 	SourceUsed   int             `json:"source_tensors_used"`
 	SourceScales int             `json:"source_scales_used"`
 	Dropped      []DroppedGroup  `json:"dropped,omitempty"`
 	Sums         []FileSum       `json:"sha256,omitempty"` // of every file; not of a sample
 	Problems     []string        `json:"problems,omitempty"`
 	Differences  []TensorProblem `json:"differences,omitempty"`
-	EndedEarly   bool            `json:"ended_early,omitempty"` // so much differs that the rest was not compared
-	CutOff       []CutShard      `json:"cut_off,omitempty"`     // shards that are too short, each also a problem; what they lack is no difference
-	Seconds      float64         `json:"seconds"`
+	// EndedEarly: so much differs that the rest was not compared.
+	EndedEarly bool `json:"ended_early,omitempty"`
+	// CutOff has the shards that are too short. Each is also a problem; what they lack is not a
+	// difference.
+	CutOff  []CutShard `json:"cut_off,omitempty"`
+	Seconds float64    `json:"seconds"`
 }
 
 // FileSum is a file's SHA-256.
@@ -70,10 +77,10 @@ type FileSum struct {
 // CutShard is a shard of the output that ends too early.
 type CutShard struct {
 	Name    string `json:"name"`
-	Tensors int    `json:"tensors"` // that end behind it
+	Tensors int    `json:"tensors"` // that end after it
 }
 
-// TensorProblem is a tensor of the output that is not what was computed again.
+// TensorProblem is a tensor of the output that differs from the recomputed one.
 type TensorProblem struct {
 	Shard  string  `json:"shard"`
 	Tensor string  `json:"tensor"`
@@ -83,11 +90,12 @@ type TensorProblem struct {
 	Bytes  int64   `json:"bytes"` // that differ
 }
 
-// mostProblems is how many tensors that differ a verification goes on to collect.
+// mostProblems is how many differing tensors a verification collects.
 const mostProblems = 100
 
-// Verify reads the converted checkpoint dst back, strictly, and compares it with src: every tensor with a second computation, every other file with what
-// it should be, and the record in metalcast.json. It gives ErrMismatch, beside the Verification, where something differs.
+// Verify reads the converted checkpoint dst back, strictly, and compares it with src: every tensor
+// with a second computation, every other file with what it should be, and the record in
+// metalcast.json. If something differs it returns ErrMismatch, in addition to the Verification.
 func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verification, error) {
 	start := time.Now()
 	defer pass.LimitMemory(o.MaxMemory)()
@@ -150,13 +158,13 @@ func Verify(ctx context.Context, src, dst string, o VerifyOptions) (*Verificatio
 	return v.result, v.result.verdict()
 }
 
-// verdict is nil where nothing differs.
+// verdict returns nil if nothing differs.
 func (r *Verification) verdict() error {
 	n := len(r.Problems) + len(r.Differences)
 	if n == 0 {
 		return nil
 	}
-	e := fault.New(ErrMismatch, r.Destination, "is not what its source gives: %s", fault.Plural(n, "problem", "problems"))
+	e := fault.New(ErrMismatch, r.Destination, "does not match its source: %s", fault.Plural(n, "problem", "problems"))
 	if r.EndedEarly {
 		e.What += ", at which the comparison ended"
 		e = e.WithHint("where so much differs %s is rather another model of the same shapes than the one it was made from", r.Source)
@@ -169,10 +177,10 @@ type verifier struct {
 	plan     *plan.Plan
 	dir      string
 	options  Options
-	record   *record.Record // nil where there is none
+	record   *record.Record // nil if there is none
 	files    []*os.File
 	ends     []int64           // their lengths
-	wanted   map[string]string // SHA-256 that the files beside the shards should have
+	wanted   map[string]string // SHA-256 expected of the files beside the shards
 	findings []record.Finding
 	result   *Verification
 }
@@ -206,7 +214,7 @@ func (v *verifier) run(ctx context.Context, c Options) error {
 			continue
 		}
 		if v.ends[i] < int64(len(v.plan.Shards[i].Header)) {
-			continue // which its length says
+			continue // its length says that already
 		}
 		if err := verifyHeader(v.plan, v, i); err != nil {
 			v.problem("%s: %v", v.plan.Shards[i].Name, err)
@@ -242,7 +250,7 @@ func (v *verifier) compareRecord() {
 	for name, sum := range v.wanted {
 		want.Files[name] = sum
 	}
-	for _, s := range v.plan.Shards { // recorded only where that was asked for
+	for _, s := range v.plan.Shards { // recorded only on request
 		if sum, ok := v.record.Files[s.Name]; ok {
 			want.Files[s.Name] = sum
 		}
@@ -259,7 +267,7 @@ func (v *verifier) compareRecord() {
 	}
 }
 
-// compareNames demands the files that should be there and no others but what macOS adds.
+// compareNames demands the expected files, and no others except those that macOS adds.
 func (v *verifier) compareNames() {
 	want := map[string]bool{plan.ProvenanceName: true}
 	for _, s := range v.plan.Shards {
@@ -298,7 +306,7 @@ func (v *verifier) compareNames() {
 	slices.Sort(v.result.Problems)
 }
 
-// leftover tells whether a file is what a run leaves that is cut short right after its last rename.
+// leftover reports whether a file is what an interruption right after the final rename leaves.
 func leftover(name string) bool { return name == plan.LockName || name == plan.JournalName }
 
 func (v *verifier) openShards() error {
@@ -306,7 +314,7 @@ func (v *verifier) openShards() error {
 	for i, s := range v.plan.Shards {
 		f, err := checkpoint.OpenRegular(filepath.Join(v.dir, s.Name))
 		if errors.Is(err, os.ErrNotExist) {
-			continue // it is missing, which is said already
+			continue // missing, which has been reported
 		}
 		if err != nil {
 			return err
@@ -329,7 +337,7 @@ func (v *verifier) openShards() error {
 	return nil
 }
 
-// cutOff counts the tensors of a shard that end behind its file.
+// cutOff counts the tensors of a shard that reach beyond the end of its file.
 func (v *verifier) cutOff(shard int) (n int) {
 	for i := range v.plan.Tensors {
 		if t := &v.plan.Tensors[i]; t.Shard == shard && t.Offset+t.Size > v.ends[shard] {
@@ -339,7 +347,8 @@ func (v *verifier) cutOff(shard int) (n int) {
 	return n
 }
 
-// present is a Comparer that compares what lies before the shards' ends, and counts it. Of a shard that is missing that is nothing.
+// present is a Comparer that compares, and counts, only what lies before the shards' ends. A
+// missing shard has nothing before its end.
 type present struct {
 	*engine.Comparer
 	ends  []int64
@@ -365,7 +374,8 @@ func (v *verifier) close() {
 	}
 }
 
-// ReadAt gives bytes of a shard; what lies behind its end reads as zeros, for its length is a problem of its own.
+// ReadAt reads bytes of a shard; beyond its end it reads zeros, because its length is a problem of
+// its own.
 func (v *verifier) ReadAt(shard int, p []byte, off int64) error {
 	n, err := v.files[shard].ReadAt(p, off)
 	if n < len(p) && off+int64(n) < v.plan.Shards[shard].Size {
@@ -384,7 +394,7 @@ func (v *verifier) compareFiles() error {
 		v.wanted[t.Name] = sum(t.Data)
 		got, err := checkpoint.ReadSmall(filepath.Join(v.dir, t.Name))
 		if errors.Is(err, os.ErrNotExist) {
-			continue // it is missing, which is said already
+			continue // missing, which has been reported
 		}
 		if err != nil || !bytes.Equal(got, t.Data) {
 			v.problem("%s: is not what this conversion writes", t.Name)
@@ -407,7 +417,7 @@ func (v *verifier) compareFiles() error {
 	return nil
 }
 
-// compareTensors computes again and compares.
+// compareTensors recomputes the tensors and compares them.
 func (v *verifier) compareTensors(ctx context.Context, c Options) error {
 	runner, err := pass.New(v.plan, c.pass().Recheck())
 	if err != nil {
@@ -450,7 +460,8 @@ func (v *verifier) sums(ctx context.Context) error {
 		if v.record == nil {
 			continue
 		}
-		cut := slices.ContainsFunc(v.result.CutOff, func(c CutShard) bool { return c.Name == e.Name() }) // which is said
+		// A shard that is cut off has been reported.
+		cut := slices.ContainsFunc(v.result.CutOff, func(c CutShard) bool { return c.Name == e.Name() })
 		if want, ok := v.record.Files[e.Name()]; ok && want != sum && !cut {
 			v.problem("%s: its SHA-256 is %s, %s says %s", e.Name(), sum, plan.ProvenanceName, want)
 		}
@@ -458,12 +469,12 @@ func (v *verifier) sums(ctx context.Context) error {
 	return nil
 }
 
-// reader gives the bytes of a directory's shards.
+// reader reads the bytes of a directory's shards.
 type reader interface {
 	ReadAt(shard int, p []byte, off int64) error
 }
 
-// verifyHeader reads a shard's header back, as a reader would and byte for byte.
+// verifyHeader reads a shard's header back, both strictly and byte for byte.
 func verifyHeader(p *plan.Plan, d reader, i int) error {
 	s := &p.Shards[i]
 	got := make([]byte, len(s.Header))
@@ -490,7 +501,7 @@ func (r shardReader) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// sumOf is the SHA-256 of a file just opened, which it closes.
+// sumOf returns the SHA-256 of a file that was just opened, and closes it.
 func sumOf(f io.ReadCloser, err error) (string, error) {
 	if err != nil {
 		return "", err
@@ -503,7 +514,7 @@ func sumOf(f io.ReadCloser, err error) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// shardSum is the SHA-256 of a shard of a directory.
+// shardSum returns the SHA-256 of a shard of a directory.
 func shardSum(d reader, shard int, size int64) (string, error) {
 	return sumOf(io.NopCloser(io.NewSectionReader(shardReader{d, shard}, 0, size)), nil)
 }

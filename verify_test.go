@@ -173,7 +173,8 @@ func TestVerifyWithAnotherSource(t *testing.T) {
 		Moe(2).Write(t):    "of \\d+ shards, .* has 1",
 		filepath.Join(dst): "of \\d+ shards, .* has 1",
 	} {
-		for _, options := range []*metalcast.Options{nil, {Layout: "stacked"}} { // the record's, and given ones
+		// The record's, and given ones.
+		for _, options := range []*metalcast.Options{nil, {Layout: "stacked"}} {
 			r, err := metalcast.Verify(t.Context(), other, dst, metalcast.VerifyOptions{Convert: options})
 			require.ErrorIs(t, err, metalcast.ErrMismatch)
 			require.Len(t, r.Problems, 1)
@@ -185,7 +186,8 @@ func TestVerifyWithAnotherSource(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Another model of the same shapes has the same headers. If both are of the hub the record knows that too; else so much differs that the comparison ends, and says why.
+// Another model of the same shapes has the same headers. If both are of the hub the record knows
+// that too; else so much differs that the comparison ends, and says why.
 func TestVerifyWithAModelOfTheSameShapes(t *testing.T) {
 	needtest.Alone(t)
 	hub := t.TempDir()

@@ -183,5 +183,5 @@ func TestVerificationDoesNotFlood(t *testing.T) {
 	assert.Equal(t, "metalcast: problem: c: and 20 tensors more", lines[22])
 	lines = shown("abcdefgh")
 	require.Len(t, lines, 1+2*(10+1)+6)
-	assert.Equal(t, "metalcast: problem: h: 30 tensors, other than computed again", lines[28])
+	assert.Equal(t, "metalcast: problem: h: 30 tensors, different from what was recomputed", lines[28])
 }

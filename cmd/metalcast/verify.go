@@ -127,9 +127,9 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	switch {
 	case len(r.Problems)+len(r.Differences) > 0:
 	case r.Sample < 1:
-		u.messagef("%s is what its source gives, as far as the sample tells (%.1f s)", r.Destination, r.Seconds)
+		u.messagef("%s matches its source, as far as the sample shows (%.1f s)", r.Destination, r.Seconds)
 	default:
-		u.messagef("%s is what its source gives (%.1f s)", r.Destination, r.Seconds)
+		u.messagef("%s matches its source (%.1f s)", r.Destination, r.Seconds)
 	}
 }
 
@@ -149,11 +149,11 @@ func showDifferences(u *ui, list []metalcast.TensorProblem) {
 		named := min(n, mostOfShard, left)
 		left -= named
 		for _, d := range list[:named] {
-			u.errorf("problem: %s: tensor %q: other than computed again, %s in all, the first at %s (byte %d)", d.Shard, d.Tensor, count(int(d.Bytes), "byte"), d.Where, d.Byte)
+			u.errorf("problem: %s: tensor %q: differs from what was recomputed, %s in all, the first at %s (byte %d)", d.Shard, d.Tensor, count(int(d.Bytes), "byte"), d.Where, d.Byte)
 		}
 		switch {
 		case named == 0:
-			u.errorf("problem: %s: %s, other than computed again", shard, count(n, "tensor"))
+			u.errorf("problem: %s: %s, different from what was recomputed", shard, count(n, "tensor"))
 		case n > named:
 			u.errorf("problem: %s: and %s more", shard, count(n-named, "tensor"))
 		}

@@ -70,7 +70,7 @@ func (m *Mismatch) Where() string {
 // Err returns the mismatch as an error.
 func (m *Mismatch) Err() error {
 	return fault.New(fault.ErrMismatch, fmt.Sprintf("%s: tensor %q, %s (byte %d)", m.Shard, m.Tensor, m.Where(), m.Byte),
-		"is 0x%02x on disk, computed again it is 0x%02x", m.Got, m.Want)
+		"is 0x%02x on disk, recomputed it is 0x%02x", m.Got, m.Want)
 }
 
 // Write compares the extents with what the disk holds.
