@@ -14,25 +14,26 @@ import (
 // drawEvery is how often the bar is drawn.
 const drawEvery = 100 * time.Millisecond
 
-// bar is one line of a terminal that is written over until the work is done. It never fills the line's last column, from which terminals go on to a new line.
+// bar is one line of a terminal that is overwritten until the work is done. It never fills the
+// line's last column, after which terminals start a new line.
 type bar struct {
 	w       io.Writer
 	columns func() int
 	now     func() time.Time
 
 	phase string
-	first int64     // bytes that were done when the phase began: an earlier run's
+	first int64     // bytes done when the phase began, by an earlier run
 	began time.Time // of the phase
 	drawn time.Time
-	line  string // what the terminal shows of it
+	line  string // what the terminal shows
 }
 
-// newBar begins a phase. Its rate and time count from here.
+// newBar starts a phase. Its rate and time count from here.
 func newBar(w io.Writer, phase string, done int64, columns func() int, now func() time.Time) *bar {
 	return &bar{w: w, columns: columns, now: now, phase: phase, first: done, began: now()}
 }
 
-// update draws what is done, unless it was drawn just now.
+// update draws what is done, unless it has just been drawn.
 func (b *bar) update(done, total int64) {
 	now := b.now()
 	if now.Sub(b.drawn) < drawEvery {
@@ -50,7 +51,8 @@ func (b *bar) clear() {
 	b.drawn = time.Time{}
 }
 
-// write replaces the line, and a ^C that the terminal has put behind it. Blanks do it, as not every console knows the escape that erases.
+// write replaces the line, and a ^C that the terminal has appended. It uses blanks, because not
+// every console knows the escape sequence that erases.
 func (b *bar) write(line string) {
 	blanks := max(min(len(b.line)+len("^C"), b.room())-len(line), 0)
 	fmt.Fprint(b.w, "\r"+line+strings.Repeat(" ", blanks)+strings.Repeat("\b", blanks))
@@ -62,7 +64,8 @@ func (b *bar) room() int { return max(b.columns()-1, 0) }
 // settled is how long a rate is measured before it is shown.
 const settled = time.Second
 
-// text is the most that the line has room for. Fields have a width of their own, so that they neither move nor come and go with each digit.
+// text returns as much as the line has room for. Fields have a fixed width, so that they neither
+// move nor come and go with each digit.
 func (b *bar) text(done, total int64, elapsed time.Duration) string {
 	total = max(total, 1)
 	percent := fmt.Sprintf("%3d %%", min(100*done/total, 100))
@@ -83,7 +86,7 @@ func (b *bar) text(done, total int64, elapsed time.Duration) string {
 	return ""
 }
 
-// amounts is "3.9/11 GiB", in the unit of the whole and as wide whatever is done.
+// amounts returns "3.9/11 GiB", in the unit of the total, and always equally wide.
 func amounts(done, total int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
 	unit := 0
@@ -101,7 +104,7 @@ func amounts(done, total int64) string {
 	return fmt.Sprintf("%*s/%s %s", max(len(whole), 3), number(done), whole, units[unit])
 }
 
-// clock is seconds as 0:07, 12:30 or 3:05:00.
+// clock returns seconds as 0:07, 12:30 or 3:05:00.
 func clock(seconds float64) string {
 	s := int64(min(max(math.Round(seconds), 0), 99*3600))
 	if s >= 3600 {
@@ -110,7 +113,8 @@ func clock(seconds float64) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// columnsOf asks a terminal for its width each time, for windows are resized. One that does not know has 80.
+// columnsOf asks a terminal for its width each time, because windows are resized. If it does not
+// know, it is taken to have 80.
 func columnsOf(w io.Writer) func() int {
 	return func() int {
 		if f, ok := w.(*os.File); ok {

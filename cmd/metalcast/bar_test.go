@@ -24,7 +24,8 @@ const mib = 1 << 20
 // widths are those of a wide terminal, the usual one, half of it and a sliver.
 var widths = []int{200, 80, 40, 20}
 
-// screen is what a terminal of so many columns shows. It knows what a bar may send, and nothing else.
+// screen is what a terminal of so many columns shows. It knows what a bar may send, and nothing
+// else.
 type screen struct {
 	t       *testing.T
 	columns int
@@ -154,7 +155,8 @@ func TestBarOfAResizedWindow(t *testing.T) {
 	}
 }
 
-// Rate and time are of this run's bytes: not of those that an earlier run did, nor of a first moment.
+// Rate and time are of this run's bytes: not of those that an earlier run did, nor of a first
+// moment.
 func TestBarCountsThisRun(t *testing.T) {
 	now := time.Unix(0, 0)
 	b := newBar(io.Discard, "converting", 700*mib, func() int { return 80 }, func() time.Time { return now })
@@ -194,7 +196,8 @@ func TestMessageBesideTheBar(t *testing.T) {
 	assert.Equal(t, "metalcast: warning: the GPU failed\nmetalcast: interrupted\n", s.text())
 }
 
-// The program itself on terminals of all widths: a bar is drawn, in place, and what stays are the lines that it says.
+// The program itself on terminals of all widths: a bar is drawn, in place, and what stays are the
+// lines that it says.
 func TestProgramOnATerminal(t *testing.T) {
 	needtest.Alone(t)
 	src, widths := synthetic(t, "--size", "50MB"), widths

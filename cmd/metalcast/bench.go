@@ -68,13 +68,14 @@ Twice --size, and 64 MiB, must be free in --dir. Everything bench writes is remo
 	}
 	f := c.Flags()
 	f.StringVar(&o.Dir, "dir", "", "where to make temporary files (default the working directory)")
-	f.Var(sizeFlag{&o.Size}, "size", "of the file that the disk is measured with")
-	f.StringVar(&o.Device, "device", "", "auto, metal or cpu (default auto: the CPU, and the GPU where there is one)")
+	f.Var(sizeFlag{&o.Size}, "size", "size of the file for measuring the disk")
+	f.StringVar(&o.Device, "device", "", "auto, metal or cpu (default auto: the CPU, and the GPU if there is one)")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
 	return c
 }
 
-// benchLine is a line of the table, which grows while the work goes on: the widths hold what a group has.
+// benchLine is a line of the table, which is printed as the work proceeds: the widths fit what a
+// group has.
 func benchLine(group, name, on, rate, ratio, reference string) string {
 	widths := [2]int{24, 54}
 	if group == "kernel" {
@@ -83,7 +84,7 @@ func benchLine(group, name, on, rate, ratio, reference string) string {
 	return strings.TrimRight(fmt.Sprintf("%-*s  %-*s  %6s  %6s  %s", widths[0], name, widths[1], on, rate, ratio, reference), " ")
 }
 
-// trueSize is where a checkpoint can have the release's dimensions.
+// trueSize is the size from which a checkpoint can have the release's dimensions.
 const trueSize = 64 * humanize.MByte
 
 func benchCheckpoint(ctx context.Context, dst string, size int64) error {

@@ -13,14 +13,15 @@ import (
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
-// What the shells complete: the values of every flag that takes one, and arguments. It is asked for at each press of Tab, so it reads no more than
-// directories, and says nothing.
+// What the shells complete: the values of every flag that has any, and arguments. It runs at every
+// press of Tab, so it reads only directories, and prints nothing.
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
 func words(list ...string) cobra.CompletionFunc { return cobra.FixedCompletions(list, noFiles) }
 
-// flagValues are by the flag's name, which means the same in every command. Sizes, numbers and free text have none.
+// flagValues are by the flag's name, which means the same in every command. Sizes, numbers and free
+// text have no completions.
 var flagValues = map[string]cobra.CompletionFunc{
 	"device":          words("auto", "metal", "cpu"),
 	"dtype":           words("bfloat16", "float16", "float32"),
@@ -44,7 +45,7 @@ var flagValues = map[string]cobra.CompletionFunc{
 	"html":     anyFile,
 }
 
-// arguments are by the command's name; a command that is not here takes none.
+// arguments are by the command's name; a command that is not listed takes none.
 var arguments = map[string][]cobra.CompletionFunc{
 	"convert": {sources, directories},
 	"plan":    {sources},
@@ -54,7 +55,7 @@ var arguments = map[string][]cobra.CompletionFunc{
 	"man":     {directories},
 }
 
-// completeWords gives all commands below root their completion.
+// completeWords adds completion to all commands below root.
 func completeWords(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		of := arguments[c.Name()]
@@ -67,7 +68,7 @@ func completeWords(root *cobra.Command) {
 			}
 		}
 		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			if f.NoOptDefVal != "" { // which takes no value
+			if f.NoOptDefVal != "" { // takes no value
 				return
 			}
 			values := flagValues[f.Name]
@@ -75,13 +76,13 @@ func completeWords(root *cobra.Command) {
 				values = cobra.NoFileCompletions
 			}
 			if err := c.RegisterFlagCompletionFunc(f.Name, values); err != nil {
-				panic(err) // registered elsewhere too, where the table above is the place
+				panic(err) // registered elsewhere too, but this table is the place for it
 			}
 		})
 	}
 }
 
-// byMode is what goes with a --q-mode, "" being the default.
+// byMode has what goes with a --q-mode; "" is the default.
 func byMode(values map[string][]string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if list, ok := values[cmd.Flag("q-mode").Value.String()]; ok {
@@ -91,7 +92,7 @@ func byMode(values map[string][]string) cobra.CompletionFunc {
 	}
 }
 
-// revisions are those that the hub cache has of SRC.
+// revisions returns those that the hub cache has of SRC.
 func revisions(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	for _, name := range []string{"hf-path", "model"} {
 		if f := cmd.Flag(name); f != nil && f.Value.String() != "" {
@@ -105,7 +106,7 @@ func revisions(cmd *cobra.Command, args []string, typed string) ([]cobra.Complet
 	return slices.DeleteFunc(metalcast.CachedRevisions(args[0]), other), noFiles
 }
 
-// sources are directories that are checkpoints or may lead to one, and ids in the hub cache.
+// sources returns directories that are checkpoints or may lead to one, and ids in the hub cache.
 func sources(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	list, how := checkpoints(cmd, args, typed)
 	for _, id := range metalcast.CachedModels(cmd.Flag("revision").Value.String()) {
@@ -128,13 +129,15 @@ func anyFile(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellC
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-// completeDirectory lists the directories whose path begins as typed. Those that are wanted are whole words; of the others the word goes on, behind a slash.
+// completeDirectory returns the directories whose path starts with what was typed. Those that are
+// wanted are whole words; the others continue after a slash.
 func completeDirectory(typed string, wanted func(dir string) bool) (list []cobra.Completion, how cobra.ShellCompDirective) {
 	folder, begin := filepath.Split(typed)
 	real := folder
 	switch home, err := os.UserHomeDir(); {
 	case typed == "~" || err == nil && filepath.IsAbs(typed) && strings.HasPrefix(typed, home):
-		return nil, cobra.ShellCompDirectiveFilterDirs // bash and zsh have put it in place of ~, and would not find it in what was typed; they know how
+		// bash and zsh have replaced ~ by it, and would not find it in what was typed; they expand it.
+		return nil, cobra.ShellCompDirectiveFilterDirs
 	case err == nil && strings.HasPrefix(folder, "~/"): // as fish leaves it
 		real = home + folder[1:]
 	case folder == "":
@@ -154,7 +157,8 @@ func completeDirectory(typed string, wanted func(dir string) bool) (list []cobra
 		if st, err := os.Stat(path); err != nil || !st.IsDir() {
 			continue
 		}
-		if wanted(path) && !strings.HasSuffix(name, ".partial") { // which an interrupted conversion leaves
+		// An interrupted conversion leaves it.
+		if wanted(path) && !strings.HasSuffix(name, ".partial") {
 			list, how = append(list, cobra.CompletionWithDesc(folder+name, "checkpoint")), noFiles
 		} else {
 			list = append(list, folder+name+"/")
@@ -166,5 +170,5 @@ func completeDirectory(typed string, wanted func(dir string) bool) (list []cobra
 	return list, how
 }
 
-// unquoted takes away what quotes a word: fish hands over what was typed as it is.
+// unquoted removes the quoting of a word: fish passes on what was typed unchanged.
 var unquoted = strings.NewReplacer(`\`, "", `'`, "", `"`, "")

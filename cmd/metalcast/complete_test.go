@@ -19,7 +19,8 @@ import (
 	"github.com/metalcast/metalcast/internal/temptest"
 )
 
-// completions asks the program as a shell does, without descriptions. It says nothing but how it ended, which the shells throw away.
+// completions asks the program as a shell does, without descriptions. It says nothing but how it
+// ended, which the shells throw away.
 func completions(t *testing.T, args ...string) (words []string, how cobra.ShellCompDirective) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -31,7 +32,8 @@ func completions(t *testing.T, args ...string) (words []string, how cobra.ShellC
 	return lines[:len(lines)-1], cobra.ShellCompDirective(n)
 }
 
-// What is completed for a flag of few values is what the program names when it refuses another, and nothing is completed by files but what is a file.
+// What is completed for a flag of few values is what the program names when it refuses another, and
+// nothing is completed by files but what is a file.
 func TestEveryFlagCompletes(t *testing.T) {
 	src := synthetic(t, "--layers", "1", "--experts", "2")
 	converted := filepath.Join(t.TempDir(), "converted")
@@ -105,7 +107,8 @@ func TestFormatsComplete(t *testing.T) {
 	}
 }
 
-// hubWith is a hub cache with a checkpoint under each id, beside what is no checkpoint, and a working directory with other things.
+// hubWith is a hub cache with a checkpoint under each id, beside what is no checkpoint, and a
+// working directory with other things.
 func hubWith(t *testing.T, ids ...string) {
 	t.Helper()
 	hub := filepath.Join(temptest.Dir(t), "hub")

@@ -72,14 +72,14 @@ The flags of mlx_lm.convert work too: --hf-path, --mlx-path, --dtype and so on.
 	conversionFlags(c, &o)
 	f := c.Flags()
 	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu; never changes a byte of the output")
-	f.StringVar(&nan, "nan-policy", "error", "error or keep: what to do at NaN codes and non-finite scales")
+	f.StringVar(&nan, "nan-policy", "error", "error or keep: what to do about NaN codes and non-finite scales")
 	f.BoolVar(&o.AllowOverflow, "allow-overflow", false, "let values that are too large for --dtype become infinite")
-	f.BoolVar(&o.IgnoreSpace, "ignore-space", false, "begin although the disk seems too small")
+	f.BoolVar(&o.IgnoreSpace, "ignore-space", false, "start even if the disk seems too small")
 	f.BoolVar(&o.Restart, "restart", false, "discard DST.partial and start over (default: resume)")
-	f.Var(sizeFlag{&o.CheckpointEvery}, "checkpoint-every", "output that a crash may cost, about: it is then done again (default 2GiB)")
-	f.BoolVar(&o.Hashes, "hashes", false, "record the SHA-256 of the shards in metalcast.json too, which takes reading them back")
-	f.BoolVar(&o.Verify, "verify", false, "read everything back and compare it with a second computation before DST appears")
-	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing; DST may be left out")
+	f.Var(sizeFlag{&o.CheckpointEvery}, "checkpoint-every", "how much output a crash may cost, approximately (default 2GiB)")
+	f.BoolVar(&o.Hashes, "hashes", false, "also record the SHA-256 of the shards in metalcast.json, which takes reading them back")
+	f.BoolVar(&o.Verify, "verify", false, "before DST appears, read everything back and compare it with a second computation")
+	f.BoolVar(&dryRun, "dry-run", false, "show the plan and write nothing; DST is optional")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
 	u.registerProgress(c)
 	q.register(c)
@@ -91,9 +91,9 @@ func (m *mlxFlags) register(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&m.hfPath, "hf-path", "", "SRC, as mlx_lm.convert calls it")
 	f.StringVar(&m.model, "model", "", "the same as --hf-path")
-	f.StringVar(&m.mlxPath, "mlx-path", "", "DST, as mlx_lm.convert calls it (default mlx_model where SRC is given by --hf-path)")
+	f.StringVar(&m.mlxPath, "mlx-path", "", "DST, as mlx_lm.convert calls it (default mlx_model if SRC is given by --hf-path)")
 	f.BoolVarP(&m.dequantize, "dequantize", "d", false, "accepted: dequantizing is what convert does")
-	f.BoolVar(&m.trust, "trust-remote-code", false, "accepted: no code of a checkpoint is ever run")
+	f.BoolVar(&m.trust, "trust-remote-code", false, "accepted and ignored: code in a checkpoint is never run")
 	f.StringVar(&m.uploadRepo, "upload-repo", "", "print the command that uploads DST to this repository")
 }
 
@@ -145,7 +145,7 @@ func convert(cmd *cobra.Command, u *ui, src, dst string, o metalcast.Options, up
 	return nil
 }
 
-// mlxSteps puts the user's paths and flags into a hint of commands that mlx_lm does a part of.
+// mlxSteps fills the user's paths and flags into a hint of commands, part of which mlx_lm does.
 func mlxSteps(hint, src, dst string, o metalcast.Options) (string, bool) {
 	from, first, q := src, "", o.Quantize
 	switch {
@@ -193,7 +193,7 @@ func showReport(u *ui, r *metalcast.Report) {
 	}
 	u.messagef("%s: %s in %s, %s%s", r.Destination, count(len(r.Tensors), "tensor"), count(len(r.Shards), "shard"), bytesText(r.DiskBytes), verified)
 	rate := ""
-	if n := r.BytesRead + r.BytesWritten; n > 0 { // nothing, where an earlier run had done it all
+	if n := r.BytesRead + r.BytesWritten; n > 0 { // nothing if an earlier run had done it all
 		rate = fmt.Sprintf("%s/s read and written, ", bytesText(int64(float64(n)/max(r.Seconds, 1e-3))))
 	}
 	u.messagef("%.1f s, %speak memory %s, computed by %s", r.Seconds, rate, bytesText(r.PeakMemory), r.Device)
@@ -227,7 +227,7 @@ func nextSteps(u *ui, r *metalcast.Report, src, dst, upload string) {
 	}
 }
 
-// beside names a neighbour of dst, however dst is written: "out/" and "." too.
+// beside returns a sibling of dst, however dst is written: even for "out/" and ".".
 func beside(dst, suffix string) string {
 	dst = filepath.Clean(dst)
 	if base := filepath.Base(dst); base == "." || base == ".." {

@@ -14,12 +14,13 @@ import (
 type parityOptions struct {
 	// Quick takes samples instead of everything.
 	Quick bool
-	// Begin is told what is compared with what, Each every row as it is done. Both may be nil.
+	// Begin receives what is compared with what, Each every row once it is done. Both may be nil.
 	Begin func(device, cpu string, emulated bool)
 	Each  func(parity.Row)
 }
 
-// compareDevices computes the same on the Metal device and on the CPU and compares every byte. Without a device the error is metalcast.ErrNoDevice; differences are no error.
+// compareDevices computes the same on the Metal device and on the CPU and compares every byte.
+// Without a device the error is metalcast.ErrNoDevice; differences are not an error.
 func compareDevices(ctx context.Context, o parityOptions) (*parity.Report, error) {
 	d, err := metal.Describe()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 func newDoctor(u *ui) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "tell what this machine has: something to paste into an issue",
+		Short: "describe this machine, for pasting into an issue",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			d := doctor.Diagnose()

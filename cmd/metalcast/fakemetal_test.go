@@ -10,11 +10,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestFakeMetal runs the program on the fake device, which scripts make fail by the environment variable FAKE_METAL.
+// TestFakeMetal runs the program on the fake device, which scripts make fail by the environment
+// variable FAKE_METAL.
 func TestFakeMetal(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "fakemetal"),
-		Setup: func(e *testscript.Env) error { // scripts start from an empty environment; the sanitizer's suppressions go along
+		// Scripts start from an empty environment; the sanitizer's suppressions go along.
+		Setup: func(e *testscript.Env) error {
 			e.Setenv("LSAN_OPTIONS", os.Getenv("LSAN_OPTIONS"))
 			return nil
 		},

@@ -9,11 +9,11 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// newHelp is cobra's help, which answers any name with the root's help and success.
+// newHelp replaces cobra's help, which answers any name with the root's help and succeeds.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "tell about a command",
+		Short: "show the help of a command",
 		Long:  "help tells about the program, or about a command, as \"metalcast COMMAND --help\" does.",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 			if of, err := commandAt(cmd.Root(), args); err == nil {
@@ -51,11 +51,11 @@ next:
 	return c, nil
 }
 
-// unknownCommand names the command that was probably meant, or all that there are.
+// unknownCommand suggests the command that was probably meant, or lists all.
 func unknownCommand(parent *cobra.Command, name string) error {
 	where := strings.TrimPrefix(strings.TrimPrefix(parent.CommandPath(), parent.Root().Name()), " ")
 	e := fault.New(metalcast.ErrUsage, where, "unknown command %q", name)
-	for distance := 1; distance <= min(3, max(1, len(name)/2)); distance++ { // the nearest first
+	for distance := 1; distance <= min(3, max(1, len(name)/2)); distance++ { // nearest first
 		parent.SuggestionsMinimumDistance = distance
 		if list := parent.SuggestionsFor(name); len(list) > 0 {
 			return e.WithHint(`did you mean "%s"?`, strings.Join(list, `" or "`))
@@ -73,12 +73,13 @@ func unknownCommand(parent *cobra.Command, name string) error {
 	return e.WithHint("the commands are %s", strings.Join(names, ", "))
 }
 
-// strictCompletion makes an error of what cobra's completion command answers with its help: a shell that it does not know.
+// strictCompletion refuses a shell that cobra's completion command does not know, which it answers
+// with its help.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	c, err := commandAt(root, []string{"completion"})
 	if err != nil {
-		panic(err) // cobra has just made it
+		panic(err) // cobra has just added it
 	}
 	c.Short = "print the script that completes command lines in a shell"
 	c.Args = cobra.ArbitraryArgs

@@ -13,7 +13,7 @@ func newInspect(u *ui) *cobra.Command {
 	var o metalcast.InspectOptions
 	c := &cobra.Command{
 		Use:   "inspect SRC",
-		Short: "tell what a checkpoint is, from headers and scales",
+		Short: "describe a checkpoint, from headers and scales",
 		Long: "Inspect tells a checkpoint's family, how its weights are scaled, how its experts lie, what is odd about it, and what the runtimes say\n" +
 			"to it as it is. It reads headers and scales; --scan reads every weight.",
 		Args: cobra.ExactArgs(1),
@@ -31,8 +31,8 @@ func newInspect(u *ui) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&o.Scan, "scan", false, "read every weight too, and count NaN codes, non-finite scales and weights that no model holds")
-	c.Flags().StringVar(&o.Revision, "revision", "", "branch, tag or commit, where SRC is a model id")
+	c.Flags().BoolVar(&o.Scan, "scan", false, "also read every weight, and count NaN codes, non-finite scales and weights that no model has")
+	c.Flags().StringVar(&o.Revision, "revision", "", "branch, tag or commit, if SRC is a model id")
 	c.Flags().BoolVar(&u.json, "json", false, "print one JSON document")
 	u.registerProgress(c)
 	return c

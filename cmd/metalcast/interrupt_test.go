@@ -24,7 +24,8 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 60 * time.Second
 
-// start starts the program in a process of its own. It is killed if it outlives the test's patience.
+// start starts the program in a process of its own. It is killed if it outlives the test's
+// patience.
 func start(t *testing.T, stdout, stderr io.Writer, args ...string) *exec.Cmd {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -38,7 +39,8 @@ func start(t *testing.T, stdout, stderr io.Writer, args ...string) *exec.Cmd {
 	return c
 }
 
-// signalled runs a command that converts into dst, sends it a signal when it has written some data, and waits for its end. One that ends before is run again.
+// signalled runs a command that converts into dst, sends it a signal when it has written some data,
+// and waits for its end. One that ends before is run again.
 func signalled(t *testing.T, s os.Signal, dst string, args ...string) (code int, messages string) {
 	t.Helper()
 	t.Setenv("GOMAXPROCS", "1") // no faster than need be
@@ -72,7 +74,8 @@ func writing(dst string, ended <-chan struct{}) bool {
 	return true
 }
 
-// interrupted is signalled for a command that the signal must end. On a busy machine it may come too late, after the last byte: then again.
+// interrupted is signalled for a command that the signal must end. On a busy machine it may come
+// too late, after the last byte: then again.
 func interrupted(t *testing.T, s os.Signal, dst string, args ...string) (messages string) {
 	t.Helper()
 	for range 20 {
@@ -95,7 +98,8 @@ func synthetic(t *testing.T, args ...string) string {
 	return src
 }
 
-// An interrupt in the middle of a conversion ends it with status 130, and the same command again goes on and writes the same bytes as one run.
+// An interrupt in the middle of a conversion ends it with status 130; the same command resumes it
+// and writes the same bytes as one run.
 func TestInterrupt(t *testing.T) {
 	layers, size := "12", "60MB"
 	if needtest.Long() {
@@ -115,7 +119,8 @@ func TestInterrupt(t *testing.T) {
 			messages := interrupted(t, os.Interrupt, dst, append([]string{"metalcast", "convert", src, dst}, test.flags...)...)
 			assert.Equal(t, before, list(t, src))
 			assert.NoDirExists(t, dst)
-			if messages != "metalcast: interrupted; nothing was left behind\n" { // before the first window was written
+			// Before the first window was written.
+			if messages != "metalcast: interrupted; nothing was left behind\n" {
 				assert.Equal(t, "metalcast: interrupted\nmetalcast: hint: what was done is in "+dst+".partial; the same command resumes it, --restart starts over\n", messages)
 				assert.Equal(t, []string{"dst.partial"}, list(t, filepath.Dir(dst)))
 			}
@@ -145,7 +150,8 @@ func list(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// dataWritten tells whether a shard of a directory has data. Shards are preallocated, so their size says nothing.
+// dataWritten reports whether a shard of a directory has data. Shards are preallocated, so their
+// size says nothing.
 func dataWritten(dir string) bool {
 	shards, _ := filepath.Glob(filepath.Join(dir, "*.safetensors"))
 	for _, name := range shards {
@@ -162,7 +168,8 @@ func dataWritten(dir string) bool {
 	return false
 }
 
-// The second interrupt does not wait for anything. Here the program hangs, as nobody reads what it writes.
+// The second interrupt does not wait for anything. Here the program hangs, as nobody reads what it
+// writes.
 func TestSecondInterruptKills(t *testing.T) {
 	src := synthetic(t, "--layers", "8") // of 2,048 experts
 	r, w, err := os.Pipe()

@@ -34,8 +34,9 @@ func kills(t *testing.T) int {
 	return n
 }
 
-// A conversion is killed at random moments, again and again, and started again by the same command: DST is never there before it is whole, nothing in
-// DST.partial is taken for a model, and what comes out are the bytes of a run that nobody killed.
+// A conversion is killed at random moments, again and again, and started again by the same command:
+// DST is never there before it is whole, nothing in DST.partial is taken for a model, and what
+// comes out are the bytes of a run that nobody killed.
 func TestKill(t *testing.T) {
 	src := synthetic(t, "--size", "50MB")
 	whole := filepath.Join(t.TempDir(), "whole")
@@ -119,7 +120,8 @@ func same(t *testing.T, want, got string) {
 	require.True(t, bytes.Equal(a, b), got)
 }
 
-// On a disk that is too small a conversion says so; with more room the same command goes on. Without room for the shards nothing is begun.
+// On a disk that is too small a conversion says so; with more room the same command resumes it.
+// Without room for the shards nothing is begun.
 func TestSmallDisk(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=70m", "tmpfs", dir).CombinedOutput(); err != nil {
@@ -164,8 +166,9 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// A disk that cannot hold what it has promised, a file in a memory that fills up, says so late, once, and of writes that seemed to succeed. With more room the same
-// command ends with the right bytes, on the disk itself.
+// A disk that cannot hold what it has promised, a file in a memory that fills up, says so late,
+// once, and of writes that seemed to succeed. With more room the same command ends with the right
+// bytes, on the disk itself.
 func TestDiskThatBreaksItsPromise(t *testing.T) {
 	thin, dir := t.TempDir(), t.TempDir()
 	image := filepath.Join(thin, "image")

@@ -17,10 +17,10 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main with its surroundings as arguments.
+// run is main with its environment as arguments.
 func run(args []string, stdout, stderr io.Writer) int {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup sets it
 		signals = append(signals, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
@@ -30,7 +30,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return execute(ctx, u, newRoot(u), args)
 }
 
-// execute runs a command line. It is the only place where errors become messages and exit codes.
+// execute runs a command line. It is the only place where errors become messages and exit statuses.
 func execute(ctx context.Context, u *ui, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	err := fault.Recovered(func() error { return root.ExecuteContext(ctx) })
@@ -42,7 +42,7 @@ func execute(ctx context.Context, u *ui, root *cobra.Command, args []string) int
 	}
 	if u.out.err != nil {
 		u.reportLost()
-		if code == exitOK || code == exitNothing { // whose result is what was lost
+		if code == exitOK || code == exitNothing { // its result is what was lost
 			code = exitFailed
 		}
 	}
@@ -77,7 +77,7 @@ and constant memory.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.New(metalcast.ErrUsage, "", "%v", err).WithHint("see \"%s --help\"", cmd.CommandPath())
 	})
-	root.PersistentFlags().BoolVar(&u.quiet, "quiet", false, "no progress and no messages but errors")
+	root.PersistentFlags().BoolVar(&u.quiet, "quiet", false, "no progress, and no messages except errors")
 	root.AddCommand(newConvert(u), newPlan(u), newInspect(u), newVerify(u), newSynth(u), newParity(u), newBench(u), newDoctor(u), newVersion(u), newMan(u))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
@@ -88,7 +88,7 @@ and constant memory.
 	return root
 }
 
-// exitStatuses is the constants below in words.
+// exitStatuses has the constants below in words.
 const exitStatuses = `Exit status: 0 done; 1 failed; 2 usage; 3 the checkpoint is malformed or
 incomplete; 4 not supported; 5 not enough disk or memory; 7 a difference was
 found; 8 nothing to convert, SRC is usable as it is (its path is on standard

@@ -25,21 +25,22 @@ import (
 type benchOptions struct {
 	// Dir is where temporary files are made; "" is the working directory.
 	Dir string
-	// Size is that of the file which the disk is measured with, in bytes, 1 MiB or more; twice as much and 64 MiB must be free.
+	// Size is that of the file for measuring the disk, in bytes, at least 1 MiB; twice as much and 64
+	// MiB must be free.
 	Size int64
-	// Device is auto (the default: the CPU and, where there is one, the Metal device), metal or cpu.
+	// Device is auto (the default: the CPU and, if there is one, the Metal device), metal or cpu.
 	Device string
 	// Checkpoint makes a checkpoint of about size bytes, to be converted.
 	Checkpoint func(ctx context.Context, dst string, size int64) error
-	// Begin is told what is measured next, Each every row as it is done. Both may be nil.
+	// Begin receives what is measured next, Each every row once it is done. Both may be nil.
 	Begin func(what string)
 	Each  func(bench.Row)
-	// Warn is told what is doubtful about the figures. May be nil.
+	// Warn receives what is doubtful about the figures. May be nil.
 	Warn func(message string)
 }
 
-// measure measures the kernels of each backend beside memcpy, the disk, and a whole conversion beside a plain copy of as many bytes. Nothing it wrote is left when it
-// returns.
+// measure measures the kernels of each backend beside memcpy, the disk, and a whole conversion
+// beside a plain copy of as many bytes. When it returns nothing that it wrote is left.
 func measure(ctx context.Context, o benchOptions) ([]bench.Row, error) {
 	if o.Dir == "" {
 		o.Dir = "."
@@ -73,10 +74,10 @@ func measure(ctx context.Context, o benchOptions) ([]bench.Row, error) {
 	return rows, explainFull(o.Dir, err)
 }
 
-// benchHint is what to do where a disk is too small.
+// benchHint is what to do if a disk is too small.
 const benchHint = "a smaller --size, or --dir on another disk"
 
-// explainFull gives a disk that became full while it was measured its kind.
+// explainFull sets the kind of an error of a disk that filled up while it was measured.
 func explainFull(dir string, err error) error {
 	if !newdir.Full(err) {
 		return err
@@ -84,8 +85,8 @@ func explainFull(dir string, err error) error {
 	return &fault.Error{Kind: metalcast.ErrNoSpace, Where: dir, Err: err, Hint: benchHint}
 }
 
-// implementations lists what can compute on this machine, for bench: the CPU with as many workers as
-// a conversion uses, with one worker and each kind of vector code or none, and the GPU.
+// implementations lists what can compute on this machine, for bench: the CPU with as many workers
+// as a conversion uses, with one worker and each kind of vector code or none, and the GPU.
 func implementations(device string) (list []bench.Implementation, err error) {
 	workers := min(runtime.GOMAXPROCS(0), 4) // as cpufallback.New(0) has it
 	names := cpufallback.Implementations()

@@ -15,7 +15,8 @@ import (
 	"github.com/metalcast/metalcast/internal/space"
 )
 
-// A size that no disk here has is refused before anything is measured, also where more may be freed on demand; one that may fit is tried there, with a warning.
+// A size that no disk here has is refused before anything is measured, also where more may be freed
+// on demand; one that may fit is tried there, with a warning.
 func TestBenchRefusesATooLargeSize(t *testing.T) {
 	dir, s := here(t)
 	for _, purgeable := range [][]string{nil, {s.Type}} {

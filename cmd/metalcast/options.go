@@ -56,7 +56,7 @@ func (f scalesFlag) Set(s string) error {
 
 func (scalesFlag) Type() string { return "how" }
 
-// quantFlags are those of quantizing, called as in mlx_lm.convert where it has them.
+// quantFlags are those for quantizing, named as in mlx_lm.convert if it has them.
 type quantFlags struct {
 	on bool
 	q  metalcast.Quantize
@@ -66,14 +66,14 @@ func (x *quantFlags) register(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVarP(&x.on, "quantize", "q", false, "quantize, as mlx_lm.convert -q does, into MLX-native layout")
 	f.StringVar(&x.q.Mode, "q-mode", "", "affine (default), mxfp4, mxfp8 or nvfp4")
-	f.IntVar(&x.q.Bits, "q-bits", 0, "bits of a weight: 2, 3, 4, 5, 6 or 8 (default the mode's: 4, of mxfp8 8)")
-	f.IntVar(&x.q.GroupSize, "q-group-size", 0, "weights that share a scale: 32, 64 or 128 (default the mode's: 64, mxfp4 and mxfp8 32, nvfp4 16)")
+	f.IntVar(&x.q.Bits, "q-bits", 0, "bits of a weight: 2, 3, 4, 5, 6 or 8 (default: the mode's, 4, or 8 for mxfp8)")
+	f.IntVar(&x.q.GroupSize, "q-group-size", 0, "weights that share a scale: 32, 64 or 128 (default: the mode's, 64, or 32 for mxfp4 and mxfp8, 16 for nvfp4)")
 	f.StringVar(&x.q.Predicate, "quant-predicate", "", "a mixed recipe: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6")
-	f.StringArrayVar(&x.q.Overrides, "q-override", nil, "PATTERN=bits[:group[:mode]] or PATTERN=none for modules that fit, * being anything; repeatable; @FILE has one a line")
+	f.StringArrayVar(&x.q.Overrides, "q-override", nil, "PATTERN=bits[:group[:mode]] or PATTERN=none for modules that match; * matches anything; repeatable; @FILE has one per line")
 	f.StringVar(&x.q.Profile, "q-profile", "", "whose bits: metal (default), what mlx_lm writes on a Mac, or cpu, on Linux")
 }
 
-// options gives what was asked for, nil without -q.
+// options returns what was asked for; nil without -q.
 func (x *quantFlags) options() (*metalcast.Quantize, error) {
 	q := x.q
 	if !x.on {
@@ -102,7 +102,8 @@ func (x *quantFlags) options() (*metalcast.Quantize, error) {
 	return &q, nil
 }
 
-// mlxQuantFlags are mlx_lm.convert's flags for the same quantization; it has none for single modules.
+// mlxQuantFlags are mlx_lm.convert's flags for the same quantization; it has none for single
+// modules.
 func mlxQuantFlags(q *metalcast.Quantize) (flags []string) {
 	for _, x := range []struct {
 		flag  string
@@ -119,21 +120,21 @@ func mlxQuantFlags(q *metalcast.Quantize) (flags []string) {
 	return flags
 }
 
-// conversionFlags are the ones that convert and plan share.
+// conversionFlags are those that convert and plan share.
 func conversionFlags(c *cobra.Command, o *metalcast.Options) {
 	f := c.Flags()
-	f.StringVar(&o.Layout, "layout", "", "auto, stacked, per-expert or mlx (default auto: what the family's consumers load)")
+	f.StringVar(&o.Layout, "layout", "", "auto, stacked, per-expert or mlx (default auto: what the family's runtimes load)")
 	f.StringVar(&o.DType, "dtype", "", "bfloat16, float16 or float32, for all floating tensors (default: FP8 becomes bfloat16, the rest stays)")
 	f.BoolVar(&o.KeepMTP, "keep-mtp", false, "keep the multi-token prediction head")
-	f.Var(scalesFlag{&o.Scales}, "scales", "trust: take scales as the file has them, whatever speaks against it; invert: divide by them, for they are reciprocals")
+	f.Var(scalesFlag{&o.Scales}, "scales", "trust: take scales as the file has them, even if they seem wrong; invert: divide by them, because they are reciprocals")
 	f.BoolFunc("trust-scales", "the older name of --scales trust", func(on string) error {
 		if on == "false" {
 			return nil
 		}
 		return scalesFlag{&o.Scales}.Set(metalcast.TrustScales)
 	})
-	f.StringVar(&o.Revision, "revision", "", "branch, tag or commit, where the source is a model id")
+	f.StringVar(&o.Revision, "revision", "", "branch, tag or commit, if the source is a model id")
 	o.MaxShardSize, o.MaxMemory = 5<<30, metalcast.DefaultMaxMemory
-	f.Var(sizeFlag{&o.MaxShardSize}, "max-shard-size", "data in an output shard, at most")
-	f.Var(sizeFlag{&o.MaxMemory}, "max-memory", "resident memory, at most")
+	f.Var(sizeFlag{&o.MaxShardSize}, "max-shard-size", "most data in an output shard")
+	f.Var(sizeFlag{&o.MaxMemory}, "max-memory", "most resident memory")
 }

@@ -50,7 +50,7 @@ Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`
 				}
 			}
 			if r.Differences > 0 {
-				u.json = false // the document is out; the message goes to standard error
+				u.json = false // the document is printed; the message goes to standard error
 				return fmt.Errorf("%w: %s of %s elements on %s", metalcast.ErrMismatch, humanize.Comma(r.Differences), humanize.Comma(r.Elements), r.Device)
 			}
 			u.messagef("%s and the CPU agree on all %s elements", r.Device, humanize.Comma(r.Elements))
@@ -62,7 +62,8 @@ Exit status: 0 equal; 1 there is no Metal device, or it failed; 7 a difference.`
 	return c
 }
 
-// parityLine is a line of the table, which grows while the work goes on: the widths hold every kernel's name and every input's.
+// parityLine is a line of the table, which is printed as the work proceeds: the widths fit every
+// kernel's name and every input's.
 func parityLine(kernel, input, elements, differences, first string) string {
 	return strings.TrimRight(fmt.Sprintf("%-50s  %-38s  %14s  %14s  %s", kernel, input, elements, differences, first), " ")
 }

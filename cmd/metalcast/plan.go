@@ -85,7 +85,7 @@ func profileText(profile string) string {
 	return "a Mac"
 }
 
-// macText says where the weights fit.
+// macText says which Macs the weights fit.
 func macText(gb int) string {
 	if gb == 0 {
 		return "too large for a Mac of 128 GB"
@@ -110,7 +110,7 @@ func exceptions(list []metalcast.Module) (lines []string) {
 	return lines
 }
 
-// actions counts the output's tensors by what happens to them.
+// actions counts the output's tensors by what is done to them.
 func actions(p *metalcast.Preview) (lines []string) {
 	tensors, sources := map[string]int{}, map[string]int{}
 	for _, t := range p.Tensors {

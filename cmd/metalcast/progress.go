@@ -9,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// events are for a program that watches: each line of standard error is a JSON object. Seconds are since the start; bytes are of total, which an
-// earlier run may have done a part of.
+// events are for programs: each line of standard error is a JSON object. Seconds are since the
+// start; bytes are of total, part of which an earlier run may have done.
 type events struct {
-	every time.Duration // between two lines of one phase, at least; its first and its last are always written
+	// The least time between two lines of a phase; its first and its last are always written.
+	every time.Duration
 
 	json  *json.Encoder
 	start time.Time
@@ -80,7 +81,8 @@ func (u *ui) registerProgress(c *cobra.Command) {
 	c.Flags().Var(progressFlag{u}, "progress", `json: each line of standard error is an object: {"event":"progress","phase":...,"bytes":n,"total":n,"seconds":s} or {"event":"message","text":...} (default auto)`)
 }
 
-// watcher is what is told of progress: nothing beside a JSON document, unless JSON is asked for there too.
+// watcher returns what receives progress. Beside a JSON document that is nothing, unless --progress
+// json asks for it.
 func (u *ui) watcher() func(phase string, done, total int64) {
 	switch {
 	case u.events != nil:

@@ -41,7 +41,8 @@ func readEvents(t *testing.T, text *bytes.Buffer) (progress, messages []event) {
 	return progress, messages
 }
 
-// Whatever else is asked for, progress comes as JSON when JSON is asked for: from each phase the first and the last, and never backwards.
+// Whatever else is asked for, progress comes as JSON when JSON is asked for: from each phase the
+// first and the last, and never backwards.
 func TestProgressAsJSON(t *testing.T) {
 	src := synthetic(t, "--layers", "2", "--experts", "4")
 	dst := filepath.Join(temptest.Dir(t), "dst")
@@ -90,7 +91,8 @@ func TestProgressForPeople(t *testing.T) {
 	assert.Contains(t, errs.String(), `"xml" is neither auto nor json`)
 }
 
-// An error is an event too, where no JSON document has it, and its text is escaped as on a terminal.
+// An error is an event too, where no JSON document has it, and its text is escaped as on a
+// terminal.
 func TestErrorsAmongEvents(t *testing.T) {
 	var errs bytes.Buffer
 	require.Equal(t, exitInput, run([]string{"convert", "--progress", "json", filepath.Join(temptest.Dir(t), "no\nsuch"), "dst"}, io.Discard, &errs))

@@ -9,7 +9,8 @@ import (
 	"al.essio.dev/pkg/shellescape"
 )
 
-// command writes a command line that a person can paste into bash, zsh or ksh. Every command that is printed comes from here.
+// command returns a command line that a person can paste into bash, zsh or ksh. Every command that
+// is printed comes from here.
 func command(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
@@ -18,8 +19,8 @@ func command(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-// shellWord quotes s where a shell would not take it as it is. What a terminal would not show as it is becomes $'...' with octal escapes, as
-// '...' would have to hold it raw.
+// shellWord quotes s if a shell would not take it literally. What a terminal would not show as it
+// is becomes $'...' with octal escapes, because '...' would have to contain it raw.
 func shellWord(s string) string {
 	if plain(s) == s {
 		return shellescape.Quote(s)
@@ -47,7 +48,7 @@ func shellWord(s string) string {
 	return b.String() + "'"
 }
 
-// path is p as an argument: never taken for a flag, nor for zsh's "=command".
+// path returns p as an argument that is never taken for a flag, nor for zsh's "=command".
 func path(p string) string {
 	if strings.HasPrefix(p, "-") || strings.HasPrefix(p, "=") {
 		return "./" + p
@@ -55,8 +56,9 @@ func path(p string) string {
 	return p
 }
 
-// plain is s for a terminal: control characters, invisible ones that reorder or hide text, and bytes that are not UTF-8 are written as Go
-// escapes them, for names come from checkpoints that anyone may have made.
+// plain returns s for a terminal: control characters, invisible ones that reorder or hide text, and
+// bytes that are not UTF-8 are written like Go escapes, because names come from checkpoints that
+// anyone may have made.
 func plain(s string) string {
 	var b strings.Builder
 	for i, n := 0, 0; i < len(s); i += n {
@@ -74,5 +76,5 @@ func plain(s string) string {
 	return b.String()
 }
 
-// shown tells whether a terminal shows r, n bytes long, as itself.
+// shown reports whether a terminal shows r, n bytes long, as itself.
 func shown(r rune, n int) bool { return unicode.IsGraphic(r) && (r != utf8.RuneError || n > 1) }

@@ -35,7 +35,8 @@ const prompt = "READY> "
 // bashCompletion is where the package bash-completion lies, on Debian and with Homebrew.
 var bashCompletion = []string{"/usr/share/bash-completion/bash_completion", "/opt/homebrew/share/bash-completion/bash_completion", "/usr/local/share/bash-completion/bash_completion"}
 
-// shells are started with the completion of metalcast and a prompt of the test's, and with nothing of the user's.
+// shells are started with the completion of metalcast and a prompt of the test's, and with nothing
+// of the user's.
 var shells = map[string]func(t *testing.T, home string) []string{
 	"bash": func(t *testing.T, home string) []string {
 		for _, path := range bashCompletion {
@@ -60,7 +61,8 @@ var shells = map[string]func(t *testing.T, home string) []string{
 	},
 }
 
-// startShell starts a shell in which "metalcast" completes as the program does, and shows its arguments when it is run.
+// startShell starts a shell in which "metalcast" completes as the program does, and shows its
+// arguments when it is run.
 func startShell(t *testing.T, name string) *shell {
 	t.Helper()
 	program, err := exec.LookPath(name)
@@ -116,7 +118,8 @@ func (s *shell) wait(want *regexp.Regexp) string {
 
 var ran = regexp.MustCompile(`RAN(.*) END\r?\n(?s:.*)READY> `)
 
-// words types a line, in which \t is the Tab key, and gives the words that the program was called with.
+// words types a line, in which \t is the Tab key, and gives the words that the program was called
+// with.
 func (s *shell) words(line string) string {
 	s.t.Helper()
 	_, err := s.pty.WriteString(line + "\r")
@@ -168,7 +171,8 @@ func TestShellsComplete(t *testing.T) {
 				if len(line)%len(shells) != slices.Index(slices.Sorted(maps.Keys(shells)), name) && !needtest.Long() {
 					continue // another shell has this one
 				}
-				got := strings.ReplaceAll(s.words("metalcast "+line), "/]", "]") // zsh takes a slash away before the line's end
+				// Zsh takes a slash away before the line's end.
+				got := strings.ReplaceAll(s.words("metalcast "+line), "/]", "]")
 				assert.Equal(t, want, got, "%q", line)
 			}
 			for line, want := range map[string]string{ // where there are several all are shown, and no file

@@ -21,18 +21,19 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// ui is the program's voice. Standard output holds results only: tables, --json, a path. Everything else goes to standard error with a
-// "metalcast:" in front; no capitals at the start, no full stop at the end. A hint is a line of its own.
+// ui prints what the program says. Standard output holds only results: tables, --json, a path.
+// Everything else goes to standard error after "metalcast:", without a capital at the start and a
+// full stop at the end. A hint is a line of its own.
 type ui struct {
 	out   *output
 	err   io.Writer
 	quiet bool
 	json  bool
 
-	events *events    // of --progress json, else nil
-	mu     sync.Mutex // held for what goes to err, as warnings come from any goroutine
+	events *events    // of --progress json; otherwise nil
+	mu     sync.Mutex // guards err, because any goroutine may warn
 	bar    *bar
-	last   time.Time // of the last line of progress, where there is no bar
+	last   time.Time // of the last line of progress, if there is no bar
 }
 
 func newUI(stdout, stderr io.Writer) *ui { return &ui{out: &output{w: stdout}, err: stderr} }
@@ -50,7 +51,8 @@ func (o *output) Write(p []byte) (n int, err error) {
 	return n, o.err
 }
 
-// reportLost tells that a result did not get out. Where nobody reads any more nobody is told.
+// reportLost reports that a result could not be written. It is silent on EPIPE: the reader has
+// gone.
 func (u *ui) reportLost() {
 	if !errors.Is(u.out.err, syscall.EPIPE) {
 		cause := u.out.err
@@ -67,7 +69,7 @@ func (u *ui) linef(format string, args ...any) {
 	fmt.Fprintln(u.out, plain(fmt.Sprintf(format, args...)))
 }
 
-// path writes a path as a result: as it is, for a program to read, but escaped for a terminal.
+// path writes a path as a result: unchanged for programs, escaped for a terminal.
 func (u *ui) path(p string) {
 	if isTerminal(u.out.w) {
 		p = plain(p)
@@ -75,7 +77,7 @@ func (u *ui) path(p string) {
 	fmt.Fprintln(u.out, p)
 }
 
-// table is columns that line up.
+// table is aligned columns.
 type table struct{ w *tabwriter.Writer }
 
 func (u *ui) table() table { return table{tabwriter.NewWriter(u.out, 0, 0, 2, ' ', 0)} }
@@ -87,12 +89,12 @@ func (t table) row(cells ...string) {
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
 }
 
-// fact is a row of a name and what there is to say.
+// fact is a row of a name and its value.
 func (t table) fact(name, format string, args ...any) { t.row(name, fmt.Sprintf(format, args...)) }
 
 func (t table) flush() { t.w.Flush() }
 
-// errorf says what must be said even with --quiet. A bar makes room for it.
+// errorf prints what must be said even with --quiet. A bar makes room for it.
 func (u *ui) errorf(format string, args ...any) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -107,17 +109,17 @@ func (u *ui) errorf(format string, args ...any) {
 	fmt.Fprintln(u.err, "metalcast: "+text)
 }
 
-// messagef tells what a person may want to know.
+// messagef prints what a person may want to know.
 func (u *ui) messagef(format string, args ...any) {
 	if !u.quiet {
 		u.errorf(format, args...)
 	}
 }
 
-// warningf tells what a person should look at.
+// warningf prints what a person should look at.
 func (u *ui) warningf(format string, args ...any) { u.messagef("warning: "+format, args...) }
 
-// report tells why the program ends without its result.
+// report says why the program ends without its result.
 func (u *ui) report(err error, code int) {
 	var bug *fault.Panic
 	if errors.As(err, &bug) {
@@ -151,7 +153,7 @@ func (u *ui) report(err error, code int) {
 	}
 }
 
-// keptIn is the directory that holds the work of a conversion that ended early, "" where there is none.
+// keptIn returns the directory with the work of a conversion that ended early, or "".
 func keptIn(err error) string {
 	var kept *metalcast.Interrupted
 	if errors.As(err, &kept) {
@@ -160,7 +162,7 @@ func keptIn(err error) string {
 	return ""
 }
 
-// interruption tells what an interrupt left behind, going by the errors that are joined to err.
+// interruption says what an interrupt left behind, by the errors that are joined to err.
 func interruption(err error) string {
 	left := besidesCanceled(err)
 	switch {
@@ -181,10 +183,12 @@ func besidesCanceled(err error) (list []error) {
 		err = kept.Err
 	}
 	var at *fault.Error
-	if errors.As(err, &at) && at == err { //nolint:errorlint // its kind and cause are no further errors
+	// Its kind and cause are not separate errors.
+	if errors.As(err, &at) && at == err { //nolint:errorlint
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as errors.Join makes it
+	// As errors.Join makes it.
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint
 		for _, e := range joined.Unwrap() {
 			list = append(list, besidesCanceled(e)...)
 		}
@@ -200,10 +204,11 @@ func (u *ui) printJSONError(err error, code int) error {
 		text = interruption(err)
 	}
 	return u.printJSON(struct {
-		Error    string `json:"error"`
-		Hint     string `json:"hint,omitempty"`
-		Source   string `json:"source,omitempty"` // usable as it is
-		Kept     string `json:"kept,omitempty"`   // the directory with what was done, from which the same command goes on
+		Error  string `json:"error"`
+		Hint   string `json:"hint,omitempty"`
+		Source string `json:"source,omitempty"` // usable as it is
+		// The directory with what was done; the same command resumes it.
+		Kept     string `json:"kept,omitempty"`
 		ExitCode int    `json:"exit_code"`
 	}{text, metalcast.Hint(err), metalcast.UsableDir(err), keptIn(err), code})
 }
@@ -215,10 +220,10 @@ func (u *ui) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// progressEvery is how often a line is written where standard error is no terminal.
+// progressEvery is how often a line is written if standard error is not a terminal.
 const progressEvery = 10 * time.Second
 
-// progress shows a bar on a terminal and a line now and then elsewhere.
+// progress shows a bar on a terminal, and a line now and then elsewhere.
 func (u *ui) progress(phase string, done, total int64) {
 	if u.quiet {
 		return
@@ -260,7 +265,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// count writes "1 tensor", "3 tensors".
+// count returns "1 tensor", "3 tensors".
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

@@ -155,7 +155,7 @@ func TestOutputKeepsItsFirstError(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EPIPE)
 }
 
-// The summary of a run that goes on has its own rate, and none where an earlier run had done all.
+// The summary of a resumed run has its own rate, and none where an earlier run had done all.
 func TestRateOfASummary(t *testing.T) {
 	var text bytes.Buffer
 	u := newUI(io.Discard, &text)

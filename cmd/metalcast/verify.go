@@ -82,10 +82,10 @@ squared weights), and the worst groups; --html FILE draws it, layer by layer.`,
 	conversionFlags(cmd, &c)
 	q.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&sample, "sample", "", "compute only a part again, such as 5% or 0.05, in windows of up to 16 MiB; all else is compared whole, but for SHA-256s")
+	f.StringVar(&sample, "sample", "", "recompute only a part of the tensors, such as 5% or 0.05, in windows of up to 16 MiB; other files are compared in full; SHA-256s are skipped")
 	f.BoolVar(&e.on, "error", false, "measure the error of quantized weights, and nothing else")
-	f.StringVar(&e.html, "html", "", "with --error: write tables and a map of the error to this file too")
-	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu: what computes again")
+	f.StringVar(&e.html, "html", "", "with --error: also write tables and a map of the error to this file")
+	f.StringVar(&o.Device, "device", "auto", "auto, metal or cpu: what recomputes")
 	f.BoolVar(&u.json, "json", false, "print one JSON document")
 	u.registerProgress(cmd)
 	return cmd
@@ -133,10 +133,11 @@ func showVerification(u *ui, r *metalcast.Verification) {
 	}
 }
 
-// How many tensors that differ are named: of one shard, and of all. The others are counted, shard by shard.
+// How many differing tensors are named, of one shard and in all. The others are counted, shard by
+// shard.
 const mostOfShard, mostNamed = 10, 20
 
-// showDifferences names tensors that differ, of each shard the first ones.
+// showDifferences names differing tensors, the first ones of each shard.
 func showDifferences(u *ui, list []metalcast.TensorProblem) {
 	list = slices.Clone(list)
 	slices.SortStableFunc(list, func(a, b metalcast.TensorProblem) int { return cmp.Compare(a.Shard, b.Shard) })

@@ -25,7 +25,7 @@ type errorFlags struct {
 	html string
 }
 
-// choosing are the flags that choose a conversion's bytes, but for --scales.
+// choosing are the flags that choose a conversion's bytes, except for --scales.
 var choosing = []string{"layout", "dtype", "keep-mtp", "max-shard-size", "quantize"}
 
 // check refuses flags that do not go together.
@@ -47,7 +47,8 @@ func (e *errorFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// run measures, prints the result, and writes the file. That it can be written is tried before the work.
+// run measures, prints the result, and writes the file. It checks that the file can be written
+// before the work.
 func (e *errorFlags) run(ctx context.Context, u *ui, src, dst string, o metalcast.VerifyOptions) (err error) {
 	var page *newFile
 	if e.html != "" {
@@ -83,13 +84,14 @@ func (e *errorFlags) run(ctx context.Context, u *ui, src, dst string, o metalcas
 	return nil
 }
 
-// newFile is a file that takes its name when it is complete.
+// newFile is a file that gets its name once it is complete.
 type newFile struct {
 	*os.File
 	path string
 }
 
-// createBeside begins the file that is to be called name. A file of that name is replaced, but none of a checkpoint.
+// createBeside creates the file that will be called name. It replaces a file of that name, but none
+// of a checkpoint.
 func createBeside(name string, checkpoints ...string) (*newFile, error) {
 	where := "--html " + name
 	real, mode := name, fs.FileMode(0o644)
@@ -112,7 +114,7 @@ func createBeside(name string, checkpoints ...string) (*newFile, error) {
 		return nil, err
 	}
 	for _, c := range checkpoints {
-		if st, err := os.Stat(c); err == nil && newdir.Inside(st, dir) { // a model id is no directory
+		if st, err := os.Stat(c); err == nil && newdir.Inside(st, dir) { // a model id is not a directory
 			return nil, fault.New(metalcast.ErrUsage, where, "lies inside %s, which stays as it is", c).WithHint("choose a file elsewhere")
 		}
 	}
@@ -135,7 +137,7 @@ func (f *newFile) commit() error {
 	return os.Rename(f.Name(), f.path)
 }
 
-// remove leaves nothing of a file that was not committed.
+// remove removes a file that was not committed.
 func (f *newFile) remove() {
 	f.Close()
 	os.Remove(f.Name())

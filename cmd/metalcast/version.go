@@ -12,10 +12,12 @@ import (
 
 // versionReport is what version --json prints.
 type versionReport struct {
-	Version  string `json:"version"`          // what outputs record
-	Module   string `json:"module,omitempty"` // as the go command names it: v0.1.0, or a pseudo-version of a commit
-	Commit   string `json:"commit,omitempty"` // of the clone that it was built in; "go install ...@v0.1.0" has none
-	Modified bool   `json:"modified"`         // that clone held what the commit lacks
+	Version string `json:"version"` // what outputs record
+	// Module is as the go command names it: v0.1.0, or a pseudo-version of a commit.
+	Module string `json:"module,omitempty"`
+	// Commit of the clone that it was built in; "go install ...@v0.1.0" has none.
+	Commit   string `json:"commit,omitempty"`
+	Modified bool   `json:"modified"` // the clone had uncommitted changes
 	Go       string `json:"go"`
 	OS       string `json:"os"`
 	Arch     string `json:"arch"`
@@ -45,13 +47,13 @@ func newVersion(u *ui) *cobra.Command {
 	return c
 }
 
-// versionOf goes by what the go command has recorded, which is nothing where info is nil.
+// versionOf goes by what the go command has recorded; nothing if info is nil.
 func versionOf(info *debug.BuildInfo) versionReport {
 	r := versionReport{Version: metalcast.Version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	if info == nil {
 		return r
 	}
-	if info.Main.Version != "(devel)" { // what it says where it knows nothing
+	if info.Main.Version != "(devel)" { // what it says if it knows nothing
 		r.Module = info.Main.Version
 	}
 	for _, s := range info.Settings {

@@ -21,7 +21,8 @@ func TestVersionIsSemantic(t *testing.T) {
 	assert.Regexp(t, regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-rc\.[1-9]\d*)?$`), metalcast.Version)
 }
 
-// What the go command records depends on how it was asked: in a clone, by "go install" of a version, or without any of it.
+// What the go command records depends on how it was asked: in a clone, by "go install" of a
+// version, or without any of it.
 func TestVersionOfABuild(t *testing.T) {
 	commit := strings.Repeat("5c", 20)
 	stamped := func(modified, cgo string) *debug.BuildInfo {
