@@ -75,6 +75,9 @@ func TestFamilies(t *testing.T) {
 	assert.Len(t, expected, len(Families()))
 	for _, name := range Families() {
 		t.Run(name, func(t *testing.T) {
+			if name == MoE && !needtest.Long() {
+				t.Skip("62,303 tensors, whose names TestDefaultHasTheReleasesKeys compares (METALCAST_LONG=1 runs it)")
+			}
 			want, ok := expected[name]
 			require.True(t, ok)
 			c := write(t, Options{Family: name})
