@@ -13,7 +13,8 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// sortFiles decides which of the other files go along. Weights in other formats and settings of a quantization that is gone stay behind.
+// sortFiles decides which of the other files are copied. Weights in other formats, and settings of
+// a quantization that is removed, stay behind.
 func (v *Inventory) sortFiles(l *listing) error {
 	shard := map[string]bool{}
 	for _, s := range v.Shards {
@@ -44,13 +45,14 @@ func (v *Inventory) sortFiles(l *listing) error {
 const (
 	// chatTemplates is the one directory that transformers reads beside the files.
 	chatTemplates = "additional_chat_templates"
-	// modulesName lists the parts of a sentence-transformers model: itself, and directories with a config each.
+	// modulesName lists the parts of a sentence-transformers model: itself, and directories with a
+	// config each.
 	modulesName = "modules.json"
 	adapterName = "adapter_config.json"
 )
 
-// modules lists the directories that modules.json names: pooling and the like. They belong to the model and are small,
-// weights of a dense layer included.
+// modules returns the directories that modules.json names: pooling and the like. They belong to the
+// model and are small, including the weights of a dense layer.
 func (l *listing) modules() (dirs []string) {
 	text, err := l.read(modulesName, maxConfig)
 	if err != nil || !gjson.ValidBytes(text) {
@@ -80,7 +82,7 @@ func (v *Inventory) addDirectory(l *listing, name string) error {
 	return nil
 }
 
-// addFile takes a file along, unless its content is a model's weights whatever its name.
+// addFile copies a file, unless its content is a model's weights, whatever its name.
 func (v *Inventory) addFile(l *listing, name string) error {
 	f, size, err := l.open(name)
 	if err != nil {
@@ -98,8 +100,8 @@ func (v *Inventory) addFile(l *listing, name string) error {
 	return nil
 }
 
-// HasTokenizer reports whether a file that goes along holds a tokenizer's vocabulary, under the names that transformers and
-// mistral_common give it. tokenizer_config.json alone is none.
+// HasTokenizer reports whether a copied file holds a tokenizer's vocabulary, under the names that
+// transformers and mistral_common use. tokenizer_config.json alone does not.
 func (v *Inventory) HasTokenizer() bool {
 	return slices.ContainsFunc(v.Files, func(f File) bool {
 		switch f.Name {
@@ -110,8 +112,8 @@ func (v *Inventory) HasTokenizer() bool {
 	})
 }
 
-// holdsWeights recognises safetensors, pickles (bare, and in PyTorch's zip archives), GGUF and HDF5 by their first bytes.
-// A backup or a rename often hides the name's ending.
+// holdsWeights recognises safetensors, pickles (bare, and in PyTorch's zip archives), GGUF and HDF5
+// by their first bytes. A backup or a rename often hides the name's ending.
 func holdsWeights(f *os.File, size int64) bool {
 	head := make([]byte, 9)
 	if n, _ := f.ReadAt(head, 0); n < len(head) {
@@ -125,12 +127,13 @@ func holdsWeights(f *os.File, size int64) bool {
 	return head[8] == '{' && binary.LittleEndian.Uint64(head) <= uint64(size)-8
 }
 
-// staysBehind reports that a file's name is one of weights in other formats, of settings of a quantization that the output
-// does not have, or of an adapter whose weights stay behind.
+// staysBehind reports whether a file has a name of weights in other formats, of settings of a
+// quantization that the output does not have, or of an adapter whose weights stay behind.
 func staysBehind(name string) bool {
 	switch {
 	case slices.Contains([]string{"hf_quant_config.json", LockName, ProvenanceName, JournalName, adapterName}, name),
-		strings.HasPrefix(name, "openvino_"), strings.HasSuffix(name, ".index.json"), // their weights stay behind
+		// Their weights stay behind.
+		strings.HasPrefix(name, "openvino_"), strings.HasSuffix(name, ".index.json"),
 		strings.Contains(name, ".safetensors"), strings.Contains(name, ".onnx"), strings.Contains(name, ".data-0"):
 		return true
 	}

@@ -13,7 +13,8 @@ import (
 	. "github.com/metalcast/metalcast/internal/checkpoint/checkpointtest"
 )
 
-// beside opens Moe(1) with more files beside it, and gives those that go along and those that do not.
+// beside opens Moe(1) with more files beside it, and gives those that go along and those that do
+// not.
 func beside(t *testing.T, files map[string]string) (along, leftOut []string) {
 	t.Helper()
 	dir := Moe(1).Write(t)

@@ -6,14 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cached is true: reads that go past the cache leave nothing to drop.
+// cached returns true: reads that bypass the cache leave nothing to drop.
 func cached(*os.File, int64) bool { return true }
 
 func leaveCache(*os.File, int64, int64) {}
 
-// uncachedReads: F_NOCACHE has an effect on what begins at a multiple of the page (of the device's block, at least, which divides it) and ends the system's own
-// reading ahead. One read at a time gets 2.8 of 6.8 GB/s from an M5 Pro's disk (safetensors issue 756).
+// uncachedReads: F_NOCACHE affects whatever begins at a multiple of the page size (at least of the
+// device's block, which divides it), and disables the system's read-ahead. One read at a time gets
+// 2.8 of 6.8 GB/s from an M5 Pro's disk (safetensors issue 756).
 var uncachedReads = pieces{page: 16 << 10, flight: 4, least: 1 << 20}
 
-// uncached makes large aligned reads go past the cache; pages that are cached already are used all the same.
+// uncached makes large aligned reads bypass the cache; pages that are already cached are still
+// used.
 func uncached(f *os.File) { _, _ = unix.FcntlInt(f.Fd(), unix.F_NOCACHE, 1) }

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cached tells whether most of a file is in the page cache; true where the system does not tell (before Linux 6.5).
+// cached reports whether most of a file is in the page cache; true if the system does not say
+// (before Linux 6.5).
 func cached(f *os.File, size int64) bool {
 	var s unix.Cachestat_t
 	if err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Len: uint64(size)}, &s, 0); err != nil {
@@ -18,8 +19,8 @@ func cached(f *os.File, size int64) bool {
 // leaveCache drops a range of a file from the page cache.
 func leaveCache(f *os.File, off, n int64) { _ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED) }
 
-// uncachedReads are none: the system reads ahead of one read at a time.
+// uncachedReads are not used: the system reads ahead of one read at a time.
 var uncachedReads pieces
 
-// uncached has no counterpart that pays on this system.
+// uncached does nothing: bypassing the cache does not pay on this system.
 func uncached(*os.File) {}

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Looks reports whether a directory has the files of a checkpoint, going by their names. Whether it is one only reading them tells.
+// Looks reports whether a directory has the files of a checkpoint, by their names. Only reading
+// them shows whether it is one.
 func Looks(dir string) bool {
 	if st, err := os.Stat(filepath.Join(dir, ConfigName)); err != nil || !st.Mode().IsRegular() {
 		return false
@@ -24,7 +25,8 @@ func Looks(dir string) bool {
 	})
 }
 
-// Cached lists the ids in the local hub cache whose snapshot of a revision ("" means main) has the files of a checkpoint, sorted. What cannot be read is left out.
+// Cached returns the ids in the local hub cache whose snapshot of a revision ("" means main) has
+// the files of a checkpoint, sorted. What cannot be read is left out.
 func Cached(revision string) (ids []string) {
 	entries, _ := os.ReadDir(HubCache())
 	for _, e := range entries {
@@ -41,7 +43,8 @@ func Cached(revision string) (ids []string) {
 	return ids
 }
 
-// CachedRevisions lists the branches and tags of a model in the local hub cache, and its commits, each sorted.
+// CachedRevisions returns the branches and tags of a model in the local hub cache, and its commits,
+// each sorted.
 func CachedRevisions(id string) (revisions []string) {
 	if !hubID.MatchString(id) {
 		return nil

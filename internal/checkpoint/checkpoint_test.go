@@ -117,7 +117,8 @@ func TestOpenRefuses(t *testing.T) {
 		}, fault.ErrCorrupt, `duplicate object member name "total_size" within "/metadata"`, ""},
 		"a tensor in two shards": {func(c *Checkpoint) {
 			c.Shards["b.safetensors"] = c.Shards["model.safetensors"][:1]
-			c.Index(map[string]string{c.Shards["b.safetensors"][0].Name: "b.safetensors"}) // both shards are in the index
+			// Both shards are in the index.
+			c.Index(map[string]string{c.Shards["b.safetensors"][0].Name: "b.safetensors"})
 		}, fault.ErrCorrupt, "in b.safetensors and again in model.safetensors", ""},
 		"an LFS pointer for a shard": {func(c *Checkpoint) {
 			delete(c.Shards, "model.safetensors")

@@ -13,14 +13,15 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// Config is config.json, kept as text so that nothing of it is lost but values that a later one of the same key replaces. The text may
-// have NaN and Infinity, which Standard puts aside for a strict parser.
+// Config is config.json, kept as text so that nothing of it is lost, except values that a later one
+// with the same key replaces. The text may have NaN and Infinity, which Standard replaces for a
+// strict parser.
 type Config struct {
 	Text  []byte
-	Notes []string // of keys that are there more than once, with values that differ
+	Notes []string // of keys that occur more than once with different values
 
 	once         sync.Once
-	quantization gjson.Result // once it was asked for
+	quantization gjson.Result // once requested
 }
 
 // ParseConfig checks that text is one JSON object, as Python reads it.
@@ -32,7 +33,8 @@ func ParseConfig(text []byte) (*Config, error) {
 	return &Config{Text: once, Notes: notes}, nil
 }
 
-// notJSON is a parser's error. Where it gives up at a depth it names the place by all the keys that lead there.
+// notJSON returns a parser's error. If it gives up at a depth it names the place by all the keys
+// that lead there.
 func notJSON(what string, err error) error {
 	var known *fault.Error
 	if errors.As(err, &known) {
@@ -51,7 +53,8 @@ func (c *Config) Get(path string) gjson.Result { return gjson.GetBytes(c.Text, p
 // ModelType is the top-level model_type.
 func (c *Config) ModelType() string { return c.Get("model_type").String() }
 
-// TextSetting is a setting of the language model: under text_config where there is one, at top level in flat configs.
+// TextSetting returns a setting of the language model: from text_config if there is one, from the
+// top level of flat configs.
 func (c *Config) TextSetting(key string) gjson.Result {
 	if r := c.Get("text_config." + key); r.Exists() {
 		return r
@@ -59,8 +62,9 @@ func (c *Config) TextSetting(key string) gjson.Result {
 	return c.Get(key)
 }
 
-// BlockSizes lists the scale blocks that the quantization names, in rows and columns: weight_block_size (quant_method fp8) and each
-// config_groups.*.weights.block_structure (compressed-tensors). Empty where it names none.
+// BlockSizes returns the scale blocks that the quantization names, in rows and columns:
+// weight_block_size (quant_method fp8) and each config_groups.*.weights.block_structure
+// (compressed-tensors). It is empty if there are none.
 func (c *Config) BlockSizes() (list [][2]int64, err error) {
 	if err := c.oneQuantization(); err != nil {
 		return nil, err

@@ -15,10 +15,11 @@ import (
 
 var hubID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
-// Find lists the checkpoint that the user means: a directory's, or that of a model id ("org/name") in the local hub cache at a revision
-// (a branch, a tag or a commit; "" means main). Only an id may lead to files outside its repository (see hubLinks).
-// The checkpoint may lack tensors, and whole shards of them, that its index names and needless reports to be of no use: those are a
-// note, and listed in Absent. nil reports none.
+// Find returns the checkpoint that the user means: that of a directory, or that of a model id
+// ("org/name") in the local hub cache at a revision (a branch, a tag or a commit; "" means main).
+// Only an id may lead to files outside its repository (see hubLinks). The checkpoint may lack
+// tensors that its index names, even whole shards of them, if needless reports that they are of no
+// use; they are noted, and listed in Absent. If needless is nil there are none.
 func Find(ctx context.Context, src, revision string, needless func(c *Config) func(tensor string) bool) (*Inventory, error) {
 	dir, byID, err := locate(src, revision)
 	if err != nil {
@@ -30,7 +31,7 @@ func Find(ctx context.Context, src, revision string, needless func(c *Config) fu
 	return open(ctx, dir, byID, needless)
 }
 
-// locate turns what the user wrote into a directory, and reports whether it was a model id.
+// locate resolves what the user wrote to a directory, and reports whether it was a model id.
 func locate(src, revision string) (dir string, byID bool, err error) {
 	if src == "" {
 		return "", false, fault.New(fault.ErrUsage, "", "no source")
@@ -67,7 +68,7 @@ func locate(src, revision string) (dir string, byID bool, err error) {
 }
 
 func plainRevision(s string) bool {
-	for part := range strings.SplitSeq(s, "/") { // branch names may hold slashes
+	for part := range strings.SplitSeq(s, "/") { // branch names may contain slashes
 		if !plainName(part) {
 			return false
 		}
@@ -75,8 +76,9 @@ func plainRevision(s string) bool {
 	return true
 }
 
-// HubCache is the directory of the local hub cache. It follows the rules of huggingface_hub (constants.py), which expands ~ and variables
-// that no shell has expanded, as in a launchd plist or a .env file.
+// HubCache returns the directory of the local hub cache. It follows the rules of huggingface_hub
+// (constants.py), which expands ~ and variables that no shell has expanded, as in a launchd plist
+// or a .env file.
 func HubCache() string {
 	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
 		if dir := os.Getenv(name); dir != "" {
@@ -96,7 +98,8 @@ func HubCache() string {
 
 var variable = regexp.MustCompile(`\$(\w+|\{[^}]*\})`)
 
-// expand is Python's os.path.expandvars of os.path.expanduser: ~ and ~user in front, then $NAME and ${NAME}, once; what is not known stays.
+// expand is Python's os.path.expandvars of os.path.expanduser: a leading ~ or ~user, then $NAME and
+// ${NAME}, once; what is unknown stays.
 func expand(path string) string {
 	if rest, ok := strings.CutPrefix(path, "~"); ok {
 		name, rest, slash := strings.Cut(rest, "/")
@@ -118,7 +121,7 @@ func expand(path string) string {
 	})
 }
 
-// homeOf is a user's home directory; "" is whoever runs this.
+// homeOf returns a user's home directory; "" is the current user.
 func homeOf(name string) (string, bool) {
 	if home, ok := os.LookupEnv("HOME"); ok && name == "" {
 		return home, true
@@ -133,7 +136,7 @@ func homeOf(name string) (string, bool) {
 	return who.HomeDir, true
 }
 
-// hubIdentity recognises a snapshot by its place: models--org--name/snapshots/commit.
+// hubIdentity recognises a snapshot by its path: models--org--name/snapshots/commit.
 func hubIdentity(dir string) (repo, commit string) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

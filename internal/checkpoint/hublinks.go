@@ -10,19 +10,22 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// hubLinks is what the links of a snapshot in a hub cache may lead to beside its repository's blobs. Such a blob may itself be one link:
+// hubLinks is where links of a snapshot in a hub cache may lead, in addition to its repository's
+// blobs. Such a blob may itself be one link:
 //
-//   - to the store of blobs that repositories share, as huggingface_hub writes it since 1.32 (utils/_shared_blobs.py): <cache>/blobs/<2 hex>/<64 hex>,
-//     where <cache>/blobs is a real directory with huggingface_hub's marker;
+//   - to the store of blobs that repositories share, as huggingface_hub makes it since 1.32
+//     (utils/_shared_blobs.py): <cache>/blobs/<2 hex>/<64 hex>, where <cache>/blobs is a real
+//     directory with huggingface_hub's marker;
 //   - to a file of the same name elsewhere, as in a pool on another disk.
 //
-// Both are followed for a model id alone. An id is looked up in the user's own cache, whose links huggingface_hub or the user made. A
-// directory may be one that somebody packed with links of their own.
+// Both are followed only for a model id. An id is looked up in the user's own cache, whose links
+// huggingface_hub or the user made. A directory may come from anyone, with links of their own.
 type hubLinks struct {
-	blobs  string // the repository's blobs, resolved: the directory is itself a link where the cache spans disks
+	// The repository's blobs, resolved: the directory is itself a link if the cache spans disks.
+	blobs  string
 	store  string // the shared store; "" where there is none
 	byID   bool
-	wayOut string // what to give instead of the directory
+	wayOut string // what to specify instead of the directory
 }
 
 const (
@@ -32,7 +35,7 @@ const (
 
 var sharedBlob = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// newHubLinks gives nil for a directory that is no snapshot. root is resolved.
+// newHubLinks returns nil for a directory that is not a snapshot. root is resolved.
 func newHubLinks(root string, byID bool) *hubLinks {
 	if filepath.Base(filepath.Dir(root)) != "snapshots" {
 		return nil
@@ -51,7 +54,7 @@ func newHubLinks(root string, byID bool) *hubLinks {
 	return h
 }
 
-// wayOut is what to give instead of a snapshot's directory.
+// wayOut is what to specify instead of a snapshot's directory.
 func wayOut(snapshot, cache string) string {
 	id, commit := hubIdentity(snapshot)
 	if !hubID.MatchString(id) {
@@ -68,7 +71,7 @@ func wayOut(snapshot, cache string) string {
 	return hint
 }
 
-// isStore reports whether dir is a shared store that huggingface_hub made, in the version that is known.
+// isStore reports whether dir is a shared store made by huggingface_hub, in the known version.
 func isStore(dir string) bool {
 	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
 		return false
@@ -81,7 +84,7 @@ func isStore(dir string) bool {
 	return err == nil && string(text) == storeVersion
 }
 
-// follow gives the file that an entry of the snapshot means by way of its repository's blob.
+// follow returns the file that an entry of the snapshot means, via its repository's blob.
 func (h *hubLinks) follow(entry string) (string, error) {
 	out := fault.Corrupt("", "a symbolic link out of the checkpoint's directory").WithHint(
 		"replace the link by the file, or give metalcast the directory that holds it")
@@ -105,14 +108,15 @@ func (h *hubLinks) follow(entry string) (string, error) {
 	return path, nil
 }
 
-// target is where a link leads, one step; its directory is resolved.
+// target returns where a link leads, one step; its directory is resolved.
 func target(link string) (string, bool) {
 	to, err := os.Readlink(link)
 	if err != nil {
 		return "", false
 	}
 	if !filepath.IsAbs(to) {
-		to = filepath.Dir(link) + string(filepath.Separator) + to // not Join, which would take ".." for a step back over a link
+		// Not Join, which would take ".." as a step back over a link.
+		to = filepath.Dir(link) + string(filepath.Separator) + to
 	}
 	dir, base := filepath.Split(strings.TrimRight(to, string(filepath.Separator)))
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
@@ -121,7 +125,7 @@ func target(link string) (string, bool) {
 	return filepath.Join(dir, base), true
 }
 
-// shared reports whether path is that of a blob in the shared store.
+// shared reports whether path is a blob in the shared store.
 func (h *hubLinks) shared(path string) bool {
 	name := filepath.Base(path)
 	return h.store != "" && sharedBlob.MatchString(name) && filepath.Dir(path) == filepath.Join(h.store, name[:2])

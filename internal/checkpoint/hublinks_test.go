@@ -21,7 +21,8 @@ import (
 // A blob's name in its repository, and in the shared store.
 var etag, xet = strings.Repeat("e7", 32), strings.Repeat("a5", 32)
 
-// sharedCache is a hub cache whose shard has moved into a marked store, <cache>/blobs/a5/<xet>, from where the repository's blob links to it.
+// sharedCache is a hub cache whose shard has moved into a marked store, <cache>/blobs/a5/<xet>,
+// from where the repository's blob links to it.
 func sharedCache(t *testing.T) (cache, snapshot string) {
 	cache, snapshot = hubCache(t)
 	t.Setenv("HF_HUB_CACHE", cache)

@@ -20,24 +20,26 @@ import (
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
-// index is model.safetensors.index.json: which shard holds which tensor. Headers decide; the index names the shards.
+// index is model.safetensors.index.json: which shard holds which tensor. Headers decide; the index
+// names the shards.
 type index struct {
 	WeightMap weightMap `json:"weight_map"`
 }
 
-// weightMap is in the file's order: nobody looks a tensor up in it.
+// weightMap is in the file's order: nobody looks up tensors in it.
 type weightMap struct {
 	entries []entry
-	files   []string // each once, sorted
+	files   []string // without repetitions, sorted
 
-	text string // of the file, where names are to be parts of it
+	text string // of the file, if names are slices of it
 }
 
 type entry struct{ tensor, file string }
 
 var errTooMany = errors.New("too many tensors")
 
-// UnmarshalJSONFrom reads the map and gives up once it is too large. The decoder refuses a tensor that is named twice, unless it is let off that.
+// UnmarshalJSONFrom reads the map, and gives up once it is too large. The decoder refuses a tensor
+// that is named twice, unless told not to.
 func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	wrong := func(k jsontext.Kind) error {
 		return fault.Corrupt("", "%s is %s; weight_map, an object of file names, was expected", d.StackPointer(), safetensors.KindName(k))
@@ -82,7 +84,7 @@ func (m *weightMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return err
 }
 
-// first is the entry of the least name, of those that fit; there is one.
+// first returns the entry with the least name among those that match; there is one.
 func (m *weightMap) first(fits func(entry) bool) entry {
 	var found *entry
 	for i := range m.entries {
@@ -93,7 +95,7 @@ func (m *weightMap) first(fits func(entry) bool) entry {
 	return *found
 }
 
-// anyNames is a weightMap in which the decoder lets a tensor be named twice.
+// anyNames is a weightMap for which the decoder accepts a tensor that is named twice.
 type anyNames weightMap
 
 // UnmarshalJSONFrom reads the map.
@@ -101,7 +103,7 @@ func (m *anyNames) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return json.UnmarshalDecode(d, (*weightMap)(m), jsontext.AllowDuplicateNames(true))
 }
 
-// repeats tells whether a tensor is named twice.
+// repeats reports whether a tensor is named twice.
 func (m *weightMap) repeats() bool {
 	names := make(map[string]struct{}, len(m.entries))
 	for i := range m.entries {
@@ -110,7 +112,8 @@ func (m *weightMap) repeats() bool {
 	return len(names) < len(m.entries)
 }
 
-// parseIndex compares the names itself, for the decoder is slow at that. Where anything is wrong the index is read again strictly, for the error.
+// parseIndex compares the names itself, because the decoder is slow at that. If anything is wrong
+// the index is read again strictly, for the error.
 func parseIndex(text []byte) (x index, err error) {
 	quick := struct {
 		WeightMap anyNames `json:"weight_map"`
@@ -123,7 +126,7 @@ func parseIndex(text []byte) (x index, err error) {
 	return x, err
 }
 
-// readIndex gives nil where there is no index.
+// readIndex returns nil if there is no index.
 func (l *listing) readIndex() (*index, error) {
 	text, err := l.read(IndexName, maxIndex)
 	switch {
@@ -156,18 +159,20 @@ func (l *listing) readIndex() (*index, error) {
 	return &x, nil
 }
 
-// plainName refuses everything that could lead out of a directory, and what would speak to a terminal.
+// plainName refuses everything that could lead out of a directory, and what could control a
+// terminal.
 func plainName(s string) bool {
 	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, `/\`) && !strings.ContainsFunc(s, unicode.IsControl) && filepath.IsLocal(s)
 }
 
 var errNoShard = errors.New("no shard: neither model.safetensors nor model-NNNNN-of-NNNNN.safetensors nor " + IndexName)
 
-// numbered is a shard of a set; the set is all that comes before, "model" as Hugging Face's and mlx_lm's tools call it.
+// numbered is a shard of a set; the set is everything that precedes the number: "model" for the
+// tools of Hugging Face and mlx_lm.
 var numbered = regexp.MustCompile(`(?s)^(.+)-(\d{5})-of-(\d{5})\.safetensors$`)
 
-// shardNames is the shard set: the index's when there is one, else model.safetensors, else a complete
-// model-NNNNN-of-NNNNN set, else the one complete set, or the one file, of another name.
+// shardNames returns the shard set: the index's if there is one, else model.safetensors, else a
+// complete model-NNNNN-of-NNNNN set, else the only complete set, or the only file, of another name.
 func (l *listing) shardNames(x *index, spare func(tensor string) bool) ([]string, error) {
 	if x != nil {
 		return l.indexedShards(x, spare)
@@ -198,11 +203,12 @@ func (l *listing) shardNames(x *index, spare func(tensor string) bool) ([]string
 		quantity(len(all), "shard"), all[0], all[1], IndexName).WithHint("keep the model's shards alone, or write %s, whose weight_map names each tensor's shard", IndexName)
 }
 
-// otherShard is a safetensors file that is no part of a checkpoint in Hugging Face's form: Mistral's own, an adapter's, vLLM's.
+// otherShard matches safetensors files that are not part of a checkpoint in Hugging Face's form:
+// Mistral's own, those of an adapter, vLLM's.
 var otherShard = regexp.MustCompile(`^(consolidated|adapter|model-rank-\d+-part-)`)
 
-// shardSets lists the directory's shards: numbered ones by what their names begin with, and those of other names
-// but for what belongs to another form.
+// shardSets returns the directory's shards: numbered ones by what their names begin with, and those
+// with other names, except for files of another form.
 func (l *listing) shardSets() (sets map[string][]string, single []string) {
 	sets = map[string][]string{}
 	for _, name := range l.names {
@@ -218,7 +224,7 @@ func (l *listing) shardSets() (sets map[string][]string, single []string) {
 	return sets, single
 }
 
-// wholeSet refuses a set of numbered shards that is not complete.
+// wholeSet refuses an incomplete set of numbered shards.
 func (l *listing) wholeSet(set []string) ([]string, error) {
 	first := numbered.FindStringSubmatch(set[0])
 	stem, total := first[1], first[3]
@@ -239,7 +245,7 @@ func (l *listing) wholeSet(set []string) ([]string, error) {
 	return set, nil
 }
 
-// outside finds a shard whose number is not one of 1 to n.
+// outside finds a shard whose number is not in 1 to n.
 func outside(set []string, n int) string {
 	for _, name := range set {
 		if i, _ := strconv.Atoi(numbered.FindStringSubmatch(name)[2]); i < 1 || i > n {
@@ -249,7 +255,8 @@ func outside(set []string, n int) string {
 	return ""
 }
 
-// indexedShards is the shards that the index names, without those that are not there and hold nothing but spare tensors.
+// indexedShards returns the shards that the index names, without missing ones that hold only spare
+// tensors.
 func (l *listing) indexedShards(x *index, spare func(tensor string) bool) ([]string, error) {
 	m := &x.WeightMap
 	there := slices.DeleteFunc(slices.Clone(m.files), func(file string) bool { return !l.has(file) })
@@ -276,7 +283,7 @@ func (l *listing) indexedShards(x *index, spare func(tensor string) bool) ([]str
 	return nil, missingShard(slices.Min(missing), IndexName+" names it")
 }
 
-// complete says "is model.safetensors", or "is a complete set of 3 shards".
+// complete returns "is model.safetensors", or "is a complete set of 3 shards".
 func complete(shards []string) string {
 	if len(shards) == 1 {
 		return "is " + shards[0]
@@ -295,8 +302,8 @@ func missingShard(name, why string) error {
 	return fault.Incomplete(name, "missing: %s", why).WithHint(`finish the download, for example with "hf download"`)
 }
 
-// compareIndex refuses an index that promises a tensor no shard holds, unless it is spare. Other differences are notes:
-// the headers win.
+// compareIndex refuses an index that promises a tensor that no shard holds, unless it is spare.
+// Other differences are notes: the headers win.
 func (v *Inventory) compareIndex(x *index, spare func(tensor string) bool) error {
 	if x == nil {
 		return nil
@@ -330,8 +337,8 @@ func (v *Inventory) compareIndex(x *index, spare func(tensor string) bool) error
 	return nil
 }
 
-// Unlisted finds a tensor in a .safetensors file beside the shards, which the index does not name; "" where none has it.
-// It reads the headers of those files, so it is for errors.
+// Unlisted finds a tensor in a .safetensors file beside the shards that the index does not name; ""
+// if none has it. It reads the headers of those files, so it is for errors.
 func (v *Inventory) Unlisted(tensor string) string {
 	for _, name := range v.LeftOut {
 		if filepath.Ext(name) != ".safetensors" {

@@ -1,5 +1,5 @@
-// Package checkpoint lists what a checkpoint directory holds: its config, the tensors of all its shards, and the files beside them.
-// It reads headers and small files, never a weight.
+// Package checkpoint lists what a checkpoint directory holds: its config, the tensors of all its
+// shards, and the files beside them. It reads headers and small files, never weights.
 package checkpoint
 
 import (
@@ -24,11 +24,12 @@ const (
 	ConfigName = "config.json"
 	IndexName  = "model.safetensors.index.json"
 	CardName   = "README.md"
-	// GenerationName is what consumers read of sampling, and of the tokens that end a text.
+	// GenerationName is what runtimes read about sampling, and about the tokens that end a text.
 	GenerationName = "generation_config.json"
-	// LockName is metalcast's own: the mark of a directory in the making.
+	// LockName is metalcast's own: it marks a directory that is being made.
 	LockName = "metalcast.lock"
-	// ProvenanceName and JournalName are its own too: where a converted checkpoint comes from, and how far its making came.
+	// ProvenanceName and JournalName are also its own: where a converted checkpoint comes from, and
+	// how far the conversion has come.
 	ProvenanceName = "metalcast.json"
 	JournalName    = "metalcast.journal"
 )
@@ -43,7 +44,7 @@ type Tensor struct {
 	Size   int64 // bytes
 }
 
-// String is the form in which messages name a tensor.
+// String returns the form in which messages name a tensor.
 func (t *Tensor) String() string { return fmt.Sprintf("tensor %q", t.Name) }
 
 // Shard is one .safetensors file.
@@ -56,7 +57,7 @@ type Shard struct {
 	seen os.FileInfo // when its header was read
 }
 
-// File is a file of the checkpoint that is no shard.
+// File is a file of the checkpoint that is not a shard.
 type File struct {
 	Name string
 	Size int64
@@ -68,20 +69,21 @@ type Inventory struct {
 	Repo       string // "org/name" where Dir is a snapshot in a hub cache, else ""
 	Revision   string // its commit, else ""
 	Config     *Config
-	Generation *Config // generation_config.json; nil where there is none, or none that is JSON
+	Generation *Config // generation_config.json; nil if there is none, or it is not JSON
 	Shards     []Shard
 	Tensors    []Tensor // by shard, then offset
 	Format     string   // "format" of the first shard's __metadata__: pt, mlx, or ""
 	Files      []File   // to be copied: tokenizer, chat template, licence, code
-	LeftOut    []string // files that a converted checkpoint must not carry: other weights, stale quantization settings
-	Absent     []string // tensors that the index names, no shard holds, and nobody needs
-	Notes      []string // harmless oddities, such as an index that places a tensor elsewhere
+	// Files that a converted checkpoint must not have: other weights, stale quantization settings.
+	LeftOut []string
+	Absent  []string // tensors that the index names, no shard holds, and nobody needs
+	Notes   []string // harmless oddities, such as an index that places a tensor elsewhere
 
 	byName  map[string]int32 // index into Tensors
-	listing *listing         // through which all of its files are opened
+	listing *listing         // opens all of its files
 }
 
-// Lookup finds a tensor by name, over all shards; nil if there is none.
+// Lookup returns a tensor by name, over all shards; nil if there is none.
 func (v *Inventory) Lookup(name string) *Tensor {
 	if i, ok := v.byName[name]; ok {
 		return &v.Tensors[i]
@@ -89,13 +91,13 @@ func (v *Inventory) Lookup(name string) *Tensor {
 	return nil
 }
 
-// Index finds a tensor's place in Tensors by its name.
+// Index returns a tensor's index into Tensors by its name.
 func (v *Inventory) Index(name string) (int, bool) {
 	i, ok := v.byName[name]
 	return int(i), ok
 }
 
-// Names are those of all tensors.
+// Names returns those of all tensors.
 func (v *Inventory) Names() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range v.Tensors {
@@ -106,7 +108,7 @@ func (v *Inventory) Names() iter.Seq[string] {
 	}
 }
 
-// Bytes is the length of all tensors' data.
+// Bytes returns the length of all tensors' data.
 func (v *Inventory) Bytes() (n int64) {
 	for i := range v.Tensors {
 		n += v.Tensors[i].Size
@@ -114,7 +116,7 @@ func (v *Inventory) Bytes() (n int64) {
 	return n
 }
 
-// Open lists the checkpoint in directory dir. It stops between shards when ctx ends.
+// Open returns the checkpoint in directory dir. It stops between shards when ctx ends.
 func Open(ctx context.Context, dir string) (*Inventory, error) {
 	return open(ctx, dir, false, none)
 }
@@ -182,7 +184,8 @@ func open(ctx context.Context, dir string, byID bool, needless func(c *Config) f
 		return nil, err
 	}
 	if text, err := listing.read(GenerationName, maxConfig); err == nil {
-		if v.Generation, err = ParseConfig(text); err == nil { // consumers do without one that they cannot read, and so it is only copied
+		// Runtimes do without one that they cannot read, so it is only copied.
+		if v.Generation, err = ParseConfig(text); err == nil {
 			v.noteConfig(GenerationName, v.Generation)
 		}
 	}
@@ -241,7 +244,8 @@ func (v *Inventory) readHeaders(ctx context.Context, l *listing, names []string,
 	return nil
 }
 
-// withDownloadHint says what to do about a shard that is cut short, unless the error knows better.
+// withDownloadHint suggests what to do about a truncated shard, unless the error already has a
+// hint.
 func withDownloadHint(err error) error {
 	var e *fault.Error
 	if errors.Is(err, fault.ErrIncomplete) && errors.As(err, &e) && e.Hint == "" {
@@ -269,7 +273,8 @@ func (l *listing) readHeader(name string) (os.FileInfo, *safetensors.Header, err
 
 const pointerPrefix = "version https://git-lfs.github.com/spec/"
 
-// refusePointer recognises the small text that git checks out for a large file when Git LFS is not installed.
+// refusePointer recognises the small text that git checks out in place of a large file if Git LFS
+// is not installed.
 func refusePointer(f *os.File, size int64) error {
 	if size > 1024 || size < int64(len(pointerPrefix)) {
 		return nil

@@ -13,19 +13,23 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// Bounds on what is read whole, in bytes. The index of a model of 200,000 tensors is about 20 MB, and so are its headers together.
+// Bounds on what is read whole, in bytes. The index of a model with 200,000 tensors is about 20 MB,
+// and so are its headers together.
 const (
 	maxConfig  = 16 << 20
 	maxIndex   = 128 << 20
 	maxHeaders = 256 << 20
-	maxShards  = 1 << 50 // of all shards together, whose sum cannot overflow then
+	maxShards  = 1 << 50 // of all shards together, whose sum then cannot overflow
 )
 
-// listing is a directory's entries. Files are opened through it alone, which keeps every symbolic link inside the checkpoint.
+// listing is a directory's entries. Files are opened only through it, which keeps every symbolic
+// link inside the checkpoint.
 type listing struct {
-	dir   string
-	roots []string  // resolved directories that a link may lead to: dir, and the blobs of its repository in a hub cache
-	hub   *hubLinks // what else links of such a repository may lead to; nil elsewhere
+	dir string
+	// Resolved directories that a link may lead to: dir, and the blobs of its repository in a hub
+	// cache.
+	roots []string
+	hub   *hubLinks // where else links of such a repository may lead; nil elsewhere
 	names []string  // sorted; without AppleDouble files
 	dirs  map[string]bool
 }
@@ -47,7 +51,8 @@ func list(dir string, byID bool) (*listing, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "._") { // AppleDouble: macOS keeps attributes there on exFAT, SMB and USB sticks
+		// AppleDouble: macOS keeps attributes there on exFAT, SMB and USB sticks.
+		if strings.HasPrefix(e.Name(), "._") {
 			continue
 		}
 		l.names = append(l.names, e.Name())
@@ -64,7 +69,8 @@ func (l *listing) has(name string) bool {
 	return ok
 }
 
-// resolve gives the real path of an entry, which must be a regular file inside the checkpoint, or where hubLinks lead to.
+// resolve returns the real path of an entry, which must be a regular file inside the checkpoint, or
+// where hubLinks lead.
 func (l *listing) resolve(name string) (string, error) {
 	path, err := filepath.EvalSymlinks(filepath.Join(l.dir, name))
 	if err != nil {
@@ -92,7 +98,7 @@ func (l *listing) resolve(name string) (string, error) {
 	return path, nil
 }
 
-// open opens an entry for reading and gives its size.
+// open opens an entry for reading and returns its size.
 func (l *listing) open(name string) (*os.File, int64, error) {
 	path, err := l.resolve(name)
 	if err != nil {
@@ -133,9 +139,9 @@ func (l *listing) read(name string, limit int64) ([]byte, error) {
 	return text, nil
 }
 
-// cause drops the path from a file system error: the message has the name already.
+// cause drops the path from a file system error: the message already has the name.
 func cause(err error) error {
-	if errors.Is(err, fs.ErrNotExist) { // a link to nothing, as an interrupted download leaves
+	if errors.Is(err, fs.ErrNotExist) { // a dangling link, as an interrupted download leaves
 		return fault.Incomplete("", "a link to a file that is not there").WithHint(`finish the download, for example with "hf download"`)
 	}
 	if p, ok := err.(*fs.PathError); ok { //nolint:errorlint // as the os package returns it
@@ -149,7 +155,7 @@ func (v *Inventory) ReadFile(name string, limit int64) ([]byte, error) {
 	return v.listing.read(name, limit)
 }
 
-// OpenFile opens one of the checkpoint's files, with the same checks as ever.
+// OpenFile opens one of the checkpoint's files, with the same checks.
 func (v *Inventory) OpenFile(name string) (*os.File, error) {
 	f, _, err := v.listing.open(name)
 	if err != nil {

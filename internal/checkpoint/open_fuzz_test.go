@@ -44,7 +44,8 @@ func plainError(t *testing.T, err error) {
 	}
 }
 
-// FuzzIndex opens a directory with any index. What is accepted has only shards that are files of the directory itself, and every tensor that the index names.
+// FuzzIndex opens a directory with any index. What is accepted has only shards that are files of
+// the directory itself, and every tensor that the index names.
 func FuzzIndex(f *testing.F) {
 	for _, text := range []string{
 		`{"metadata":{"total_size":1},"weight_map":{"a":"model.safetensors","b":"b.safetensors"}}`,
@@ -79,7 +80,8 @@ func FuzzIndex(f *testing.F) {
 	})
 }
 
-// FuzzNames opens a directory of files of any names, two of them shards of one tensor. What is accepted is a whole set of shards; other files are copied, left out or hidden.
+// FuzzNames opens a directory of files of any names, two of them shards of one tensor. What is
+// accepted is a whole set of shards; other files are copied, left out or hidden.
 func FuzzNames(f *testing.F) {
 	for _, s := range []string{"model.safetensors", "model-00001-of-00002.safetensors|model-00002-of-00002.safetensors", "model-00001-of-00000.safetensors", "model-00000-of-00001.safetensors|x",
 		"model-00003-of-00002.safetensors|model-00001-of-00002.safetensors|model-00002-of-00002.safetensors", "model-00001-of-00001.safetensors|model.safetensors",
@@ -96,7 +98,8 @@ func FuzzNames(f *testing.F) {
 			if i == 8 {
 				break
 			}
-			if name == "config.json" || name == checkpoint.IndexName || strings.ContainsAny(name, `/\`) { // names alone: no file is written elsewhere
+			// Names alone: no file is written elsewhere.
+			if name == "config.json" || name == checkpoint.IndexName || strings.ContainsAny(name, `/\`) {
 				continue
 			}
 			data := Encode([]Tensor{{Name: string(rune('a' + i)), DType: "U8", Shape: []int{1}}})
@@ -132,7 +135,8 @@ func FuzzNames(f *testing.F) {
 
 var numberedShard = regexp.MustCompile(`(?s)^(.+)-\d{5}-of-\d{5}\.safetensors$`)
 
-// FuzzConfig reads any config.json. What is accepted is one object, and its settings are numbers that make sense or an error.
+// FuzzConfig reads any config.json. What is accepted is one object, and its settings are numbers
+// that make sense or an error.
 func FuzzConfig(f *testing.F) {
 	for _, text := range []string{
 		MoeConfig(2), `{}`, `{"quantization_config":{"weight_block_size":[128,128]}}`, `{"quantization_config":{"weight_block_size":"128x64"}}`, `{"quantization_config":{"weight_block_size":[1e9,1]}}`,

@@ -6,15 +6,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// pieces is how a long read is cut where the system reads past its cache only what begins at a multiple of a page, and reads nothing ahead: a head up
-// to that page, whole pages by several reads at once, a tail. The zero value reads at once.
+// pieces is how a long read is cut if the system bypasses its cache only for what begins at a
+// multiple of a page, and does not read ahead: a head up to that page, whole pages by several
+// concurrent reads, a tail. The zero value reads at once.
 type pieces struct {
 	page   int64 // a power of two; 0: nothing is cut
-	flight int   // reads side by side, at most
-	least  int64 // bytes of whole pages that are worth a read of their own; a multiple of page
+	flight int   // most concurrent reads
+	least  int64 // whole pages worth a read of their own, in bytes; a multiple of page
 }
 
-// readAt is f.ReadAt(p, off). The pieces are parts of p, so it takes no memory that grows; of several errors it gives the one that the first bytes met.
+// readAt is f.ReadAt(p, off). The pieces are slices of p, so it needs no memory that grows; of
+// several errors it returns the one for the first bytes.
 func (c pieces) readAt(f io.ReaderAt, p []byte, off int64) (n int, err error) {
 	if c.page == 0 {
 		return f.ReadAt(p, off)
@@ -35,7 +37,7 @@ func (c pieces) readAt(f io.ReaderAt, p []byte, off int64) (n int, err error) {
 		piece, at := p[begin:end], off+begin
 		g.Go(func() error {
 			results[i].n, results[i].err = f.ReadAt(piece, at)
-			return nil // the others go on: which error is given must not depend on which came first
+			return nil // the others continue: which error is returned must not depend on which came first
 		})
 		begin = end
 	}
@@ -48,10 +50,10 @@ func (c pieces) readAt(f io.ReaderAt, p []byte, off int64) (n int, err error) {
 		}
 		begin = end
 	}
-	return n, results[len(results)-1].err // ReadAt may give io.EOF with the last bytes of a file
+	return n, results[len(results)-1].err // ReadAt may return io.EOF with the last bytes of a file
 }
 
-// cut gives where the pieces of a read of n bytes at off end, counted from off.
+// cut returns where the pieces of a read of n bytes at off end, relative to off.
 func (c pieces) cut(off, n int64) (ends []int64) {
 	head := -off & (c.page - 1)
 	body := (n - head) &^ (c.page - 1)

@@ -55,8 +55,8 @@ func (r *recorder) ReadAt(p []byte, off int64) (int, error) {
 	return r.ReaderAt.ReadAt(p, off)
 }
 
-// Whatever a read begins and ends at, all bytes come, each by one read, straight to where they belong; what is read past the cache begins and ends at
-// whole pages.
+// Whatever a read begins and ends at, all bytes come, each by one read, straight to where they
+// belong; what is read past the cache begins and ends at whole pages.
 func TestPiecesReadEveryByteOnce(t *testing.T) {
 	file := make([]byte, 400<<10+12345)
 	_, _ = rand.NewChaCha8([32]byte{3}).Read(file)
@@ -118,7 +118,8 @@ func TestPiecesAreReadSideBySide(t *testing.T) {
 	assert.Len(t, r.reads, 6)
 }
 
-// A file that ends early and a read that fails are reported as by one read: the bytes before, and the error that they met first.
+// A file that ends early and a read that fails are reported as by one read: the bytes before, and
+// the error that they met first.
 func TestPiecesGiveTheFirstError(t *testing.T) {
 	const off, n = 4096 + 8, 1 << 20
 	file := make([]byte, off+n)

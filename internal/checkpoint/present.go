@@ -11,10 +11,11 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// otherForm is a form of model that is no checkpoint of Hugging Face's, known by its files' names.
+// otherForm is a form of model other than Hugging Face's checkpoints, known by the names of its
+// files.
 type otherForm struct {
 	name  string
-	files []string // patterns of filepath.Match; each must fit an entry
+	files []string // patterns of filepath.Match; each must match an entry
 	hint  string
 }
 
@@ -25,7 +26,7 @@ const (
 	saveFirst  = "save it as safetensors first, as transformers' save_pretrained does; a pickle can run code, so metalcast reads none"
 )
 
-// otherForms lists them; the first that fits names a directory.
+// otherForms lists them; the first that matches names a directory.
 var otherForms = []otherForm{
 	{"a diffusers pipeline (model_index.json)", []string{"model_index.json"}, "metalcast converts language models; give the directory of one, such as text_encoder"},
 	{"Mistral's own format (params.json and consolidated weights)", []string{"params.json", "consolidated*"}, takeHub},
@@ -67,7 +68,7 @@ func (f *otherForm) fits(names []string) bool {
 	return true
 }
 
-// otherFile names a single file that was given for a directory, "" where it is none that is known.
+// otherFile describes a single file that was given instead of a directory, "" if it is unknown.
 func otherFile(name string) *otherForm {
 	for i := range otherForms {
 		if f := &otherForms[i]; len(f.files) == 1 && f.fits([]string{filepath.Base(name)}) {
@@ -77,8 +78,8 @@ func otherFile(name string) *otherForm {
 	return nil
 }
 
-// present says what a directory holds that has no config.json, or a config.json and no shard. It gives nil where
-// that is nothing it knows.
+// present says what a directory holds that has no config.json, or a config.json and no shard. It
+// returns nil if it recognises nothing.
 func (l *listing) present(shown string) *fault.Error {
 	names := slices.DeleteFunc(slices.Clone(l.names), func(name string) bool { return strings.HasPrefix(name, ".") })
 	switch {
@@ -110,7 +111,8 @@ func (f *otherForm) refuse(where string) *fault.Error {
 	return fault.Unsupported(where, "what is there is %s, not a checkpoint in safetensors", f.name).WithHint("%s", f.hint)
 }
 
-// adapter refuses a fine-tuning's difference to a model, and names the model where the adapter does.
+// adapter refuses the weights of a fine-tuning adapter, and names the base model if the adapter
+// does.
 func (l *listing) adapter(shown string) *fault.Error {
 	base := "its base model"
 	if text, err := l.read(adapterName, maxConfig); err == nil {

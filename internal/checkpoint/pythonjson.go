@@ -17,12 +17,15 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// config.json and generation_config.json are read as Python's json module reads them, for the tools that write and read them are Python's
-// and go beyond the standard: NaN, Infinity and -Infinity are numbers, of a key that is there twice the last value counts, and half a
-// surrogate pair may be escaped (https://docs.python.org/3/library/json.html#standard-compliance-and-interoperability). Nothing else is read so.
+// config.json and generation_config.json are read as Python's json module reads them, because the
+// tools that write and read them are Python's and go beyond the standard: NaN, Infinity and
+// -Infinity are numbers, of a key that occurs twice the last value counts, and half a surrogate
+// pair may be escaped
+// (https://docs.python.org/3/library/json.html#standard-compliance-and-interoperability). Nothing
+// else is read that way.
 
-// parsePython checks that text is one JSON object. It gives the text without the values that a later one of the same key replaces, and a
-// note for every key of which they differ.
+// parsePython checks that text is one JSON object. It returns the text without values that a later
+// one with the same key replaces, and a note for every key whose values differ.
 func parsePython(text []byte) (once []byte, notes []string, err error) {
 	if bytes.HasPrefix(text, []byte("\xEF\xBB\xBF")) {
 		return nil, nil, fault.Corrupt("", "begins with a byte order mark").WithHint("save it as UTF-8 without one")
@@ -30,7 +33,8 @@ func parsePython(text []byte) (once []byte, notes []string, err error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, nil, fault.Corrupt("", "empty, a JSON object was expected")
 	}
-	standard := eachLiteral(text, func(literal string) string { // of the same length, so that errors name the right places
+	// Of the same length, so that errors name the right places.
+	standard := eachLiteral(text, func(literal string) string {
 		return strings.Map(func(r rune) rune {
 			if r == '-' {
 				return r
@@ -53,10 +57,11 @@ func parsePython(text []byte) (once []byte, notes []string, err error) {
 	return r.without(), r.notes(), nil
 }
 
-// eachLiteral replaces the numbers that standard JSON does not have: NaN, Infinity and -Infinity where a value may stand.
+// eachLiteral replaces the numbers that standard JSON does not have, NaN, Infinity and -Infinity,
+// where a value may occur.
 func eachLiteral(text []byte, replace func(literal string) string) []byte {
 	var out []byte
-	done, before := 0, byte('[') // before is the last byte that is no space
+	done, before := 0, byte('[') // before is the last byte that is not a space
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {
 		case ' ', '\t', '\r', '\n':
@@ -85,7 +90,7 @@ func eachLiteral(text []byte, replace func(literal string) string) []byte {
 	return append(out, text[done:]...)
 }
 
-// literalAt is the length of a literal that text begins with, or 0.
+// literalAt returns the length of a literal that text begins with, or 0.
 func literalAt(text []byte) int {
 	for _, literal := range []string{"NaN", "Infinity", "-Infinity"} {
 		if rest, ok := bytes.CutPrefix(text, []byte(literal)); ok && (len(rest) == 0 || strings.IndexByte(" \t\r\n,]}", rest[0]) >= 0) {
@@ -95,13 +100,13 @@ func literalAt(text []byte) int {
 	return 0
 }
 
-// Standard gives text, as a Config holds it, in standard JSON: its literals are numbers of a spelling that it does not have otherwise, which
-// restore turns back.
+// Standard returns text, as a Config holds it, in standard JSON: its literals become numbers with a
+// spelling that does not occur otherwise, which restore turns back.
 func Standard(text []byte) (standard []byte, restore func([]byte) []byte) {
 	stands := map[string]string{} // for a literal
 	zeros := strings.Repeat("0", longestDigits(text)+1)
 	standard = eachLiteral(text, func(literal string) string {
-		stands[literal] = fmt.Sprintf("%d.5e%s", len(literal), zeros) // no two have one length
+		stands[literal] = fmt.Sprintf("%d.5e%s", len(literal), zeros) // no two have the same length
 		return stands[literal]
 	})
 	return standard, func(text []byte) []byte {
@@ -112,7 +117,7 @@ func Standard(text []byte) (standard []byte, restore func([]byte) []byte) {
 	}
 }
 
-// longestDigits is the length of the longest run of digits.
+// longestDigits returns the length of the longest run of digits.
 func longestDigits(text []byte) (most int) {
 	run := 0
 	for _, b := range text {
@@ -124,13 +129,13 @@ func longestDigits(text []byte) (most int) {
 	return most
 }
 
-// repeats finds the members of objects that a later one of the same key replaces.
+// repeats finds the members of objects that a later one with the same key replaces.
 type repeats struct {
 	text   []byte
 	d      *jsontext.Decoder
-	spans  [][2]int64 // of text, each from a key to the next key
-	differ []string   // what is said of those whose value is another
-	more   int        // of them than are listed
+	spans  [][2]int64 // ranges of text, each from a key to the next key
+	differ []string   // notes about those whose value differs
+	more   int        // more of them than are listed
 }
 
 // member is where an object's member lies in the text.
@@ -140,7 +145,7 @@ type member struct {
 }
 
 const (
-	mostRepeats = 10   // that notes speak of one by one
+	mostRepeats = 10   // that notes list one by one
 	mostDigits  = 4300 // sys.int_info.default_max_str_digits
 )
 
@@ -206,7 +211,8 @@ func (r *repeats) object(path []string) error {
 	return nil
 }
 
-// keyName is a key without its escapes. One that is not Unicode stays as it is spelt, for the decoder takes all halves of pairs for one.
+// keyName returns a key without its escapes. One that is not Unicode stays as it is spelled,
+// because the decoder maps all halves of pairs to one character.
 func keyName(key jsontext.Value) string {
 	name, err := jsontext.AppendUnquote(nil, key)
 	if err != nil || bytes.ContainsRune(name, unicode.ReplacementChar) {
@@ -215,7 +221,7 @@ func keyName(key jsontext.Value) string {
 	return string(name)
 }
 
-// spelt is a member's value without the spaces before it, for comparison and for messages.
+// spelt returns a member's value without the spaces before it, for comparison and for messages.
 func (r *repeats) spelt(m member) []byte {
 	return bytes.TrimLeft(r.text[m.value:m.until], ": \t\r\n")
 }
@@ -236,7 +242,7 @@ func (r *repeats) say(path []string, was, is []byte) {
 	r.differ = append(r.differ, fmt.Sprintf("has %q more than once%s; the last one counts", key, values))
 }
 
-// without is the text but for what is replaced.
+// without returns the text except for what is replaced.
 func (r *repeats) without() []byte {
 	if len(r.spans) == 0 {
 		return r.text
@@ -245,7 +251,7 @@ func (r *repeats) without() []byte {
 	var out []byte
 	done := int64(0)
 	for _, s := range r.spans {
-		if s[0] >= done { // else it lies in one that is gone already
+		if s[0] >= done { // otherwise it lies in one that is gone already
 			out = append(out, r.text[done:s[0]]...)
 			done = s[1]
 		}

@@ -23,22 +23,23 @@ func TestConfigReadsWhatPythonReads(t *testing.T) {
 		once string // the text without what is replaced; "" for all of it
 		note string
 	}{
-		`{"a": NaN, "b": [Infinity,-Infinity , {"c":NaN}]}`:        {whole, ""},
-		"{\"a\":\n-Infinity\t}":                                    {whole, ""},
-		`{"a":"NaN, Infinity: \"[-Infinity","b":1}`:                {whole, ""},
-		`{"Infinity":1,"NaN":Infinity}`:                            {whole, ""},
-		`{"a":"\ud800","\udc00":"\uDC00\ud800"}`:                   {whole, ""},
-		`{"\ud800":1,"\ud801":2}`:                                  {whole, ""}, // two keys, though neither is Unicode
+		`{"a": NaN, "b": [Infinity,-Infinity , {"c":NaN}]}`: {whole, ""},
+		"{\"a\":\n-Infinity\t}":                             {whole, ""},
+		`{"a":"NaN, Infinity: \"[-Infinity","b":1}`:         {whole, ""},
+		`{"Infinity":1,"NaN":Infinity}`:                     {whole, ""},
+		`{"a":"\ud800","\udc00":"\uDC00\ud800"}`:            {whole, ""},
+		// Two keys, though neither is Unicode.
+		`{"\ud800":1,"\ud801":2}`:                                  {whole, ""},
 		`{"a":1e999,"b":-0,"c":` + strings.Repeat("9", 4300) + `}`: {whole, ""},
-		`{"a":1,"a":1}`:                                            {`{"a":1}`, ""},
-		`{"a":1,"b":2,"a" : 3}`:                                    {`{"b":2,"a" : 3}`, `has "a" more than once, as 1 and as 3` + differs},
-		`{"a":1,"\u0061":2}`:                                       {`{"\u0061":2}`, `has "a" more than once, as 1 and as 2` + differs},
-		`{"t":{"n":4,"x":0,"n":8}}`:                                {`{"t":{"x":0,"n":8}}`, `has "t.n" more than once, as 4 and as 8` + differs},
-		`{"l":[0,{"n":NaN,"n":8}]}`:                                {`{"l":[0,{"n":8}]}`, `has "l.1.n" more than once, as NaN and as 8` + differs},
-		`{"t":{"n":1,"n":2},"t":{"n":3,"n":3}}`:                    {`{"t":{"n":3}}`, `has "t.n" more than once, as 1 and as 2` + differs},
-		`{"a":1,"a":2,"a":3}`:                                      {`{"a":3}`, `has "a" more than once, as 1 and as 3` + differs},
-		`{"a":1,"a":"` + strings.Repeat("x", 999) + `"}`:           {`{"a":"` + strings.Repeat("x", 999) + `"}`, `has "a" more than once` + differs},
-		`{"a":{"a":1,"a":2},"a":3}`:                                {`{"a":3}`, `has "a.a" more than once, as 1 and as 2` + differs},
+		`{"a":1,"a":1}`:                                  {`{"a":1}`, ""},
+		`{"a":1,"b":2,"a" : 3}`:                          {`{"b":2,"a" : 3}`, `has "a" more than once, as 1 and as 3` + differs},
+		`{"a":1,"\u0061":2}`:                             {`{"\u0061":2}`, `has "a" more than once, as 1 and as 2` + differs},
+		`{"t":{"n":4,"x":0,"n":8}}`:                      {`{"t":{"x":0,"n":8}}`, `has "t.n" more than once, as 4 and as 8` + differs},
+		`{"l":[0,{"n":NaN,"n":8}]}`:                      {`{"l":[0,{"n":8}]}`, `has "l.1.n" more than once, as NaN and as 8` + differs},
+		`{"t":{"n":1,"n":2},"t":{"n":3,"n":3}}`:          {`{"t":{"n":3}}`, `has "t.n" more than once, as 1 and as 2` + differs},
+		`{"a":1,"a":2,"a":3}`:                            {`{"a":3}`, `has "a" more than once, as 1 and as 3` + differs},
+		`{"a":1,"a":"` + strings.Repeat("x", 999) + `"}`: {`{"a":"` + strings.Repeat("x", 999) + `"}`, `has "a" more than once` + differs},
+		`{"a":{"a":1,"a":2},"a":3}`:                      {`{"a":3}`, `has "a.a" more than once, as 1 and as 2` + differs},
 	} {
 		t.Run(fmt.Sprintf("%.60s", text), func(t *testing.T) {
 			c, err := checkpoint.ParseConfig([]byte(text))
@@ -66,7 +67,8 @@ func TestConfigReadsWhatPythonReads(t *testing.T) {
 	}
 }
 
-// Hostile texts make neither many notes nor much work: each level and each pair of members is looked at once.
+// Hostile texts make neither many notes nor much work: each level and each pair of members is
+// looked at once.
 func TestConfigWithManyRepeats(t *testing.T) {
 	needtest.Alone(t)
 	deep := strings.Repeat(`{"a":`, 9000) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat(`,"a":1}`, 9000)

@@ -11,9 +11,11 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// Quantization is the quantization_config that holds: the outermost, or that of a model inside, the language model's before others.
+// Quantization returns the quantization_config that applies: the outermost, or that of an inner
+// model, the language model's first.
 func (c *Config) Quantization() gjson.Result {
-	c.once.Do(func() { c.quantization = c.findQuantization() }) // it is asked for by each tensor of some formats
+	// It is requested for each tensor of some formats.
+	c.once.Do(func() { c.quantization = c.findQuantization() })
 	return c.quantization
 }
 
@@ -26,18 +28,20 @@ func (c *Config) findQuantization() gjson.Result {
 	return gjson.Result{}
 }
 
-// says reports whether a quantization is described there; a compression_config is only cleared away.
+// says reports whether a quantization is described there; a compression_config is only removed.
 func says(path string, r gjson.Result) bool {
 	return r.IsObject() && len(r.Map()) > 0 && strings.HasSuffix(path, "quantization_config")
 }
 
-// deepest is how many configs lie within each other at most where quantizations are looked for; thinker_config.text_config is the second.
+// deepest is the greatest nesting of configs in which quantizations are looked for;
+// thinker_config.text_config is the second.
 const deepest = 4
 
 var innerConfig = regexp.MustCompile(`^[a-z0-9_]*config$`)
 
-// QuantizationPaths lists where the config describes a quantization: quantization_config and the older compression_config, at top level
-// and in the configs of the models inside, such as text_config, llm_config and thinker_config.text_config.
+// QuantizationPaths returns where the config describes a quantization: quantization_config and the
+// older compression_config, at top level and in the configs of inner models, such as text_config,
+// llm_config and thinker_config.text_config.
 func (c *Config) QuantizationPaths() (paths []string) {
 	var look func(prefix string, in gjson.Result, depth int)
 	look = func(prefix string, in gjson.Result, depth int) {
@@ -55,7 +59,7 @@ func (c *Config) QuantizationPaths() (paths []string) {
 	return paths
 }
 
-// inCommon are the settings in which the quantizations that a config describes may not differ.
+// inCommon are the settings in which the quantizations that a config describes must agree.
 var inCommon = []string{"quant_method", "fmt", "format", "weight_block_size", "config_groups", "quant_algo", "scale_fmt", "bits", "group_size", "transform_config"}
 
 // oneQuantization refuses descriptions that contradict each other.
@@ -81,7 +85,7 @@ func (c *Config) oneQuantization() error {
 	return nil
 }
 
-// sameJSON compares two values however they are laid out.
+// sameJSON compares two values regardless of their layout.
 func sameJSON(a, b string) bool {
 	x, y := jsontext.Value(a), jsontext.Value(b)
 	return x.Canonicalize() == nil && y.Canonicalize() == nil && bytes.Equal(x, y)

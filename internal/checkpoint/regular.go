@@ -7,7 +7,8 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// OpenRegular opens a file that may come from anywhere: opening a FIFO would wait for ever.
+// OpenRegular opens a file that may come from anywhere, and refuses anything but a regular one:
+// opening a FIFO would wait for ever.
 func OpenRegular(path string) (*os.File, error) {
 	st, err := os.Stat(path)
 	if err != nil {

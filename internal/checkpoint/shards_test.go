@@ -13,7 +13,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// renamed gives Moe(1)'s one shard other names, of which each gets a part, without an index.
+// renamed splits Moe(1)'s one shard among files of these names, without an index.
 func renamed(names ...string) *Checkpoint {
 	c := Moe(1)
 	list := c.Shards["model.safetensors"]

@@ -13,11 +13,13 @@ import (
 type Source struct {
 	shards []Shard
 	files  []*os.File
-	warm   []bool // shards that were in the page cache before anything of them was read; they stay there
-	reads  pieces // how long reads are cut
+	// Shards that were in the page cache before they were read; they stay there.
+	warm  []bool
+	reads pieces // how long reads are cut
 }
 
-// OpenSource opens the shards that the inventory lists. They must still be what their headers were read from.
+// OpenSource opens the shards that the inventory lists. They must still be the files whose headers
+// were read.
 func (v *Inventory) OpenSource() (*Source, error) {
 	s := &Source{shards: v.Shards}
 	for i := range v.Shards {
@@ -45,22 +47,23 @@ func (s *Source) ReadAt(shard int, p []byte, off int64) error {
 	case errors.Is(err, io.EOF):
 		end := off + int64(n)
 		if st, err := s.files[shard].Stat(); err == nil {
-			end = st.Size() // scales may be read from behind it
+			end = st.Size() // scales may be read from beyond it
 		}
 		return fault.Incomplete(s.shards[shard].Name, "ends at byte %d, it was longer when its header was read", end)
 	}
 	return &fault.Error{Where: s.shards[shard].Name, What: "read", Err: cause(err)}
 }
 
-// Forget says that a range of a shard will not be read again. It leaves the page cache, which a large model would otherwise fill with what nobody
-// needs, unless the shard was there before.
+// Forget declares that a range of a shard will not be read again. It is dropped from the page
+// cache, which a large model would otherwise fill, unless the shard was cached before.
 func (s *Source) Forget(shard int, off, n int64) {
 	if !s.warm[shard] {
 		leaveCache(s.files[shard], off, n)
 	}
 }
 
-// Once says that no byte will be read twice, or nearly so: reads then go past the cache, where the system has such reads.
+// Once declares that hardly any byte will be read twice: reads then bypass the cache, if the system
+// can.
 func (s *Source) Once() {
 	s.reads = uncachedReads
 	for _, f := range s.files {
@@ -68,7 +71,8 @@ func (s *Source) Once() {
 	}
 }
 
-// Unchanged tells whether the shards are still what their headers were read from: the same files, of the same size and time.
+// Unchanged reports whether the shards are still those whose headers were read: the same files, of
+// the same size and time.
 func (s *Source) Unchanged() error {
 	for i, f := range s.files {
 		if err := s.shards[i].unchanged(f); err != nil {

@@ -1,5 +1,5 @@
-// Package checkpointtest writes small checkpoints for tests, sound or broken at will. It writes safetensors by itself, without
-// the product's writer.
+// Package checkpointtest writes small checkpoints for tests, sound or broken at will. It writes
+// safetensors by itself, without the product's writer.
 package checkpointtest
 
 import (
@@ -20,10 +20,12 @@ import (
 	"github.com/metalcast/metalcast/internal/temptest"
 )
 
-// Misprint is what package fmt leaves in a text whose verbs and arguments do not fit. A message may quote a file that has a "%!" of its own.
+// Misprint is what package fmt leaves in a text whose verbs and arguments do not fit. A message may
+// quote a file that has a "%!" of its own.
 var Misprint = regexp.MustCompile(`%!(\(EXTRA |\(NOVERB\)|.\((MISSING|BADINDEX|[a-z]+[a-z0-9.*]*=))`)
 
-// Tensor is a tensor to be written. Data is cut or filled with zeros to what type and shape ask for.
+// Tensor is a tensor to be written. Data is cut or filled with zeros to what type and shape ask
+// for.
 type Tensor struct {
 	Name  string
 	DType string // as in the file
@@ -31,7 +33,8 @@ type Tensor struct {
 	Data  []byte
 }
 
-// Checkpoint is a directory to be written: its shards' tensors in the order of their data, and other files.
+// Checkpoint is a directory to be written: its shards' tensors in the order of their data, and
+// other files.
 type Checkpoint struct {
 	Shards map[string][]Tensor
 	Files  map[string]string
@@ -48,7 +51,8 @@ func (t Tensor) Bytes() int {
 	return n
 }
 
-// Moe is a sound qwen3_5_moe checkpoint of one layer with the given experts, hidden size 4 and intermediate size 2, in one FP8 block each.
+// Moe is a sound qwen3_5_moe checkpoint of one layer with the given experts, hidden size 4 and
+// intermediate size 2, in one FP8 block each.
 func Moe(experts int) *Checkpoint {
 	c := &Checkpoint{Files: map[string]string{"config.json": MoeConfig(experts)}, Shards: map[string][]Tensor{}}
 	var list []Tensor
@@ -85,7 +89,7 @@ func MoeConfig(experts int) string {
 `, experts)
 }
 
-// Find gives the tensor of a name, for a test to change.
+// Find returns the tensor of a name, for a test to change.
 func (c *Checkpoint) Find(name string) *Tensor {
 	for _, list := range c.Shards {
 		for i := range list {
@@ -104,7 +108,8 @@ func (c *Checkpoint) Remove(part string) {
 	}
 }
 
-// Write writes the checkpoint into a new directory whose path has no links. It skips a test whose files have names that the file system takes for one, as those of Macs do.
+// Write writes the checkpoint into a new directory whose path has no links. It skips a test whose
+// files have names that the file system takes for one, as those of Macs do.
 func (c *Checkpoint) Write(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(temptest.Dir(t), "src")
@@ -164,7 +169,8 @@ func Encode(list []Tensor) []byte {
 	return append(append(b, header.String()...), data...)
 }
 
-// Decode reads a safetensors file naively: the data of each tensor by name, with its type and shape.
+// Decode reads a safetensors file naively: the data of each tensor by name, with its type and
+// shape.
 func Decode(t testing.TB, path string) map[string]Tensor {
 	t.Helper()
 	b, err := os.ReadFile(path)

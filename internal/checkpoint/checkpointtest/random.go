@@ -14,7 +14,8 @@ import (
 	"github.com/metalcast/metalcast/internal/synth"
 )
 
-// RandomMoe fills a small qwen3_5_moe checkpoint with random codes and scales; scales are bf16, so every product is exact in float64.
+// RandomMoe fills a small qwen3_5_moe checkpoint with random codes and scales; scales are bf16, so
+// every product is exact in float64.
 func RandomMoe(experts, hidden, intermediate int, seed uint64) *Checkpoint {
 	rng := rand.New(rand.NewPCG(seed, seed))
 	c := Moe(experts)

@@ -27,7 +27,8 @@ func HeaderOf(t *testing.T, shard []byte) map[string]HeaderEntry {
 	return header
 }
 
-// RewriteScales makes the scales of a checkpoint powers of two, whose biased exponents it gives from those that are there, and counts their tensors.
+// RewriteScales makes the scales of a checkpoint powers of two, whose biased exponents it gives
+// from those that are there, and counts their tensors.
 func RewriteScales(t *testing.T, dir string, exponent func(name string, e int) int) (n int) {
 	t.Helper()
 	shards, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
