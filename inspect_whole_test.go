@@ -40,7 +40,7 @@ func TestNothingToConvertNamesNoRuntimeThatMissesTheHead(t *testing.T) {
 	}
 	_, err := metalcast.Convert(t.Context(), c.Write(t), filepath.Join(t.TempDir(), "dst"), metalcast.Options{})
 	require.ErrorIs(t, err, metalcast.ErrNothingToDo)
-	assert.ErrorContains(t, err, "but for mlx-lm (tie_word_embeddings is false and there is no lm_head.weight")
+	assert.ErrorContains(t, err, "except for mlx-lm (tie_word_embeddings is false and there is no lm_head.weight")
 }
 
 // Runtimes make the model by the config: sizes that contradict it are a warning, and nobody is said

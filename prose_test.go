@@ -63,7 +63,6 @@ var unchecked = []string{
 	"cgo", "cpufallback", "emulator", "metal", "shaders",
 	"internal/family",
 	"internal/kernel",
-	"internal/plan",
 	"consumers/test_quantized_refusals.py", // the messages of the root package and of plan
 }
 

@@ -16,14 +16,15 @@ import (
 	"github.com/metalcast/metalcast/internal/safetensors"
 )
 
-// builder collects output tensors and pieces; offsets count from the tensor's start until place makes them final.
+// builder collects output tensors and pieces; offsets count from the tensor's start until place
+// makes them final.
 type builder struct {
 	plan    *Plan
 	placer  *family.Placer
 	cast    dtype.DType // of floating tensors that are not FP8; Invalid leaves them
 	chooser *chooser    // nil: nothing is quantized
 	targets map[string]int
-	filled  []int64 // bytes planned of each target
+	filled  []int64 // bytes planned for each target
 }
 
 // add plans what becomes of a site.
@@ -52,10 +53,11 @@ func (b *builder) add(s *family.Site) error {
 	return nil
 }
 
-// maxPieces bounds a plan: no model has a fifth as many matrices, and a file with holes may promise any number.
+// maxPieces bounds a plan: no model has a fifth as many matrices, and a sparse file may promise any
+// number.
 const maxPieces = 1 << 20
 
-// room refuses n more pieces where they are too many.
+// room refuses n more pieces if they are too many.
 func (b *builder) room(s *family.Site, n int64) error {
 	if int64(len(b.plan.Pieces))+n > maxPieces {
 		return fault.Unsupported(s.Tensor.String(), "shape is %v: with it there are more than %d matrices to convert", s.Tensor.Shape, maxPieces)
@@ -117,7 +119,8 @@ func (b *builder) quantize(s *family.Site, place *family.Place, t dtype.DType, f
 	piece.Params = kernel.Params{Op: kernel.Quantize, From: s.Tensor.DType, To: t, Transposed: place.Line > 0, Format: f, Profile: b.chooser.Profile}
 	piece.scaled(s)
 	stride, matrices := place.Stride, place.Matrices
-	if s.Scales == nil && place.Line == 0 && place.Rows == rows && stride == rows*sourceCols && matrices == n { // all matrices as one
+	// All matrices become one.
+	if s.Scales == nil && place.Line == 0 && place.Rows == rows && stride == rows*sourceCols && matrices == n {
 		piece.Rows, matrices = n*rows, 1
 	}
 	if err := b.room(s, matrices); err != nil {
@@ -139,7 +142,7 @@ func (b *builder) quantize(s *family.Site, place *family.Place, t dtype.DType, f
 	return nil
 }
 
-// scaled fills in what the codes' scales are like.
+// scaled sets the form of the codes' scales.
 func (p *Piece) scaled(s *family.Site) {
 	if x := s.Scales; x != nil {
 		p.Params.ScaleType, p.Params.BlockRows, p.Params.BlockCols = x.Type, int(x.Block.Rows), int(x.Block.Cols)
@@ -147,14 +150,14 @@ func (p *Piece) scaled(s *family.Site) {
 	}
 }
 
-// scalesAt fills in where the scales of a matrix begin.
+// scalesAt sets where the scales of a matrix begin.
 func (p *Piece) scalesAt(s *family.Site, matrix int64) {
 	if x := s.Scales; x != nil {
 		p.Scales = x.Tensor.Offset + matrix*x.Stride*x.Type.Size()
 	}
 }
 
-// append adds a piece and keeps account of what is filled.
+// append adds a piece and records what it fills.
 func (b *builder) append(p Piece) {
 	var room [3]Result
 	for _, r := range p.Results(room[:0], 0, 0, p.Rows, p.Cols) {
@@ -163,7 +166,8 @@ func (b *builder) append(p Piece) {
 	b.plan.Pieces = append(b.plan.Pieces, p)
 }
 
-// complete refuses targets that are made twice over: a source that has experts apart and stacked.
+// complete refuses targets that are made twice: from a source with both separate and stacked
+// experts.
 func (b *builder) complete() error {
 	for i := range b.plan.Tensors {
 		t := &b.plan.Tensors[i]
@@ -183,7 +187,7 @@ func (b *builder) target(name string, t dtype.DType, shape []int64) (int, error)
 		return i, nil
 	}
 	size, ok := safetensors.Bytes(t, shape)
-	if !ok { // only where it is empty, for the source's bytes are there
+	if !ok { // only if it is empty: otherwise the source's bytes are there
 		return 0, fault.Corrupt(fmt.Sprintf("tensor %q", name), "would be %v in %s, which no file holds", shape, t)
 	}
 	b.plan.Tensors = append(b.plan.Tensors, Tensor{Name: name, DType: t, Shape: shape, Size: size, Params: size * 8 / t.Bits()})
@@ -192,7 +196,7 @@ func (b *builder) target(name string, t dtype.DType, shape []int64) (int, error)
 	return len(b.plan.Tensors) - 1, nil
 }
 
-// outType is the type that a site's tensor has in the output.
+// outType returns the type that a site's tensor has in the output.
 func (b *builder) outType(s *family.Site) dtype.DType {
 	t := s.Tensor
 	switch {
@@ -206,8 +210,9 @@ func (b *builder) outType(s *family.Site) dtype.DType {
 	return b.cast
 }
 
-// pieces plans how a place's rows become target's elements: for each matrix a dequantized or transposed one; else runs of elements that are
-// changed one by one or only move, as long as they are contiguous in both.
+// pieces plans how a place's rows become target's elements: for each matrix a dequantized or
+// transposed one, or else runs of elements that are converted one by one or only move, as long as
+// they are contiguous in both.
 func (b *builder) pieces(s *family.Site, place *family.Place, target int) error {
 	t, to := s.Tensor, b.plan.Tensors[target].DType
 	_, rows, cols := s.Matrices()
@@ -255,10 +260,11 @@ func (b *builder) pieces(s *family.Site, place *family.Place, target int) error 
 	return nil
 }
 
-// place gives tensors to shards in natural name order, orders each shard, and makes every offset final.
+// place assigns tensors to shards in natural name order, orders each shard, and makes every offset
+// final.
 func (b *builder) place(limit int64) {
 	p := b.plan
-	order := make([]int, len(p.Tensors)) // new place -> old place
+	order := make([]int, len(p.Tensors)) // new index -> old index
 	for i := range order {
 		order[i] = i
 	}
@@ -305,8 +311,9 @@ func compareNatural(a, b string) int {
 	return cmp.Compare(a, b)
 }
 
-// compareInFile orders a shard: tensors of whole pages first, so that they stay page aligned; then wide types first, which
-// keeps every offset a multiple of its element's size. The sort is stable on natural name order.
+// compareInFile orders a shard: tensors of whole pages first, so that they stay page aligned; then
+// wide types first, which keeps every offset a multiple of its element's size. The sort is stable
+// on natural name order.
 func compareInFile(a, b *Tensor) int {
 	odd := func(t *Tensor) int {
 		if t.Size%Align != 0 {

@@ -20,7 +20,8 @@ import (
 
 const maxCard = 16 << 20
 
-// writeTexts fills Files and Texts: what is copied, the model card, the index, and config.json last, for a directory with a config counts as a model.
+// writeTexts sets Files and Texts: what is copied, the model card, the index, and config.json last,
+// because a directory with a config counts as a model.
 func (p *Plan) writeTexts(o Options) error {
 	v := p.Source
 	var card []byte
@@ -57,7 +58,8 @@ func (p *Plan) writeTexts(o Options) error {
 	return nil
 }
 
-// card puts a note about the conversion on top of the model card, and the source's hub id into its front matter as base_model.
+// card adds a note about the conversion at the top of the model card, and the source's hub id to
+// its front matter as base_model.
 func (p *Plan) card(text, tool string) []byte {
 	front, body := cutCard(text)
 	if tame(front) {
@@ -96,17 +98,18 @@ func (p *Plan) card(text, tool string) []byte {
 }
 
 var (
-	// frontMatter is huggingface_hub's REGEX_YAML_BLOCK (repocard.py), with what Python takes for a space.
+	// frontMatter is huggingface_hub's REGEX_YAML_BLOCK (repocard.py), with Python's notion of a
+	// space.
 	frontMatter = regexp.MustCompile(`^[\t-\r\x1c-\x1f\x{85}\p{Z}]*---(?:\r\n|\r|\n)([\S\s]*?)(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$)`)
 	lineEnds    = strings.NewReplacer("\r\n", "\n", "\r", "\n")
-	// earlierNote is what card has put on top of a checkpoint that is converted once more.
+	// earlierNote matches what card added to a checkpoint that is now converted again.
 	earlierNote = regexp.MustCompile("^> Converted from (?:an FP8 checkpoint|a checkpoint|`[^`\r\n]*`(?: \\(revision [^)\r\n]*\\))?) to [^\r\n]*, [a-z-]+ layout, by metalcast[^\r\n]*(?:[\r\n]+|$)")
 )
 
-// cutCard cuts a model card into its front matter, "" where it has none, and the text below, where huggingface_hub's ModelCard
-// cuts it. Notes of earlier conversions go.
+// cutCard splits a model card into its front matter, "" if it has none, and the text below, where
+// huggingface_hub's ModelCard splits it. Notes of earlier conversions are removed.
 func cutCard(text string) (front, body string) {
-	body = strings.TrimPrefix(text, "\uFEFF") // as Python's utf-8-sig
+	body = strings.TrimPrefix(text, "\uFEFF") // like Python's utf-8-sig
 	if m := frontMatter.FindStringSubmatchIndex(body); m != nil {
 		front, body = lineEnds.Replace(body[m[2]:m[3]])+"\n", body[m[1]:]
 	}
@@ -120,15 +123,18 @@ func cutCard(text string) (front, body string) {
 	}
 }
 
-// alias is what makes a few lines of YAML stand for gigabytes: a node that is named, or one that repeats another.
+// alias is what lets a few lines of YAML stand for gigabytes: a node with a name, or one that
+// repeats another.
 var alias = regexp.MustCompile(`(?m)(^|[\s,\[{])[&*]\w`)
 
-// tame tells front matter that takes little to read: it comes from anywhere, and YAML has no bounds of its own.
+// tame reports whether front matter is cheap to parse: it may come from anyone, and YAML has no
+// limits of its own.
 func tame(front string) bool {
 	return len(front) <= 64<<10 && strings.Count(front, "[")+strings.Count(front, "{") <= 1000 && !alias.MatchString(front)
 }
 
-// withBaseModel sets base_model in YAML front matter and leaves every other line as it is. What does not parse is not touched.
+// withBaseModel sets base_model in YAML front matter and leaves every other line as it is. It does
+// not touch what does not parse.
 func withBaseModel(front, repo string) string {
 	if repo == "" {
 		return front
@@ -136,7 +142,8 @@ func withBaseModel(front, repo string) string {
 	return setYAML(front, "base_model", repo)
 }
 
-// withLibrary sets what mlx_lm sets in a card's front matter: library_name, pipeline_tag and the tag mlx. What does not parse is not touched.
+// withLibrary sets what mlx_lm sets in a card's front matter: library_name, pipeline_tag and the
+// tag mlx. It does not touch what does not parse.
 func withLibrary(front string) string {
 	var card struct {
 		Tags any `yaml:"tags"`
@@ -164,7 +171,8 @@ func withLibrary(front string) string {
 	return front
 }
 
-// setYAML sets a key of YAML front matter and leaves every other line as it is. What is no mapping is not touched.
+// setYAML sets a key of YAML front matter and leaves every other line as it is. It does not touch
+// what is not a mapping.
 func setYAML(front, key, value string) string {
 	space := " "
 	if strings.HasPrefix(value, "\n") {
@@ -193,7 +201,8 @@ func setYAML(front, key, value string) string {
 	return strings.TrimRight(file.String(), "\n") + "\n"
 }
 
-// note says what a person should know and no error stops: about the source, then about the output.
+// note collects what a person should know and no error reports: about the source, then about the
+// output.
 func (p *Plan) note() {
 	c := p.Source.Config
 	p.SourceNotes = append(p.SourceNotes, p.Source.Notes...)
@@ -235,7 +244,7 @@ func (p *Plan) note() {
 	}
 }
 
-// LayoutName is the layout in words that fit models without experts too.
+// LayoutName describes the layout in words that also suit models without experts.
 func (p *Plan) LayoutName() string {
 	if p.Layout != family.MLX && (p.Family.Experts == nil || p.Family.Experts.GateUpName == "" && p.Form.Stacked) {
 		return "unchanged"
@@ -243,7 +252,7 @@ func (p *Plan) LayoutName() string {
 	return string(p.Layout)
 }
 
-// MLXProblem tells why mlx-lm does not load the output, or why that is not known, or "" where it does.
+// MLXProblem returns why mlx-lm does not load the output, or why that is not known; "" if it does.
 func (p *Plan) MLXProblem() string {
 	f := p.Family
 	misfit := cmp.Or(p.headProblem(), f.SizeProblem(p.Source)) // each looks at all tensors
@@ -268,7 +277,7 @@ func (p *Plan) MLXProblem() string {
 	return ""
 }
 
-// halves counts the float16 tensors of a language model that has bfloat16 ones too.
+// halves counts the float16 tensors of a language model that also has bfloat16 ones.
 func (p *Plan) halves() (n int) {
 	mixed := false
 	for i := range p.Tensors {
@@ -286,7 +295,8 @@ func (p *Plan) halves() (n int) {
 	return n
 }
 
-// headProblem is why mlx-lm's model of the family does not fit the output head, or its absence.
+// headProblem returns why mlx-lm's model of the family does not fit the output head, or its
+// absence.
 func (p *Plan) headProblem() string {
 	return p.Family.HeadProblem(p.Source.Config, func(yield func(string) bool) {
 		for i := range p.Tensors {

@@ -12,11 +12,11 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// dtypeKeys are where a config may say its weights' type.
+// dtypeKeys are where a config may give its weights' type.
 var dtypeKeys = []string{"dtype", "torch_dtype", "text_config.dtype", "text_config.torch_dtype"}
 
-// convertedConfig is the source's config.json without its quantization and with the new type; modelType, where it is not empty, replaces the
-// model type. All else stays, in its order.
+// convertedConfig returns the source's config.json without its quantization and with the new type;
+// modelType, unless it is empty, replaces the model type. Everything else stays, in its order.
 func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]byte, error) {
 	text, restore := checkpoint.Standard(c.Text)
 	text = bytes.Clone(text)
@@ -26,7 +26,8 @@ func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]
 			return nil, err
 		}
 	}
-	for _, path := range c.QuantizationPaths() { // which the output does not have: mlx-lm refuses some, transformers builds FP8 modules
+	// The output has no quantization: mlx-lm refuses some, and transformers builds FP8 modules.
+	for _, path := range c.QuantizationPaths() {
 		if text, err = sjson.DeleteBytes(text, path); err != nil {
 			return nil, err
 		}
@@ -48,10 +49,10 @@ func convertedConfig(c *checkpoint.Config, to dtype.DType, modelType string) ([]
 	return indentAs(restore(text), c.Text)
 }
 
-// maxConfig bounds what a config becomes, in bytes.
+// maxConfig bounds the size of a config, in bytes.
 const maxConfig = 64 << 20
 
-// indents refuses text that a deep nesting, or a long indentation, would blow up.
+// indents refuses text that would become too large through deep nesting or a long indentation.
 func indents(text []byte, indent string) error {
 	size, depth := int64(len(text)), int64(0)
 	quoted := false
@@ -77,7 +78,8 @@ func indents(text []byte, indent string) error {
 	return nil
 }
 
-// indentAs lays text out as model is: on one line, or with its indentation; and ends it as model ends.
+// indentAs formats text like model: on one line, or with its indentation; and ends it as model
+// ends.
 func indentAs(text, model []byte) ([]byte, error) {
 	text = bytes.TrimSpace(text)
 	first, rest, lines := strings.Cut(strings.TrimSpace(string(model)), "\n")
@@ -97,7 +99,7 @@ func indentAs(text, model []byte) ([]byte, error) {
 	return text, nil
 }
 
-// indented lays text out over lines. Strings and numbers stay as they are spelt, Python's too.
+// indented formats text on several lines. Strings and numbers keep their spelling, Python's too.
 func indented(text []byte, indent string) ([]byte, error) {
 	standard, restore := checkpoint.Standard(text)
 	v := jsontext.Value(bytes.Clone(standard))

@@ -10,7 +10,8 @@ import (
 	"github.com/metalcast/metalcast/internal/family"
 )
 
-// index writes model.safetensors.index.json as Hugging Face does: sizes, then every tensor's shard by name.
+// index writes model.safetensors.index.json as Hugging Face does: sizes, then every tensor's shard
+// by name.
 func (p *Plan) index() (text []byte, err error) {
 	var size, parameters int64
 	room := 1 << 10
@@ -33,7 +34,8 @@ func (p *Plan) index() (text []byte, err error) {
 		indent = nativeIndent
 		metadata = append(metadata[2:], metadata[:2]...)
 	}
-	e := jsontext.NewEncoder(b, jsontext.WithIndent(indent), jsontext.AllowDuplicateNames(true)) // there are none: builder.target
+	// There are none: see builder.target.
+	e := jsontext.NewEncoder(b, jsontext.WithIndent(indent), jsontext.AllowDuplicateNames(true))
 	write := func(tokens ...jsontext.Token) {
 		for _, t := range tokens {
 			err = cmp.Or(err, e.WriteToken(t))

@@ -14,8 +14,9 @@ import (
 
 const nativeIndent = "    "
 
-// nativeConfig is a config as mlx_lm saves it: keys sorted at top level, without vision_config, the generation config's eos_token_id, and what was quantized,
-// as "quantization" and as "quantization_config".
+// nativeConfig returns a config as mlx_lm saves it: keys sorted at top level, without
+// vision_config, with the generation config's eos_token_id, and with the quantization as
+// "quantization" and as "quantization_config".
 func (p *Plan) nativeConfig(text []byte) ([]byte, error) {
 	type member struct{ key, raw, value string }
 	var members []member
@@ -51,7 +52,8 @@ func (p *Plan) nativeConfig(text []byte) ([]byte, error) {
 	return indented([]byte("{"+strings.TrimPrefix(b.String(), ",")+"}"), nativeIndent)
 }
 
-// generationEOS is generation_config.json's eos_token_id, which mlx_lm prefers to the config's; "" where there is none.
+// generationEOS returns generation_config.json's eos_token_id, which mlx_lm prefers to the
+// config's; "" if there is none.
 func (p *Plan) generationEOS() string {
 	if p.Source.Generation == nil {
 		return ""
@@ -63,7 +65,8 @@ func (p *Plan) generationEOS() string {
 	return ""
 }
 
-// config is the value of "quantization": the global format, then every module that departs from it.
+// config returns the value of "quantization": the global format, then every module with another
+// one.
 func (q *Quantized) config() (jsontext.Value, error) {
 	var b bytes.Buffer
 	e := jsontext.NewEncoder(&b)

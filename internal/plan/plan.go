@@ -1,5 +1,6 @@
-// Package plan decides, from headers alone, everything that a conversion writes: which tensors, of which type and shape, at which offset of which
-// shard, and which piece of the source becomes which part of them. Later steps move and compute bytes and decide nothing.
+// Package plan decides, from headers alone, everything that a conversion writes: which tensors, of
+// which type and shape, at which offset of which shard, and which piece of the source becomes which
+// part of them. Later steps move and compute bytes, and decide nothing.
 package plan
 
 import (
@@ -20,59 +21,63 @@ import (
 	"github.com/metalcast/metalcast/internal/kernel"
 )
 
-// DefaultShardSize is mlx_lm's and Hugging Face's: 5 GiB of tensor data.
+// DefaultShardSize is that of mlx_lm and Hugging Face: 5 GiB of tensor data.
 const DefaultShardSize = 5 << 30
 
-// Align is the granularity of a shard's header and of its first tensors, in bytes: the page size of Apple silicon, which uncached
-// writes and mapped reads want.
+// Align is the granularity of a shard's header and of its first tensors, in bytes: the page size of
+// Apple silicon, for uncached writes and mapped reads.
 const Align = 16 << 10
 
-// Names that are metalcast's own: the mark of a directory in the making, its journal, and where a checkpoint comes from. No other file of the output is
-// called so.
+// Names that are metalcast's own: the mark of a directory that is being made, its journal, and
+// where a checkpoint comes from. No other file of the output has such a name.
 const (
 	LockName       = checkpoint.LockName
 	JournalName    = checkpoint.JournalName
 	ProvenanceName = checkpoint.ProvenanceName
 )
 
-// Options are the choices that the output's bytes depend on.
+// Options are what the output's bytes depend on.
 type Options struct {
-	Layout    family.Layout // "" is Auto
-	DType     dtype.DType   // F16, BF16 or F32: of everything that floats; Invalid: FP8 becomes BF16, the rest stays
+	Layout family.Layout // "" is Auto
+	// F16, BF16 or F32, for everything that floats. Invalid: FP8 becomes BF16, and the rest stays.
+	DType     dtype.DType
 	Roles     family.Options
 	Invert    bool          // the source holds the reciprocals of scales
-	Quantize  *Quantization // nil: weights are not quantized; else the layout is MLX
-	ShardSize int64         // at most this many bytes of data in a shard; 0 is DefaultShardSize
+	Quantize  *Quantization // nil: weights are not quantized; otherwise the layout is MLX
+	ShardSize int64         // most bytes of data in a shard; 0 is DefaultShardSize
 	Tool      string        // name and version, for the model card
 }
 
-// asked tells whether the user wants a certain form, so that a usable source is no reason to stop.
+// asked reports whether the user wants a certain form, so that a usable source is no reason to
+// stop.
 func (o Options) asked() bool {
 	return o.Quantize != nil || o.DType != dtype.Invalid || o.Layout != "" && o.Layout != family.Auto
 }
 
 // Plan is the output, to the byte, and where it comes from.
 type Plan struct {
-	Source      *checkpoint.Inventory
-	Family      *family.Family
-	Form        family.Form // of the source
-	Layout      family.Layout
-	DType       dtype.DType // what FP8 weights become
-	Invert      bool        // weights are codes times the reciprocals of their scales, in float32
-	Tensors     []Tensor    // by shard, then offset
-	Shards      []Shard
-	Pieces      []Piece // in the source's order: by shard, then offset
-	Dropped     []Dropped
-	Files       []checkpoint.File // copied byte for byte
-	Texts       []Text            // files that the plan writes itself; config.json and the index come last
-	Notes       []string          // what a person should know
-	SourceNotes []string          // those that hold for the source as it is
-	Quantized   *Quantized        // what -q did; nil without it
+	Source  *checkpoint.Inventory
+	Family  *family.Family
+	Form    family.Form // of the source
+	Layout  family.Layout
+	DType   dtype.DType // what FP8 weights become
+	Invert  bool        // weights are codes times the reciprocals of their scales, in float32
+	Tensors []Tensor    // by shard, then offset
+	Shards  []Shard
+	Pieces  []Piece // in the source's order: by shard, then offset
+	Dropped []Dropped
+	Files   []checkpoint.File // copied byte for byte
+	// Files that the plan itself writes; config.json and the index come last.
+	Texts       []Text
+	Notes       []string   // what a person should know
+	SourceNotes []string   // those about the source as it is
+	Quantized   *Quantized // result of -q; nil without it
 
-	stray      []string // tensors of the output that no runtime has a place for
-	apart      []string // tensors of experts, one each, of which it is not known whether they should be stacked
-	scaleBytes int64    // data of the scales that are used up
-	gaps       []string // what the model lacks, where that is no error
+	stray []string // tensors of the output that no runtime has a place for
+	// Tensors of single experts that may or may not have to be stacked.
+	apart      []string
+	scaleBytes int64    // data of the scales that are consumed
+	gaps       []string // what the model lacks, if that is not an error
 }
 
 // Tensor is a tensor of the output.
@@ -83,7 +88,7 @@ type Tensor struct {
 	Shard  int   // index into Plan.Shards
 	Offset int64 // from the start of the shard's file
 	Size   int64 // bytes
-	Params int64 // parameters of the model that it holds, as mlx_lm and Hugging Face count them
+	Params int64 // parameters that it holds, as mlx_lm and Hugging Face count them
 }
 
 // Shard is a file of the output: Header, then the tensors' data up to Size.
@@ -96,35 +101,41 @@ type Shard struct {
 // Piece is one source matrix on its way to its place.
 type Piece struct {
 	Source *checkpoint.Tensor
-	Matrix int64         // which matrix of Source, where it has leading dimensions
-	Row    int64         // which of its rows is the first
-	Params kernel.Params // Op is 0 where bytes only move
-	// Rows x Cols elements of Params.From, row-major. Where bytes only move, and where element by element is changed, one row of all bytes or elements.
+	Matrix int64         // which matrix of Source, if it has leading dimensions
+	Row    int64         // its first row
+	Params kernel.Params // Op is 0 if bytes only move
+	// Rows x Cols elements of Params.From, row-major. If bytes only move, or elements are converted
+	// one by one, it is one row of all bytes or elements.
 	Rows, Cols int64
 	Code       int64 // offset of the first element in the source shard's file
 	Scale      *checkpoint.Tensor
-	Scales     int64   // offset of the matrix's first scale in the file of Scale's shard
-	ScaleCols  int64   // scales in a row of blocks
-	Target     int     // index into Plan.Tensors
-	Out        int64   // offset of the result in the target shard's file; rows follow each other without a gap
-	Line       int64   // elements of the target from one column's result to the next, where Params.Transposed; at least Rows
-	Packed     *Packed // where the other results of kernel.Quantize go; Target and Out are those of the codes
+	Scales     int64 // offset of the matrix's first scale in the file of Scale's shard
+	ScaleCols  int64 // scales in a row of blocks
+	Target     int   // index into Plan.Tensors
+	// Offset of the result in the target shard's file; rows follow each other without gaps.
+	Out int64
+	// Elements of the target from one column's result to the next, if Params.Transposed; at least
+	// Rows.
+	Line int64
+	// Where the other results of kernel.Quantize go; Target and Out are those of the codes.
+	Packed *Packed
 }
 
-// Packed is where scales and biases go, each as Target and Out of a Piece; Biases is -1 where the format has none.
+// Packed is where scales and biases go, each as Target and Out of a Piece; Biases is -1 if the
+// format has none.
 type Packed struct {
 	Scales, Biases       int
 	ScalesOut, BiasesOut int64
 }
 
-// Result is a run of an output tensor that a piece fills.
+// Result is a range of an output tensor that a piece fills.
 type Result struct {
 	Target int
 	Out, N int64 // bytes
 }
 
-// Results appends what the piece, or the part of it that has these rows and columns and begins at (row, col), fills. A part of a quantized piece is whole rows of
-// the result, or whole groups of one row.
+// Results appends what the piece, or the rectangle of it that starts at (row, col), fills. A
+// rectangle of a quantized piece is whole rows of the result, or whole groups of one row.
 func (p *Piece) Results(list []Result, row, col, rows, cols int64) []Result {
 	if p.Packed == nil {
 		size := int64(1)
@@ -152,10 +163,11 @@ func (p *Piece) Results(list []Result, row, col, rows, cols int64) []Result {
 	return list
 }
 
-// Apart tells a piece whose results have gaps that other pieces fill: gate and up side by side.
+// Apart reports whether the results of a piece have gaps that other pieces fill: gate and up side
+// by side.
 func (p *Piece) Apart() bool { return p.Params.Transposed && p.Line > p.Rows }
 
-// InBytes is what the piece reads of its source tensor.
+// InBytes returns what the piece reads of its source tensor.
 func (p *Piece) InBytes() int64 {
 	if p.Params.Op == 0 {
 		return p.Cols
@@ -163,7 +175,7 @@ func (p *Piece) InBytes() int64 {
 	return p.Rows * p.Cols * p.Params.From.Size()
 }
 
-// OutBytes is what it writes.
+// OutBytes returns what it writes.
 func (p *Piece) OutBytes() (n int64) {
 	var room [3]Result
 	for _, r := range p.Results(room[:0], 0, 0, p.Rows, p.Cols) {
@@ -178,13 +190,13 @@ type Dropped struct {
 	Reason string
 }
 
-// Text is a small file that the plan holds whole.
+// Text is a small file whose content the plan holds.
 type Text struct {
 	Name string
 	Data []byte
 }
 
-// DiskBytes is the room that the output takes.
+// DiskBytes returns the space that the output needs.
 func (p *Plan) DiskBytes() (n int64) {
 	for _, s := range p.Shards {
 		n += s.Size
@@ -228,8 +240,8 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	if err := f.CheckLayers(v, groups); err != nil {
 		return nil, err
 	}
-	// What is wrong with the source comes before what this form cannot be made of: the hint then is two commands, of
-	// which the first would meet it.
+	// Problems of the source come before problems of this form: the hint then is two commands, and the
+	// first would meet them.
 	layout, err := f.Resolve(o.Layout)
 	if o.Quantize != nil {
 		layout, err = f.ResolveQuantized(o.Layout)
@@ -297,7 +309,8 @@ func New(v *checkpoint.Inventory, o Options) (*Plan, error) {
 	return p, nil
 }
 
-// unaskedType is what the output's weights are where the user asks for nothing: bfloat16 where there is FP8, else what most of their bytes are.
+// unaskedType returns the type of the output's weights if the user asks for none: bfloat16 if there
+// is FP8, otherwise that of most of their bytes.
 func unaskedType(sites []family.Site, form family.Form) dtype.DType {
 	if form.FP8 > 0 {
 		return dtype.BF16
@@ -317,9 +330,11 @@ func unaskedType(sites []family.Site, form family.Form) dtype.DType {
 	return most
 }
 
-// checkNames refuses two files of one name, as a file system that folds case, or Unicode's ways to write an accent, would see them: APFS does both.
+// checkNames refuses two files whose names are equal to a file system that folds case, or Unicode's
+// ways to write an accent: APFS does both.
 func (p *Plan) checkNames() error {
-	seen := map[string]string{LockName: LockName, JournalName: JournalName, ProvenanceName: ProvenanceName} // as folded has them
+	// Names as folded returns them.
+	seen := map[string]string{LockName: LockName, JournalName: JournalName, ProvenanceName: ProvenanceName}
 	var names []string
 	for _, s := range p.Shards {
 		names = append(names, s.Name)
@@ -343,10 +358,11 @@ func (p *Plan) checkNames() error {
 	return nil
 }
 
-// folded is equal for names that match without regard to case, canonically (Unicode 3.13, definition D145).
+// folded returns equal text for names that match regardless of case, canonically (Unicode 3.13,
+// definition D145).
 func folded(name string) string { return norm.NFD.String(cases.Fold().String(norm.NFD.String(name))) }
 
-// usable says who loads a source of which nothing is to be converted.
+// usable says who loads a source of which nothing has to be converted.
 func (p *Plan) usable() string {
 	problem := p.MLXProblem()
 	if head := p.Family.HeadProblem(p.Source.Config, p.Source.Names()); head != "" && p.Family.Known() {
@@ -356,15 +372,15 @@ func (p *Plan) usable() string {
 	case !p.Family.Known():
 		return problem
 	case problem != "":
-		return "as its runtimes want it, but for mlx-lm (" + problem + ")"
+		return "as its runtimes want it, except for mlx-lm (" + problem + ")"
 	}
 	return "usable as it is by " + family.MLXLM
 }
 
 const takeAnother = "convert the checkpoint that it was quantized from, or one that its publisher has in FP8 or bfloat16"
 
-// checkForeign stops at weights in formats that metalcast does not take apart. Where a runtime loads them as they are,
-// and nothing else is asked for, there is nothing to do.
+// checkForeign refuses weights in formats that metalcast does not convert. If a runtime loads them
+// as they are, and nothing else is asked for, there is nothing to do.
 func checkForeign(v *checkpoint.Inventory, foreign []family.Foreign, o Options) error {
 	if len(foreign) == 0 {
 		return nil
@@ -391,8 +407,8 @@ func checkForeign(v *checkpoint.Inventory, foreign []family.Foreign, o Options) 
 	return fault.Unsupported(v.Dir, "%s: metalcast converts FP8 (F8_E4M3) and plain weights", what).WithHint("%s", takeAnother)
 }
 
-// workingSteps is an error whose hint is two commands, metalcast's and mlx_lm's, with those of them that work: the first
-// may have nothing to do, and mlx-lm may not know the model type.
+// workingSteps returns an error whose hint is two commands, metalcast's and mlx_lm's, without those
+// that do not work: the first may have nothing to do, and mlx-lm may not know the model type.
 func workingSteps(err error, plain *Plan) error {
 	var e *fault.Error
 	c := plain.Source.Config
@@ -408,7 +424,7 @@ func workingSteps(err error, plain *Plan) error {
 	return err
 }
 
-// checkForm stops where there is nothing to do, and where what is asked cannot be made of this source.
+// checkForm stops if there is nothing to do, and refuses what cannot be made of this source.
 func (p *Plan) checkForm(o Options) error {
 	form := p.Form
 	needed := form.FP8 > 0 || form.Companions > 0 || form.PerExpert && p.Layout == family.Stacked || p.Layout == family.MLX ||

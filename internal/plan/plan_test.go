@@ -108,7 +108,8 @@ func TestShards(t *testing.T) {
 		got[p.Shards[x.Shard].Name] = append(got[p.Shards[x.Shard].Name], x.Name)
 	}
 	const e = "model.language_model.layers.0.mlp.experts."
-	assert.Equal(t, map[string][]string{ // in natural order a1, a2, a10, big, model...; an oversized tensor is alone
+	// In natural order a1, a2, a10, big, model...; an oversized tensor is alone.
+	assert.Equal(t, map[string][]string{
 		"model-00001-of-00004.safetensors": {"a1", "a2"},
 		"model-00002-of-00004.safetensors": {"a10"},
 		"model-00003-of-00004.safetensors": {"big"},

@@ -17,12 +17,13 @@ type Quantization struct {
 	Format    mlxquant.Format
 	Profile   mlxquant.Profile
 	Recipe    string     // "", or one of Recipes
-	Overrides []Override // of what format and recipe say; the last that fits a module holds
+	Overrides []Override // of what format and recipe say; the last that matches a module wins
 }
 
 // Override chooses the format of some modules.
 type Override struct {
-	Pattern string           // of module paths, such as "language_model.model.layers.0.mlp.down_proj"; * stands for anything
+	// Of module paths, such as "language_model.model.layers.0.mlp.down_proj"; * stands for anything.
+	Pattern string
 	Format  *mlxquant.Format // nil: not quantized
 }
 
@@ -32,11 +33,12 @@ var Recipes = map[string][2]int{"mixed_2_6": {2, 6}, "mixed_3_4": {3, 4}, "mixed
 // router is the format in which mlx-lm keeps the routers of some families.
 var router = mlxquant.Format{Mode: mlxquant.Affine, Bits: 8, GroupSize: 64}
 
-// chooser decides for each module of the MLX-native form how it is quantized, as mlx_lm.convert's quantize_model does.
+// chooser decides how each module of the MLX-native form is quantized, as mlx_lm.convert's
+// quantize_model does.
 type chooser struct {
 	*Quantization
 	native *family.Native
-	cast   dtype.DType // of what floats; Invalid: nothing is cast
+	cast   dtype.DType // of everything that floats; Invalid: nothing is cast
 
 	layers  int
 	used    []bool
@@ -77,8 +79,8 @@ func newChooser(p *Plan, o Options) (*chooser, error) {
 	return c, nil
 }
 
-// castType is what mlx_lm.convert casts everything to that floats: --dtype, else the config's torch_dtype, else its text_config's dtype. A
-// converted FP8 checkpoint says bfloat16 there.
+// castType returns what mlx_lm.convert casts everything that floats to: --dtype, else the config's
+// torch_dtype, else its text_config's dtype. A converted FP8 checkpoint says bfloat16 there.
 func castType(c *checkpoint.Config, asked dtype.DType, fp8 bool) dtype.DType {
 	if asked != dtype.Invalid {
 		return asked
@@ -88,18 +90,18 @@ func castType(c *checkpoint.Config, asked dtype.DType, fp8 bool) dtype.DType {
 		switch {
 		case !r.Exists():
 			continue
-		case fp8: // null too becomes bfloat16 there
+		case fp8: // null also becomes bfloat16 there
 			return dtype.BF16
 		case r.Raw == "null":
 			continue
 		}
 		t, _ := dtype.ByConfigName(r.String())
-		return t // Invalid where the name is not one of the three
+		return t // Invalid if the name is not one of the three
 	}
 	return dtype.Invalid
 }
 
-// outType is the type in which a site's elements are quantized, or stay.
+// outType returns the type in which a site's elements are quantized, or stay.
 func (c *chooser) outType(name string, t dtype.DType) dtype.DType {
 	switch {
 	case t == dtype.F8E4M3:
@@ -113,7 +115,7 @@ func (c *chooser) outType(name string, t dtype.DType) dtype.DType {
 	return c.cast
 }
 
-// format decides for a tensor of the MLX-native form; nil: it stays as it is.
+// format decides the format of a tensor of the MLX-native form; nil: it stays as it is.
 func (c *chooser) format(name string, shape []int64, t dtype.DType) (*mlxquant.Format, error) {
 	path, ok := c.native.Module(name, shape)
 	if !ok || !t.IsFloat() {
@@ -138,7 +140,8 @@ func (c *chooser) format(name string, shape []int64, t dtype.DType) (*mlxquant.F
 
 func (c *chooser) decide(path string, cols int64) (*mlxquant.Format, error) {
 	f, named := c.Format, c.Recipe != ""
-	divides := cols%int64(c.Format.GroupSize) == 0 // mlx_lm asks this of the global group size, whatever the module's
+	// mlx_lm checks this for the global group size, whatever the module's.
+	divides := cols%int64(c.Format.GroupSize) == 0
 	switch {
 	case !divides:
 	case c.Recipe != "":
@@ -176,7 +179,7 @@ func (c *chooser) decide(path string, cols int64) (*mlxquant.Format, error) {
 	return &f, nil
 }
 
-// matters tells the modules to which mlx_lm's mixed recipes give more bits.
+// matters reports whether mlx_lm's mixed recipes use more bits for a module.
 func (c *chooser) matters(path string) bool {
 	parts := strings.Split(path, ".")
 	layer := 0
@@ -194,7 +197,8 @@ func (c *chooser) matters(path string) bool {
 	return strings.Contains(path, "lm_head")
 }
 
-// layerPart is where a layer's number stands in a path: "model.layers.0" or "language_model.model.layers.0".
+// layerPart is where a layer's number is in a path: "model.layers.0" or
+// "language_model.model.layers.0".
 func (c *chooser) layerPart(parts []string) int {
 	if parts[0] == "language_model" {
 		return 3
@@ -223,14 +227,14 @@ func matchPath(pattern, path string) bool {
 	return strings.HasSuffix(rest, parts[last])
 }
 
-// Quantized is what became of a model.
+// Quantized is the result for a model.
 type Quantized struct {
 	*Quantization
 	Exceptions []Exception
 	Modules    int // that are quantized
 }
 
-// finish refuses overrides that no module fits.
+// finish refuses overrides that no module matches.
 func (c *chooser) finish() (*Quantized, error) {
 	for i, used := range c.used {
 		if !used {

@@ -18,7 +18,8 @@ import (
 
 var affine4 = mlxquant.Format{Mode: mlxquant.Affine, Bits: 4, GroupSize: 64}
 
-// small is a qwen3_moe checkpoint of two experts: hidden size 128, intermediate size 96, which groups of 64 do not divide.
+// small is a qwen3_moe checkpoint of two experts: hidden size 128, intermediate size 96, which
+// groups of 64 do not divide.
 func small(config string) *Checkpoint {
 	const l = "model.layers.0."
 	c := &Checkpoint{Files: map[string]string{"config.json": `{"model_type":"qwen3_moe","num_hidden_layers":1,"num_experts":2` + config + `}`}, Shards: map[string][]Tensor{}}
@@ -52,7 +53,8 @@ func TestQuantizedTensors(t *testing.T) {
 	assert.Equal(t, map[string]string{
 		l + "mlp.switch_mlp.gate_proj.weight": "U32[2 96 16]", l + "mlp.switch_mlp.gate_proj.scales": "BF16[2 96 2]", l + "mlp.switch_mlp.gate_proj.biases": "BF16[2 96 2]",
 		l + "mlp.switch_mlp.up_proj.weight": "U32[2 96 16]", l + "mlp.switch_mlp.up_proj.scales": "BF16[2 96 2]", l + "mlp.switch_mlp.up_proj.biases": "BF16[2 96 2]",
-		l + "mlp.switch_mlp.down_proj.weight": "BF16[2 128 96]",                                                                    // rows of 96 are no whole groups
+		// Rows of 96 are no whole groups.
+		l + "mlp.switch_mlp.down_proj.weight": "BF16[2 128 96]",
 		l + "mlp.gate.weight":                 "U32[2 32]", l + "mlp.gate.scales": "BF16[2 2]", l + "mlp.gate.biases": "BF16[2 2]", // 8 bits; cast to bf16 first
 		l + "self_attn.v_proj.weight": "U32[64 16]", l + "self_attn.v_proj.scales": "BF16[64 2]", l + "self_attn.v_proj.biases": "BF16[64 2]", l + "self_attn.v_proj.bias": "BF16[64]",
 		l + "input_layernorm.weight": "BF16[128]",
@@ -150,7 +152,8 @@ func TestRecipes(t *testing.T) {
 	for _, x := range p.Quantized.Exceptions {
 		got[x.Path] = x.Format.Bits
 	}
-	// One layer is both among the last eighth and not among the first: 7*1/8 = 0 <= 0. The recipe replaces the router's 8 bits.
+	// One layer is both among the last eighth and not among the first: 7*1/8 = 0 <= 0. The recipe
+	// replaces the router's 8 bits.
 	assert.Equal(t, map[string]int{
 		"lm_head": 6, "model.embed_tokens": 3, "model.layers.0.mlp.gate": 3, "model.layers.0.self_attn.v_proj": 6,
 		"model.layers.0.mlp.switch_mlp.gate_proj": 3, "model.layers.0.mlp.switch_mlp.up_proj": 3,

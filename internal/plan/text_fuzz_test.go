@@ -15,7 +15,8 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// FuzzCard puts the note on top of any README.md: what the source says stays below it, front matter that is not understood stays as it is, and a second note takes the place of the first.
+// FuzzCard puts the note on top of any README.md: what the source says stays below it, front matter
+// that is not understood stays as it is, and a second note takes the place of the first.
 func FuzzCard(f *testing.F) {
 	for _, front := range []string{
 		"", "license: mit", "base_model: a/b\ntags:\n- x", "tags: mlx", "tags: [a, b]\nbase_model:\n- a\n- b", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\ntags: *a", "{", "\t", "? a\n: b",
@@ -45,7 +46,8 @@ func FuzzCard(f *testing.F) {
 	})
 }
 
-// FuzzConvertedConfig rewrites any config.json: the quantization goes, the type is said, all else stays, and the result is one object that a strict parser takes.
+// FuzzConvertedConfig rewrites any config.json: the quantization goes, the type is said, everything
+// else stays, and the result is one object that a strict parser takes.
 func FuzzConvertedConfig(f *testing.F) {
 	for _, text := range []string{
 		`{}`, `{"model_type":"x","dtype":"float8","quantization_config":{}}`, "{\n  \"a\": 1,\n  \"text_config\": {\"torch_dtype\": null, \"quantization_config\": {\"a\": [1]}}\n}\n",
@@ -89,7 +91,8 @@ func exactJSON(t *testing.T, text []byte) (v any) {
 	return v
 }
 
-// plain is a value without what it says of a quantization: at key, and in the configs of the models inside.
+// plain is a value without what it says of a quantization: at key, and in the configs of the models
+// inside.
 func plain(key string, v any, depth int) any {
 	in, ok := v.(map[string]any)
 	if !ok || depth > 4 || !strings.HasSuffix(key, "config") || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
