@@ -61,7 +61,6 @@ var retired = []*regexp.Regexp{
 // Remove an entry once it passes; never add one. Markdown is checked everywhere.
 var unchecked = []string{
 	"cgo", "cpufallback", "emulator", "metal", "shaders",
-	"internal/family",
 	"internal/kernel",
 	"consumers/test_quantized_refusals.py", // the messages of the root package and of plan
 }

@@ -9,9 +9,10 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// companions are small tensors, of quantized activations and caches for the most part, which the output has no use for, by the last part of
-// their names or the last but one. The spellings are those of vLLM's maybe_remap_kv_scale_name, text-generation-inference,
-// compressed-tensors, ModelOpt, Quark, fbgemm (transformers) and Mistral.
+// companions are small tensors, of quantized activations and caches for the most part, which the
+// output has no use for, by the last part of their names or the last but one. The spellings are
+// those of vLLM's maybe_remap_kv_scale_name, text-generation-inference, compressed-tensors,
+// ModelOpt, Quark, fbgemm (transformers) and Mistral.
 var companions = []struct {
 	names, modules []string
 	endings        []string // of the whole name
@@ -40,7 +41,8 @@ var companions = []struct {
 	{endings: []string{"rotary_emb.inv_freq"}, reason: "rotary frequencies; runtimes compute them from config.json"},
 }
 
-// companion is the reason to drop a companion, "" for other tensors. A matrix is none, whatever its name.
+// companion returns the reason to drop a companion, "" for other tensors. A matrix is never one,
+// whatever its name.
 func companion(t *checkpoint.Tensor) string {
 	name := t.Name
 	if n := len(t.Shape); n > 1 && t.Shape[n-1] > 2 && product(t.Shape) > t.Shape[n-1] {
@@ -56,15 +58,16 @@ func companion(t *checkpoint.Tensor) string {
 	return ""
 }
 
-// measures reports that a quantizer's tensor only says how far its values reach. What values are multiplied by before that,
-// as ModelOpt's _pre_quant_scale, is part of what the weight means.
+// measures reports whether a quantizer's tensor only describes the range of values. What values are
+// multiplied by beforehand, such as ModelOpt's _pre_quant_scale, is part of what the weight means.
 func measures(last string) bool {
 	return hasSuffix(last, []string{"scale", "scale_inv", "amax", "zero_point", "zp", "qscale_act", "qzero_act"}) &&
 		!strings.Contains(last, "pre_quant") && !strings.Contains(last, "smooth")
 }
 
-// checkStray refuses a tensor inside a module whose weight is converted that is neither its weight nor its bias: a
-// rotation, a zero point, a smoothing factor or an adapter would change what the weight means.
+// checkStray refuses a tensor inside a module whose weight is converted that is neither its weight
+// nor its bias: a rotation, a zero point, a smoothing factor or an adapter would change what the
+// weight means.
 func (c *classifier) checkStray(t *checkpoint.Tensor) error {
 	if strings.Count(t.Name, ".") > mostParts {
 		return nil
@@ -86,7 +89,8 @@ func (c *classifier) checkStray(t *checkpoint.Tensor) error {
 	}
 }
 
-// checkStackStray is checkStray for what stands beside a stack of experts: experts.gate_up_proj_pre_quant_scale.
+// checkStackStray is checkStray for what is beside a stack of experts:
+// experts.gate_up_proj_pre_quant_scale.
 func (c *classifier) checkStackStray(t *checkpoint.Tensor) error {
 	for name := t.Name; ; {
 		at := strings.LastIndexByte(name, '_')
@@ -104,9 +108,9 @@ func stranger(t, w *checkpoint.Tensor) error {
 	return fault.Unsupported(t.String(), "belongs to %q, which is FP8, and is nothing that metalcast knows there: it may change what the weight means", w.Name)
 }
 
-// isStrayScale recognises a scale, zero point or range of an attention or of its key and value projections that no table
-// knows. It is no parameter of a model that runtimes have. Deeper down only single numbers count: a norm's vector may be
-// called scale too.
+// isStrayScale recognises a scale, zero point or range of an attention, or of its key and value
+// projections, that no table lists. It is not a parameter of a model that runtimes have. Deeper
+// down only single numbers count: the vector of a norm may also be called scale.
 func (c *classifier) isStrayScale(t *checkpoint.Tensor) bool {
 	module, last := splitLast(t.Name)
 	if !hasSuffix(last, []string{"scale", "scales", "scale_inv", "scale_ub", "zero_point", "zero_points", "_zp", "amax"}) {
@@ -129,7 +133,7 @@ func (c *classifier) isStrayScale(t *checkpoint.Tensor) bool {
 // mostDepth is how far below an attention its scales are looked for.
 const mostDepth = 4
 
-// splitLast splits a name before its last part; module is "" where it has one part.
+// splitLast splits a name before its last part; module is "" if it has only one part.
 func splitLast(name string) (module, last string) {
 	if at := strings.LastIndexByte(name, '.'); at >= 0 {
 		return name[:at], name[at+1:]

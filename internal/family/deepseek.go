@@ -4,11 +4,12 @@ var routerBias = []string{".e_score_correction_bias"}
 
 // mlaNative is the MLX-native form of models with multi-head latent attention.
 var mlaNative = &Native{
-	Switch: switchMLP, Names: gateUpDown, MLA: true, Arrays: []string{".mlp.gate.weight"}, Uncast: []string{"e_score_correction_bias"},
+	Switch: switchMLP, Names: gateUpDown, MLA: true, PlainArrays: []string{".mlp.gate.weight"}, KeepType: []string{"e_score_correction_bias"},
 }
 
-// rawMLA is of mlx-lm's loaders for multi-head latent attention, with which mlx-vlm goes wrong: it makes MXFP8 of a matrix that they want to split.
-var rawMLA = Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, MLXVLM: SplitsMXFP8}
+// unconvertedMLA describes mlx-lm's loaders for multi-head latent attention. mlx-vlm goes wrong
+// with them: it makes MXFP8 of a matrix that they want to split.
+var unconvertedMLA = Unconverted{MLXLM: whileLoads, Reads: []Grid{Blocks}, MLXVLM: SplitsMXFP8}
 
 // SplitsMXFP8 is what mlx-vlm does with multi-head latent attention in FP8.
 const SplitsMXFP8 = "fails with KeyError kv_b_proj.biases"
@@ -18,13 +19,13 @@ var deepSeek = []*Family{
 		Types: []string{"deepseek_v3", "kimi_k2", "joyai_llm_flash"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		// mlx-lm and transformers drop the layer by its number in DeepSeek-V3.
 		MTP:     MTP{Layers: true, OnlyAt: 61, Refused: "mlx-lm and transformers drop it only as layer 61"},
-		KeepF32: routerBias, Native: mlaNative, Raw: Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, Ignores: []string{"weight_scale", "rotary_emb.inv_freq"}, MLXVLM: SplitsMXFP8},
+		KeepF32: routerBias, Native: mlaNative, Unconverted: Unconverted{MLXLM: whileLoads, Reads: []Grid{Blocks}, Ignores: []string{"weight_scale", "rotary_emb.inv_freq"}, MLXVLM: SplitsMXFP8},
 	},
-	{Types: []string{"deepseek_v32"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Raw: rawMLA},
+	{Types: []string{"deepseek_v32"}, Head: headAlways, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: routerBias, Unconverted: unconvertedMLA},
 	{
-		// LongCat has two attentions and two dense MLPs in a layer, beside the experts; transformers counts each half under
-		// num_hidden_layers when it saves.
+		// LongCat has two attentions and two dense MLPs per layer, beside the experts; when saving,
+		// transformers counts each half under num_hidden_layers.
 		Types: []string{"longcat_flash"}, Head: headAlways, LayersKey: "num_layers", Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
-		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: routerBias, Raw: Raw{MLXVLM: SplitsMXFP8},
+		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: routerBias, Unconverted: Unconverted{MLXVLM: SplitsMXFP8},
 	},
 }

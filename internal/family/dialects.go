@@ -21,7 +21,8 @@ func DialectsOf(sites []Site) (list []DialectCount) {
 			continue
 		}
 		suffix := x.Tensor.Name[strings.LastIndexByte(x.Tensor.Name, '.')+1:]
-		if !strings.HasPrefix(suffix, "weight_scale") && suffix != "scale" { // experts.gate_up_proj_scale_inv
+		// For example experts.gate_up_proj_scale_inv.
+		if !strings.HasPrefix(suffix, "weight_scale") && suffix != "scale" {
 			_, suffix, _ = strings.Cut(suffix, "proj_")
 		}
 		name := fmt.Sprintf("%s, %s, %s", suffix, x.Tensor.DType, x.Form)

@@ -13,7 +13,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// expert turns a site into an Expert where its name says so: GROUP + index + "." + projection + ".weight".
+// expert makes a site an Expert if its name says so: GROUP + index + "." + projection + ".weight".
 func (c *classifier) expert(s *Site) error {
 	if c.Experts == nil {
 		return nil
@@ -47,7 +47,8 @@ func (c *classifier) expert(s *Site) error {
 	return nil
 }
 
-// IsApart reports whether a site is a part of one expert that the family does not know how to stack.
+// IsApart reports whether a site belongs to one expert, and the family does not know how to stack
+// it.
 func IsApart(s *Site) bool {
 	return (s.Role == Move || s.Role == Weight) && len(s.Tensor.Shape) == 2 && apart.MatchString(s.Tensor.Name)
 }
@@ -61,8 +62,8 @@ type Group struct {
 	Sites map[string][]*Site
 }
 
-// Groups collects the Expert sites of all layers and checks that each layer is complete: all projections, experts exactly
-// 0..N-1, equal shape, type and scale layout, and N as the config says.
+// Groups collects the Expert sites of all layers and checks that each layer is complete: all
+// projections, experts exactly 0..N-1, equal shape, type and scale layout, and N as in the config.
 func (f *Family) Groups(v *checkpoint.Inventory, sites []Site) ([]*Group, error) {
 	if f.Experts == nil {
 		return nil, nil
@@ -104,7 +105,7 @@ func layerName(group, infix string) string {
 	return "layer " + number
 }
 
-// count is a number of experts and where the config says it: "num_experts 256".
+// count is a number of experts and the config key that says it: "num_experts 256".
 type count struct {
 	n   int
 	key string
@@ -112,7 +113,7 @@ type count struct {
 
 func (c count) String() string { return fmt.Sprintf("%s %d", c.key, c.n) }
 
-// expertCount is the config's number of experts, 0 where it gives none.
+// expertCount returns the config's number of experts, 0 if it has none.
 func (f *Family) expertCount(c *checkpoint.Config) count {
 	for _, key := range f.Experts.CountKeys {
 		if n := int(c.TextSetting(key).Int()); n > 0 {
@@ -164,22 +165,22 @@ func (f *Family) checkGroup(g *Group, want count) error {
 	return nil
 }
 
-// span is the indices from first to last.
-type span struct{ first, last int }
+// interval is the indices from first to last.
+type interval struct{ first, last int }
 
-// checkIndices demands 0..n-1, each once; list is sorted, and its indices differ, for its names do. Gaps inside what is there come first: they are
-// the surer sign of a lost file.
+// checkIndices demands 0..n-1, each once; list is sorted, and its indices differ, because its names
+// do. Gaps inside what is there come first: they more surely indicate a lost file.
 func checkIndices(where, proj string, list []*Site, want count) error {
-	var found, missing []span
+	var found, missing []interval
 	next := 0
 	for _, s := range list {
 		if s.Index > next {
-			missing = append(missing, span{next, s.Index - 1})
+			missing = append(missing, interval{next, s.Index - 1})
 		}
 		if n := len(found) - 1; n >= 0 && found[n].last == s.Index-1 {
 			found[n].last = s.Index
 		} else {
-			found = append(found, span{s.Index, s.Index})
+			found = append(found, interval{s.Index, s.Index})
 		}
 		next = s.Index + 1
 	}
@@ -190,17 +191,17 @@ func checkIndices(where, proj string, list []*Site, want count) error {
 		return fault.Incomplete(where+", "+proj, "experts end at %d, config.json says %v", next-1, want)
 	}
 	if next < want.n {
-		missing = append(missing, span{next, want.n - 1})
+		missing = append(missing, interval{next, want.n - 1})
 	}
 	verb := "is"
 	if len(missing) > 1 || missing[0].first != missing[0].last {
 		verb = "are"
 	}
-	return fault.Incomplete(where+", "+proj, "expert indices are non-contiguous: %s %s missing (found %s)", spans(missing), verb, spans(found))
+	return fault.Incomplete(where+", "+proj, "expert indices are non-contiguous: %s %s missing (found %s)", intervals(missing), verb, intervals(found))
 }
 
-// spans writes "0-16, 18-255", and at most 8 spans.
-func spans(list []span) string {
+// intervals returns "0-16, 18-255", and at most 8 intervals.
+func intervals(list []interval) string {
 	var parts []string
 	for i, s := range list {
 		switch {
@@ -215,10 +216,11 @@ func spans(list []span) string {
 	return strings.Join(parts, ", ")
 }
 
-// becomesBF16 reports whether a site's tensor is in BF16 where nothing else is asked for.
+// becomesBF16 reports whether a site's tensor becomes BF16 if nothing else is asked for.
 func (s *Site) becomesBF16() bool { return s.Scales != nil || s.Tensor.DType == dtype.BF16 }
 
-// sameForm demands equal shapes of two experts' matrices, and, where they are not BF16 in the end or lie transposed side by side, equal types and scale layouts.
+// sameForm demands equal shapes of two experts' matrices, and, unless they all become BF16 and are
+// not transposed side by side, equal types and scale layouts.
 func sameForm(where string, a, b *Site, transposed bool) error {
 	name := func(s *Site) string { return fmt.Sprintf("expert %d's %s", s.Index, s.Proj) }
 	x, y := a.Tensor, b.Tensor
@@ -226,7 +228,7 @@ func sameForm(where string, a, b *Site, transposed bool) error {
 	case !slices.Equal(x.Shape, y.Shape):
 		return fault.Corrupt(where, "%s has shape %v, %s has %v", name(a), x.Shape, name(b), y.Shape)
 	case !transposed && a.becomesBF16() && b.becomesBF16() && (a.Scales == nil || b.Scales == nil || a.Scales.Block == b.Scales.Block):
-		return nil // each is dequantized, or moved, by itself
+		return nil // each is dequantized, or moved, separately
 	case x.DType != y.DType:
 		return fault.Corrupt(where, "%s is %s, %s is %s", name(a), x.DType, name(b), y.DType)
 	case a.Scales == nil:

@@ -198,7 +198,8 @@ func TestExpertsMayBeBF16InPartAndUnderScalesOfSeveralTypes(t *testing.T) {
 	_, _, err := look(t, c, false)
 	require.NoError(t, err)
 
-	c.Files["config.json"] = strings.Replace(c.Files["config.json"], "qwen3_5_moe", "qwen3_vl_moe", 1) // which has them transposed
+	// Which has them transposed.
+	c.Files["config.json"] = strings.Replace(c.Files["config.json"], "qwen3_5_moe", "qwen3_vl_moe", 1)
 	_, _, err = look(t, c, false)
 	require.ErrorIs(t, err, fault.ErrCorrupt)
 }

@@ -18,11 +18,13 @@ const (
 	MLXVLM = "mlx-vlm 0.7.10"
 )
 
-// Foreign is a quantization of weights that metalcast does not take apart.
+// Foreign is a quantization of weights that metalcast does not convert.
 type Foreign struct {
 	Format  string // "NVFP4 (ModelOpt)"
 	Tensors int
-	ReadBy  string // the runtime that loads such weights of this family as they are, with their values; "" where none was seen to
+	// The runtime that loads such weights of this family as they are, with their values; "" where
+	// none was seen to.
+	ReadBy string
 }
 
 func (f Foreign) String() string {
@@ -62,8 +64,9 @@ const (
 	sparse     = "compressed-tensors' sparse form"
 )
 
-// ForeignOf lists the formats of a checkpoint's weights that are neither plain nor FP8 with scales, most tensors first.
-// They are recognised by names, types and shapes; the config settles what those leave open.
+// ForeignOf returns the formats of a checkpoint's weights that are neither plain nor FP8 with
+// scales, those of most tensors first. They are recognised by names, types and shapes; the config
+// settles what remains open.
 func (f *Family) ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
 	d := detector{v, v.Config.Quantization().Get("quant_method").String()}
 	counts := map[string]int{}
@@ -81,7 +84,8 @@ func (f *Family) ForeignOf(v *checkpoint.Inventory) (list []Foreign) {
 	return list
 }
 
-// ScaledFP8 is how many of a checkpoint's tensors are FP8 with scales, which a conversion takes apart.
+// ScaledFP8 returns how many of a checkpoint's tensors are FP8 with scales, which a conversion
+// dequantizes.
 func ScaledFP8(v *checkpoint.Inventory) (n int) {
 	for i, x := range findAllScales(v) {
 		if x.n > 0 && v.Tensors[i].DType == dtype.F8E4M3 {
@@ -97,13 +101,13 @@ type detector struct {
 	method string // the config's quant_method
 }
 
-// endings give a format away by themselves: no other tool writes tensors of these names.
+// endings identify a format by themselves: no other tool writes tensors with these names.
 var endings = []struct{ ending, format string }{
 	{".W_q", hqq}, {".weight._data", quanto}, {"_weight_qdata", torchao}, {".weight:qdata", torchao}, {".comfy_quant", comfy}, {".scale_weight", comfy},
 	{".codebooks", aqlm}, {".q_weight", exl2}, {".trellis", exl3}, {".SCB", bnb8}, {".absmax", bnb4}, {".weight_scales", eetq}, {".bitmask", sparse},
 }
 
-// format is that of a tensor, "" for one that is plain, FP8, or a companion.
+// format returns the format of a tensor, "" for one that is plain, FP8, or a companion.
 func (d *detector) format(t *checkpoint.Tensor) string {
 	for _, x := range endings {
 		if strings.HasSuffix(t.Name, x.ending) {
@@ -128,7 +132,8 @@ func (d *detector) format(t *checkpoint.Tensor) string {
 	return d.integers(t, stem)
 }
 
-// isStackName reports whether a tensor without ".weight" is a stack of experts' matrices: experts.gate_up_proj.
+// isStackName reports whether a tensor without ".weight" is a stack of experts' matrices:
+// experts.gate_up_proj.
 func isStackName(name string) bool { return strings.HasSuffix(name, "_proj") }
 
 func isInteger(t dtype.DType) bool {
@@ -141,7 +146,8 @@ func isInteger(t dtype.DType) bool {
 
 func (d *detector) find(name string) *checkpoint.Tensor { return d.inv.Lookup(name) }
 
-// qweight tells the tools that call packed weights so: AutoAWQ packs along outputs, [in, out/8], AutoGPTQ along inputs.
+// qweight distinguishes the tools that name packed weights so: AutoAWQ packs along outputs, [in,
+// out/8], AutoGPTQ along inputs.
 func (d *detector) qweight(t *checkpoint.Tensor) string {
 	switch {
 	case strings.Contains(d.method, "auto-round") || strings.Contains(d.method, "auto_round"):
@@ -157,7 +163,7 @@ func (d *detector) qweight(t *checkpoint.Tensor) string {
 	return gptq
 }
 
-// packed tells compressed-tensors' packed formats.
+// packed distinguishes compressed-tensors' packed formats.
 func (d *detector) packed(t *checkpoint.Tensor) string {
 	stem := strings.TrimSuffix(t.Name, "_packed")
 	scale := d.find(stem + "_scale")
@@ -177,7 +183,7 @@ func (d *detector) packed(t *checkpoint.Tensor) string {
 	return packedCT
 }
 
-// integers tells matrices of integers by their scales.
+// integers distinguishes matrices of integers by their scales.
 func (d *detector) integers(t *checkpoint.Tensor, stem string) string {
 	var scale *checkpoint.Tensor
 	for _, name := range []string{t.Name + "_scale", t.Name + "_scale_inv", stem + ".scale", t.Name + "_weight_scale"} {
@@ -210,7 +216,8 @@ func (d *detector) integers(t *checkpoint.Tensor, stem string) string {
 	return fmt.Sprintf("%s with scales", t.DType)
 }
 
-// isMX reports one power of two for each 32 elements of a row (OCP Microscaling Formats specification v1.0).
+// isMX reports whether there is one power of two for each 32 elements of a row (OCP Microscaling
+// Formats specification v1.0).
 func isMX(weight []int64, s *checkpoint.Tensor) bool {
 	n := len(weight)
 	return n >= 2 && (s.DType == dtype.U8 || s.DType == dtype.F8E8M0) && len(s.Shape) == n && weight[n-1] > 32 &&

@@ -95,7 +95,8 @@ func TestForeignFormats(t *testing.T) {
 	}
 }
 
-// A runtime loads what its own tests were run with, and no other family, setting, shape or tensor. (consumers/test_foreign.py runs them.)
+// A runtime loads what its own tests were run with, and no other family, setting, shape or tensor.
+// (consumers/test_foreign.py runs them.)
 func TestForeignFormatsAreReadBySome(t *testing.T) {
 	of := func(name, kind string, shape ...int) Tensor {
 		return Tensor{Name: "model.layers.0.mlp.up_proj." + name, DType: kind, Shape: shape}

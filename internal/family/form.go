@@ -11,26 +11,29 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// Form is the state a checkpoint is in, as its names and types tell.
+// Form is the state of a checkpoint, by its names and types.
 type Form struct {
 	FP8 int // tensors in F8_E4M3 that are not dropped
-	// Companions are tensors of quantized activations and caches, which stop runtimes from loading what is plain otherwise.
+	// Companions are tensors of quantized activations and caches, which stop runtimes from loading
+	// otherwise plain checkpoints.
 	Companions int
-	PerExpert  bool      // one tensor for each expert's projection
+	PerExpert  bool      // one tensor per expert and projection
 	Stacked    bool      // experts.gate_up_proj, or stacks under the family's own names
 	MLX        bool      // MLX-native names or shapes
 	Quantized  bool      // MLX quantization: packed weights with scales
-	Foreign    []Foreign // as ForeignOf gives it
+	Foreign    []Foreign // as returned by ForeignOf
 }
 
-// FormOf looks at every tensor that is not dropped. A checkpoint that has sites has nothing Foreign.
+// FormOf examines every tensor that is not dropped. A checkpoint that has sites has nothing
+// Foreign.
 func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 	form := Form{Quantized: v.Config.Get("quantization").IsObject()}
 	form.MLX = form.Quantized
 	for i := range sites {
 		s := &sites[i]
 		if s.Role == Drop {
-			if companion(s.Tensor) != "" && !strings.HasSuffix(s.Tensor.Name, "inv_freq") { // which some loaders leave out
+			// Some loaders leave these out.
+			if companion(s.Tensor) != "" && !strings.HasSuffix(s.Tensor.Name, "inv_freq") {
 				form.Companions++
 			}
 			continue
@@ -48,13 +51,15 @@ func (f *Family) FormOf(v *checkpoint.Inventory, sites []Site) Form {
 			}
 		}
 	}
-	if v.Format == "mlx" && form.FP8 == 0 && !form.PerExpert { // otherwise the file was only saved by MLX
+	// Otherwise the file was only saved by MLX.
+	if v.Format == "mlx" && form.FP8 == 0 && !form.PerExpert {
 		form.MLX = true
 	}
 	return form
 }
 
-// IsStack tells a stack of experts under Hugging Face's names, or the family's own: of the two or three of a layer the first.
+// IsStack reports whether a tensor is a stack of experts, under Hugging Face's names or the
+// family's own; of a layer's two or three stacks it is true for the first.
 func (f *Family) IsStack(s *Site) bool {
 	e := f.Experts
 	if e == nil || len(s.Tensor.Shape) != 3 {
@@ -66,7 +71,7 @@ func (f *Family) IsStack(s *Site) bool {
 	return strings.HasSuffix(s.Tensor.Name, e.Infix+e.Up+".weight")
 }
 
-// ExpertLayout says how a checkpoint has its experts, "" where it has none.
+// ExpertLayout describes the layout of the experts, "" if there are none.
 func (f *Family) ExpertLayout(sites []Site) string {
 	for i := range sites {
 		switch s := &sites[i]; {
@@ -82,7 +87,7 @@ func (f *Family) ExpertLayout(sites []Site) string {
 	return ""
 }
 
-// isNative tells names and shapes that only MLX has.
+// isNative recognises names and shapes that only MLX has.
 func (f *Family) isNative(s *Site) bool {
 	name, shape := s.Tensor.Name, s.Tensor.Shape
 	switch n := f.Native; {
@@ -97,7 +102,7 @@ func (f *Family) isNative(s *Site) bool {
 	}
 }
 
-// String says the form in words.
+// String describes the form in words.
 func (f Form) String() string {
 	switch {
 	case f.Quantized:
@@ -130,7 +135,8 @@ func (f Form) String() string {
 	return s
 }
 
-// CheckLayers refuses a known family's checkpoint that lacks a whole layer, has more than its config says, or lacks a layer's experts.
+// CheckLayers refuses a known family's checkpoint that lacks a whole layer, has more than its
+// config says, or lacks a layer's experts.
 func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 	want := layerCount(v.Config)
 	n := want.n
@@ -171,7 +177,8 @@ func (f *Family) CheckLayers(v *checkpoint.Inventory, groups []*Group) error {
 	return nil
 }
 
-// stacks lists the names that a layer's stacked experts may have after the layer's: Hugging Face's, MLX's, the family's own.
+// stacks returns the names that a layer's stacked experts may have after the layer's: Hugging
+// Face's, MLX's, the family's own.
 func (f *Family) stacks() (forms [][]string) {
 	e := f.Experts
 	if e.GateUpName != "" {
@@ -191,7 +198,8 @@ func (f *Family) stacks() (forms [][]string) {
 	return forms
 }
 
-// checkStacked looks at a layer whose experts are not apart: they are stacked, as many as the config says, or the layer is dense.
+// checkStacked checks a layer without separate experts: they are stacked, as many as the config
+// says, or the layer is dense.
 func (f *Family) checkStacked(v *checkpoint.Inventory, layer, where string) error {
 	e := f.Experts
 	want := f.expertCount(v.Config)

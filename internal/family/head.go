@@ -8,19 +8,21 @@ import (
 	"github.com/metalcast/metalcast/internal/checkpoint"
 )
 
-// Head is what mlx-lm 0.32.2's model of a family does about the output head, as consumers/test_whole.py runs it.
+// Head is how mlx-lm 0.32.2's model of a family treats the output head, as consumers/test_whole.py
+// runs it.
 type Head uint8
 
-// The ways of models with their head.
+// The ways in which models treat their head.
 const (
-	headDrops   Head = iota // tied or not, as the config says; one that is redundant is dropped
-	headRefuses             // tied or not; a redundant one is "not in model"
+	headDrops   Head = iota // tied or not, as the config says; a redundant head is dropped
+	headRefuses             // tied or not, as the config says; a redundant head is dropped
 	headAlways              // there must be one, whatever the config says
-	headUntied              // as headAlways, and the config may not say that it is tied
-	headNever               // none is allowed, whatever the config says
+	headUntied              // like headAlways, and the config must not say that it is tied
+	headNever               // there must be none, whatever the config says
 )
 
-// Tied reports whether mlx-lm takes the head for tied to the embeddings: it reads text_config alone where a config has one, and a family's default where that says nothing.
+// Tied reports whether mlx-lm considers the head tied to the embeddings: it reads only text_config
+// if a config has one, and uses the family's default if that does not say.
 func (f *Family) Tied(c *checkpoint.Config) bool {
 	switch {
 	case f.Head == headAlways, f.Head == headUntied:
@@ -40,8 +42,8 @@ func (f *Family) Tied(c *checkpoint.Config) bool {
 	return f.TiedUnsaid
 }
 
-// SizeProblem is where embeddings or head of a listed family have another shape than config.json says, "" where they have
-// none: runtimes make the model by the config and refuse the tensor.
+// SizeProblem returns where embeddings or head of a listed family have another shape than
+// config.json says, "" if nowhere: runtimes build the model by the config and refuse the tensor.
 func (f *Family) SizeProblem(v *checkpoint.Inventory) string {
 	vocab, hidden := v.Config.TextSetting("vocab_size").Int(), v.Config.TextSetting("hidden_size").Int()
 	if !f.Known() || vocab <= 0 || hidden <= 0 {
@@ -61,7 +63,8 @@ func isHead(name string) bool {
 	return name == "lm_head.weight" || strings.HasSuffix(name, ".lm_head.weight")
 }
 
-// redundantHead reports whether the head is of no use to anyone, and in mlx-lm's way: all readers of the config find it tied.
+// redundantHead reports whether nobody uses the head, and mlx-lm rejects it: all readers of the
+// config consider it tied.
 func (f *Family) redundantHead(c *checkpoint.Config) bool {
 	if f.Head != headRefuses && f.Head != headNever || !f.Tied(c) {
 		return false
@@ -70,8 +73,8 @@ func (f *Family) redundantHead(c *checkpoint.Config) bool {
 	return f.Head == headRefuses && (!outer.Exists() || outer.Bool()) || outer.Bool()
 }
 
-// HeadProblem is what is wrong with the head of a model that has these tensors, as mlx-lm sees it; "" where nothing is known to be. Where there are no embeddings the
-// question does not arise.
+// HeadProblem returns what is wrong with the head of a model that has these tensors, as mlx-lm sees
+// it; "" if nothing is known to be. Without embeddings the question does not arise.
 func (f *Family) HeadProblem(c *checkpoint.Config, names func(yield func(string) bool)) string {
 	head, embeddings, bare := false, false, false
 	for name := range names {
@@ -113,18 +116,19 @@ func (f *Family) HeadProblem(c *checkpoint.Config, names func(yield func(string)
 	return said + " is not in config.json, which mlx-lm reads as false, and there is no lm_head.weight: mlx-lm will not load it"
 }
 
-// generates reports whether the config's class has an output head; backbones and classifiers have none.
+// generates reports whether the config's class has an output head; backbones and classifiers have
+// none.
 func generates(c *checkpoint.Config) bool {
 	class := c.Get("architectures.0").String()
 	return strings.HasSuffix(class, "ForCausalLM") || strings.HasSuffix(class, "ForConditionalGeneration")
 }
 
-// otherHead reports names of the head in models that are not listed.
+// otherHead recognises names of the head in models that are not listed.
 func otherHead(name string) bool {
 	return hasSuffix(name, []string{"head.weight", "head.linear.weight", "embed_out.weight", "output.weight", "output_layer.weight"})
 }
 
-// embeddings are what models call their first module.
+// embeddings are the names of the first module in models.
 var embeddings = []string{"embed_tokens.weight", "word_embeddings.weight", "embeddings.weight", "wte.weight", "tok_embeddings.weight", "embed_in.weight"}
 
 func isEmbedding(name string) bool { return hasSuffix(name, embeddings) }

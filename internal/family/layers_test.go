@@ -12,7 +12,8 @@ import (
 
 func TestLayersAreCountedByTheFamilysKey(t *testing.T) {
 	for config, want := range map[string]int{
-		`{"model_type":"longcat_flash","num_layers":2,"num_hidden_layers":4}`: 2, // as transformers saves it
+		// As transformers saves it.
+		`{"model_type":"longcat_flash","num_layers":2,"num_hidden_layers":4}`: 2,
 		`{"model_type":"longcat_flash","num_layers":2}`:                       2,
 		`{"model_type":"longcat_flash","num_hidden_layers":2}`:                2,
 		`{"model_type":"qwen3","num_layers":2,"num_hidden_layers":4}`:         4,

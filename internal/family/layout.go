@@ -10,21 +10,23 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// Place is where some rows of a site's tensor go. A tensor of shape [..., rows, cols] is a stack of matrices; one of fewer dimensions is one row.
+// Place is where some rows of a site's tensor go. A tensor of shape [..., rows, cols] is a stack of
+// matrices; one with fewer dimensions is one row.
 type Place struct {
 	Target   string  // the output tensor's name
 	Shape    []int64 // and its shape
-	Matrix   int64   // the first of
-	Matrices int64   // this many matrices,
-	Row      int64   // of each of which the rows from this one
-	Rows     int64   // are taken
-	At       int64   // elements from the target's start to where the first of them goes
+	Matrix   int64   // the first matrix of the source
+	Matrices int64   // how many matrices
+	Row      int64   // their first row
+	Rows     int64   // how many rows
+	At       int64   // elements from the target's start to the first of them
 	Stride   int64   // target elements from one matrix to the next
-	Line     int64   // target elements from one column to the next, where the matrix is transposed; 0: it is not
-	AddOne   bool    // elements are increased by 1
+	// Target elements from one column to the next if the matrix is transposed; 0 if not.
+	Line   int64
+	AddOne bool // 1 is added to the elements
 }
 
-// Placer says for every site of a checkpoint where it goes in a layout.
+// Placer returns for every site of a checkpoint where it goes in a layout.
 type Placer struct {
 	family  *Family
 	layout  Layout
@@ -33,17 +35,17 @@ type Placer struct {
 
 	headless bool // the output has no head in any layout
 
-	heads, nope, value int64 // of multi-head latent attention, where the layout takes it apart
+	heads, nope, value int64 // of multi-head latent attention, if the layout splits it
 }
 
-// Placer prepares the places of a layout that Resolve gave.
+// Placer prepares the places of a layout that Resolve returned.
 func (f *Family) Placer(c *checkpoint.Config, layout Layout, form Form, groups []*Group, o Options) (*Placer, error) {
 	p := &Placer{family: f, layout: layout, experts: map[string]int64{}, tied: f.Tied(c), headless: f.redundantHead(c)}
 	for _, g := range groups {
 		p.experts[g.Name] = int64(len(g.Sites[f.Experts.Up]))
 	}
 	if form.MLX {
-		p.layout = Auto // everything has its place already
+		p.layout = Auto // everything is in its place already
 	}
 	if p.layout != MLX {
 		return p, nil
@@ -68,7 +70,7 @@ func (f *Family) Placer(c *checkpoint.Config, layout Layout, form Form, groups [
 // mostHeads bounds what kv_b_proj is split into; no model comes near it.
 const mostHeads = 1 << 16
 
-// matrices is a shape as a stack of matrices.
+// matrices returns a shape as a stack of matrices.
 func matrices(shape []int64) (n, rows, cols int64) {
 	switch r := len(shape); r {
 	case 0:
@@ -80,10 +82,11 @@ func matrices(shape []int64) (n, rows, cols int64) {
 	}
 }
 
-// Matrices is the site's tensor as a stack of matrices.
+// Matrices returns the site's tensor as a stack of matrices.
 func (s *Site) Matrices() (n, rows, cols int64) { return matrices(s.Tensor.Shape) }
 
-// Places gives the places of a site that is a Move, Weight or Expert; none, and the reason, where the layout has no place for it.
+// Places returns the places of a site that is a Move, Weight or Expert; or none, and the reason, if
+// the layout has no place for it.
 func (p *Placer) Places(s *Site) (places []Place, reason string, err error) {
 	if p.layout == MLX {
 		if reason := p.noPlace(s.Tensor.Name); reason != "" {
@@ -111,7 +114,7 @@ func (p *Placer) Places(s *Site) (places []Place, reason string, err error) {
 	return []Place{whole(s, s.Tensor.Name, s.Tensor.Shape)}, "", nil
 }
 
-// whole is a site's tensor as it lies.
+// whole returns a site's tensor as it is.
 func whole(s *Site, name string, shape []int64) Place {
 	n, rows, cols := s.Matrices()
 	return Place{Target: name, Shape: shape, Matrices: n, Rows: rows, Stride: rows * cols}
@@ -127,7 +130,8 @@ func cutLast(name, infix string) (group, tail string, ok bool) {
 	return name[:at], name[at:], true
 }
 
-// expert places one expert's projection: under its own name, in its half of gate_up_proj, in down_proj, or in MLX's stack of the projection.
+// expert places one expert's projection: under its own name, in its half of gate_up_proj, in
+// down_proj, or in MLX's stack of the projection.
 func (p *Placer) expert(s *Site) []Place {
 	e, t := p.family.Experts, s.Tensor
 	n, rows, cols := p.experts[s.Group], t.Shape[0], t.Shape[1]
@@ -156,10 +160,11 @@ func (p *Placer) expert(s *Site) []Place {
 	return []Place{place}
 }
 
-// maxExperts bounds what a stack is taken apart into; no model comes near it.
+// maxExperts bounds what a stack is split into; no model comes near it.
 const maxExperts = 1 << 16
 
-// unstack takes gate_up_proj [E,2I,H] or down_proj [E,H,I] apart, into experts or into MLX's projections.
+// unstack splits gate_up_proj [E,2I,H] or down_proj [E,H,I] into experts, or into MLX's
+// projections.
 func (p *Placer) unstack(s *Site, group, tail string) (places []Place, err error) {
 	e := p.family.Experts
 	if e.Transposed {
@@ -192,7 +197,7 @@ func (p *Placer) unstack(s *Site, group, tail string) (places []Place, err error
 	return places, nil
 }
 
-// switchName is what MLX calls the stack of a projection.
+// switchName returns MLX's name for the stack of a projection.
 func (p *Placer) switchName(group, proj string) string {
 	names := p.family.Native.Names
 	for i, name := range p.family.Experts.projections() {

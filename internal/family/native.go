@@ -6,7 +6,7 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// noPlace says why the MLX-native form has no place for a tensor, "" where it has.
+// noPlace returns why the MLX-native form has no place for a tensor, "" if it has one.
 func (p *Placer) noPlace(name string) string {
 	switch {
 	case hasPrefix(name, p.family.Native.Tower):
@@ -19,7 +19,7 @@ func (p *Placer) noPlace(name string) string {
 	return ""
 }
 
-// rename gives a name its MLX-native beginning.
+// rename replaces the beginning of a name by its MLX-native form.
 func (p *Placer) rename(name string) string {
 	for _, r := range p.family.Native.Prefixes {
 		if rest, ok := strings.CutPrefix(name, r.From); ok {
@@ -29,22 +29,23 @@ func (p *Placer) rename(name string) string {
 	return name
 }
 
-// Module is the module that a matrix of this form belongs to, where mlx_lm.convert can quantize it.
+// Module returns the module that a matrix of this form belongs to, if mlx_lm.convert can quantize
+// it.
 func (n *Native) Module(name string, shape []int64) (path string, ok bool) {
 	path, ok = strings.CutSuffix(name, ".weight")
-	return path, ok && len(shape) >= 2 && !strings.HasSuffix(path, "conv1d") && !hasSuffix(name, n.Arrays)
+	return path, ok && len(shape) >= 2 && !strings.HasSuffix(path, "conv1d") && !hasSuffix(name, n.PlainArrays)
 }
 
-// IsRouter tells the modules that mlx_lm.convert keeps at 8 bits.
-func (n *Native) IsRouter(path string) bool { return hasSuffix(path, n.Eight) }
+// IsRouter reports whether mlx_lm.convert keeps a module at 8 bits.
+func (n *Native) IsRouter(path string) bool { return hasSuffix(path, n.EightBits) }
 
-// KeepsType tells the tensors that mlx_lm.convert does not cast.
-func (n *Native) KeepsType(name string) bool { return hasSuffix(name, n.Uncast) }
+// KeepsType reports whether mlx_lm.convert leaves the type of a tensor.
+func (n *Native) KeepsType(name string) bool { return hasSuffix(name, n.KeepType) }
 
-// IsLoose tells the tensors that total_parameters does not count.
-func (n *Native) IsLoose(name string) bool { return hasSuffix(name, n.Loose) }
+// IsUncounted reports whether total_parameters leaves out a tensor.
+func (n *Native) IsUncounted(name string) bool { return hasSuffix(name, n.Uncounted) }
 
-// native places a tensor that is no expert as mlx-lm 0.32.2's sanitize methods do.
+// native places a tensor that is not an expert as mlx-lm 0.32.2's sanitize methods do.
 func (p *Placer) native(s *Site) ([]Place, error) {
 	t, n := s.Tensor, p.family.Native
 	if n.MLA {
@@ -65,8 +66,8 @@ func (p *Placer) native(s *Site) ([]Place, error) {
 	return []Place{place}, nil
 }
 
-// splitKV takes kv_b_proj [heads*(nope+value), rank] apart: for each head its first rows, transposed, into embed_q [heads, rank, nope], the others
-// into unembed_out [heads, value, rank].
+// splitKV splits kv_b_proj [heads*(nope+value), rank]: the first rows of each head go, transposed,
+// into embed_q [heads, rank, nope], the others into unembed_out [heads, value, rank].
 func (p *Placer) splitKV(s *Site, stem string) ([]Place, error) {
 	t := s.Tensor
 	head := p.nope + p.value

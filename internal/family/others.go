@@ -2,14 +2,15 @@ package family
 
 var others = []*Family{
 	{
-		// Its mixtures of experts lie beside a dense MLP. llm-compressor and ModelOpt take the stacks apart to quantize them.
+		// Its mixtures of experts are beside a dense MLP. llm-compressor and ModelOpt separate the stacks
+		// to quantize them.
 		Types: []string{"gemma4", "gemma4_text"}, Head: headRefuses, TiedUnsaid: true, Auto: Stacked, MTP: noMTP,
 		Vision: []string{"model.vision_tower.", "model.embed_vision.", "model.audio_tower.", "model.embed_audio."},
 		Experts: &Experts{
 			Infix: ".experts.", Alias: ".moe.experts.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", GateUpName: "gate_up_proj", DownName: "down_proj",
 			CountKeys: []string{"num_experts"},
 		},
-		Raw: Raw{Untried: true},
+		Unconverted: Unconverted{Untried: true},
 	},
 	{
 		Types: []string{"minimax", "minimax_m2"}, Head: headRefuses, Auto: PerExpert, MTP: MTP{Layers: true, Refused: "mlx-lm has no place for it"}, KeepF32: routerBias,
@@ -19,9 +20,9 @@ var others = []*Family{
 		},
 		Native: &Native{
 			Switch: ".block_sparse_moe.switch_mlp.", Names: gateUpDown,
-			Eight: []string{"block_sparse_moe.gate"}, Uncast: []string{"e_score_correction_bias"}, Loose: []string{".e_score_correction_bias"},
+			EightBits: []string{"block_sparse_moe.gate"}, KeepType: []string{"e_score_correction_bias"}, Uncounted: []string{".e_score_correction_bias"},
 		},
-		Raw: Raw{MLXLM: whileLoads, Reads: []Grid{Blocks}, MLXVLM: roundsAgain},
+		Unconverted: Unconverted{MLXLM: whileLoads, Reads: []Grid{Blocks}, MLXVLM: roundsAgain},
 	},
 	{
 		// A relu² MLP has no gate.
@@ -30,7 +31,7 @@ var others = []*Family{
 		Experts: &Experts{Infix: ".mixer.experts.", Up: "up_proj", Down: "down_proj", CountKeys: []string{"n_routed_experts"}},
 	},
 	{
-		// Published stacked under names of its own, which every consumer wants as they are.
+		// Published stacked under names of its own, which every runtime wants unchanged.
 		Types: []string{"step3p5"}, Head: headAlways, Auto: PerExpert, MTP: MTP{Layers: true}, KeepF32: []string{".router_bias"},
 		Experts: &Experts{
 			Infix: ".moe.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", CountKeys: []string{"moe_num_experts"}, Dense: ".mlp.gate_proj.weight",
@@ -44,23 +45,23 @@ var others = []*Family{
 			Infix: ".feed_forward.experts.", Gate: "gate_proj", Up: "up_proj", Down: "down_proj", GateUpName: "gate_up_proj", DownName: "down_proj",
 			Transposed: true, CountKeys: []string{"num_local_experts"}, Dense: ".feed_forward.gate_proj.weight",
 		},
-		Raw: Raw{MLXVLM: roundsAgain},
+		Unconverted: Unconverted{MLXVLM: roundsAgain},
 	},
 	{
 		Types: []string{"bailing_moe", "bailing_moe_linear", "bailing_hybrid", "bailing_moe_v3"}, Experts: expertsOf("num_experts"), Auto: PerExpert,
 		MTP: MTP{Layers: true, Refused: "mlx-lm's bailing_moe has no place for it"}, KeepF32: []string{".expert_bias"},
 	},
-	{Types: []string{"hunyuan"}, Head: headNever, OtherTypes: []string{"hunyuan_v1_moe"}, Experts: expertsOf("num_experts"), Auto: PerExpert, MTP: noMTP, Raw: Raw{MLXVLM: roundsAgain}},
+	{Types: []string{"hunyuan"}, Head: headNever, OtherTypes: []string{"hunyuan_v1_moe"}, Experts: expertsOf("num_experts"), Auto: PerExpert, MTP: noMTP, Unconverted: Unconverted{MLXVLM: roundsAgain}},
 	{
 		Types: []string{"ernie4_5_moe"}, Head: headRefuses, Experts: expertsOf("moe_num_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp_", "mtp_"}}, KeepF32: routerBias,
 	},
-	{Types: []string{"dots1"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: noMTP, KeepF32: routerBias, Raw: Raw{Ignores: []string{"rotary_emb.inv_freq"}, MLXVLM: roundsAgain}},
+	{Types: []string{"dots1"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert, MTP: noMTP, KeepF32: routerBias, Unconverted: Unconverted{Ignores: []string{"rotary_emb.inv_freq"}, MLXVLM: roundsAgain}},
 	{
 		Types: []string{"mimo_v2_flash"}, Head: headAlways, OtherTypes: []string{"mimo_v2"}, Experts: expertsOf("n_routed_experts"), Auto: PerExpert,
 		MTP: MTP{Prefixes: []string{"model.mtp."}}, KeepF32: []string{".e_score_correction_bias", ".mlp.gate.weight"},
-		Raw: Raw{MLXLM: "loads it, reading the scales of K and V as plain rows of blocks", Reads: []Grid{Blocks}, MLXVLM: roundsAgain},
-		Doubt: &Doubt{
+		Unconverted: Unconverted{MLXLM: "loads it, reading the scales of K and V as plain rows of blocks", Reads: []Grid{Blocks}, MLXVLM: roundsAgain},
+		DoubtfulScales: &DoubtfulScales{
 			Suffixes: []string{"self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.qkv_proj.weight"},
 			Why:      "its scale blocks were cut on rows of K and V fused per head, and no published reader agrees on how",
 		},

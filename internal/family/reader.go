@@ -10,15 +10,16 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// reader is a runtime that loads a format as it is, strictly and with the stored values, and the conditions that it sets.
-// Every row, and what breaks each condition, has been run (consumers/test_foreign.py).
+// reader is a runtime that loads a format as it is, strictly and with the stored values, and its
+// conditions. Every row, and what breaks each condition, has been run (consumers/test_foreign.py).
 type reader struct {
 	format, runtime string
-	families        []string // dense ones alone, for experts come under other names in each format
-	needs, may      []string // what a quantized module's tensors are called after its name
+	families        []string // only dense ones, because every format names experts differently
+	needs, may      []string // endings of a quantized module's tensors
 	settings        func(q gjson.Result) bool
 	module          func(v *checkpoint.Inventory, q gjson.Result, module string) bool // shapes
-	listed          bool                                                              // modules that are plain have to be in modules_to_not_convert
+	// Plain modules must be in modules_to_not_convert.
+	listed bool
 }
 
 var ofNVFP4 = []string{"input_global_scale", "input_scale", "k_scale", "v_scale"}
@@ -61,7 +62,8 @@ var readers = []reader{
 	},
 }
 
-// readerOf is the runtime that loads the family's weights, all in one format, "" where none was seen to.
+// readerOf returns the runtime that loads the family's weights, all in one format, "" if none was
+// seen to.
 func (f *Family) readerOf(v *checkpoint.Inventory, format string) string {
 	q := v.Config.Quantization()
 	for i := range readers {
@@ -73,8 +75,8 @@ func (f *Family) readerOf(v *checkpoint.Inventory, format string) string {
 	return ""
 }
 
-// whole reports whether every tensor is one that the reader knows: of a quantized module, which has all that it needs, or
-// a plain weight; and that all layers have the same modules.
+// whole reports whether the reader knows every tensor (of a quantized module, which has all that it
+// needs, or a plain weight), and all layers have the same modules.
 func (r *reader) whole(v *checkpoint.Inventory, q gjson.Result) bool {
 	listed := map[string]bool{}
 	for _, x := range q.Get("modules_to_not_convert").Array() {
@@ -120,17 +122,17 @@ func (r *reader) complete(v *checkpoint.Inventory, module string) bool {
 	return !slices.ContainsFunc(r.needs, func(name string) bool { return v.Lookup(module+"."+name) == nil })
 }
 
-// mlxGroup reports a group size that MLX's affine formats have.
+// mlxGroup reports whether MLX's affine formats have a group size.
 func mlxGroup(n int64) bool { return n == 32 || n == 64 || n == 128 }
 
-// awqModule takes what AutoAWQ's GEMM kernels take: words along outputs, [in, out/8].
+// awqModule accepts what AutoAWQ's GEMM kernels accept: words along outputs, [in, out/8].
 func awqModule(v *checkpoint.Inventory, _ gjson.Result, module string) bool {
 	w, s := v.Lookup(module+".qweight"), v.Lookup(module+".scales")
 	return w.DType == dtype.I32 && len(w.Shape) == 2 && len(s.Shape) == 2 && s.Shape[0] > 0 && s.Shape[1] == 8*w.Shape[1] &&
 		w.Shape[0]%s.Shape[0] == 0 && mlxGroup(w.Shape[0]/s.Shape[0])
 }
 
-// packQuantized takes one group of modules, whose weights have groups and no zero points.
+// packQuantized accepts one group of modules, whose weights have groups and no zero points.
 func packQuantized(q gjson.Result) bool {
 	w := q.Get("config_groups.@values.0.weights")
 	strategy := w.Get("strategy").String()
@@ -152,7 +154,7 @@ func nvfp4Module(weight string) func(*checkpoint.Inventory, gjson.Result, string
 	}
 }
 
-// onlyKeys reports that every setting that is switched on is one of these.
+// onlyKeys reports whether every setting that is switched on is one of these.
 func onlyKeys(q gjson.Result, keys ...string) bool {
 	only := true
 	q.ForEach(func(k, v gjson.Result) bool {

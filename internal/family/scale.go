@@ -14,7 +14,8 @@ import (
 // Block is the rectangle of elements that shares one scale.
 type Block struct{ Rows, Cols int64 }
 
-// Scales are the companions of an FP8 weight: a grid for each of its matrices. A weight of shape [..., rows, cols] is a stack of matrices.
+// Scales are the companions of an FP8 weight: a grid for each of its matrices. A weight of shape
+// [..., rows, cols] is a stack of matrices.
 type Scales struct {
 	Tensor *checkpoint.Tensor
 	Type   dtype.DType // F32, BF16, F16 or F8E8M0 (which is also stored as U8)
@@ -24,8 +25,8 @@ type Scales struct {
 	Form   string // "blocks of 128x128", "one for each row", ...
 }
 
-// scaleNames lists the names that a weight's scale may have, as quant_method fp8, compressed-tensors and ModelOpt, DeepSeek-V4, and ModelOpt's stacked
-// experts call it.
+// scaleNames lists the names of a weight's scale in quant_method fp8, compressed-tensors and
+// ModelOpt, DeepSeek-V4, and ModelOpt's stacked experts.
 func scaleNames(weight string) []string {
 	names := []string{weight + "_scale_inv", weight + "_scale"}
 	if stem, ok := strings.CutSuffix(weight, ".weight"); ok {
@@ -34,7 +35,8 @@ func scaleNames(weight string) []string {
 	return append(names, weight+"_weight_scale")
 }
 
-// scaledBy gives the name of the weight that a tensor called name would scale, "" where it cannot be a scale. sure: nothing else is called so.
+// scaledBy returns the name of the weight that a tensor called name would scale, "" if it cannot be
+// a scale. sure: nothing else has such a name.
 func scaledBy(name string) (weight string, sure bool) {
 	for _, suffix := range []string{"_scale_inv", "_weight_scale"} {
 		if stem, ok := strings.CutSuffix(name, suffix); ok {
@@ -65,8 +67,9 @@ type found struct {
 	n     int
 }
 
-// findAllScales does for each of the inventory's tensors what findScales does for one. It goes from scale to weight, whose name is mostly a part of the scale's; the
-// other way three names are made up for each weight.
+// findAllScales does for all tensors of the inventory what findScales does for one. It goes from
+// scale to weight, whose name is usually a prefix of the scale's; the other way would build three
+// names for each weight.
 func findAllScales(v *checkpoint.Inventory) []found {
 	all := make([]found, len(v.Tensors))
 	for i := range v.Tensors {
@@ -90,7 +93,8 @@ func findAllScales(v *checkpoint.Inventory) []found {
 	return all
 }
 
-// scalesOf finds the scales of the inventory's ith tensor, an FP8 weight, in any shard and works out their grid from shapes; the config only names block sizes.
+// scalesOf finds the scales of the inventory's ith tensor, an FP8 weight, in any shard and derives
+// their grid from shapes; the config only names block sizes.
 func (c *classifier) scalesOf(i int) (*Scales, error) {
 	w, x := &c.inv.Tensors[i], c.scales[i]
 	switch {
@@ -121,7 +125,7 @@ func (c *classifier) scalesOf(i int) (*Scales, error) {
 	default:
 		return nil, fault.Unsupported(s.Tensor.String(), "is %s; scales are read in F32, BF16, F16, F8_E8M0 and U8 (as E8M0)", s.Type)
 	}
-	if doubt := c.Doubt; doubt != nil && hasSuffix(w.Name, doubt.Suffixes) && !c.opts.TrustScales {
+	if doubt := c.DoubtfulScales; doubt != nil && hasSuffix(w.Name, doubt.Suffixes) && !c.opts.TrustScales {
 		return nil, fault.Unsupported(w.String(), "%s", doubt.Why).WithHint("--trust-scales reads it as plain rows of blocks, as mlx-lm does")
 	}
 	return s, c.grid(w, s)

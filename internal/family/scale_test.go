@@ -110,7 +110,8 @@ func TestScales(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := &Checkpoint{Files: map[string]string{"config.json": test.config}, Shards: map[string][]Tensor{
 				"a.safetensors": {{Name: test.weight, DType: "F8_E4M3", Shape: test.weightShape}},
-				"b.safetensors": {{Name: test.scale, DType: test.scaleType, Shape: test.scaleShape}}, // scales may be in any shard
+				// Scales may be in any shard.
+				"b.safetensors": {{Name: test.scale, DType: test.scaleType, Shape: test.scaleShape}},
 			}}
 			c.Index(nil)
 			v := open(t, c)
@@ -134,7 +135,8 @@ func TestCompanionsAreDropped(t *testing.T) {
 		"self_attn.k_proj.k_scale", "self_attn.v_proj.v_scale", "a.output_scale"} {
 		list = append(list, Tensor{Name: name, DType: "F32", Shape: []int{}})
 	}
-	kept := []string{"vision.layer_scale", "blocks.0.ls1.scale", "norm.scale"} // called scale and none of an FP8 weight
+	// Called scale and none of an FP8 weight.
+	kept := []string{"vision.layer_scale", "blocks.0.ls1.scale", "norm.scale"}
 	for _, name := range kept {
 		list = append(list, Tensor{Name: name, DType: "BF16", Shape: []int{4}})
 	}

@@ -9,10 +9,11 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// describing are the keys of a quantization_config that say how weights were quantized or what a runtime does to
-// activations and its cache; tensors, or nothing, decide what the output has of that. From the configs of transformers
-// (FineGrainedFP8Config, FbgemmFp8Config, CompressedTensorsConfig, QuarkConfig, TorchAoConfig), compressed-tensors
-// (QuantizationConfig), NVIDIA's ModelOpt and vLLM, and from published releases.
+// describing are the keys of a quantization_config that say how weights were quantized or what a
+// runtime does to activations and its cache; tensors, or nothing, decide what the output has of
+// that. From the configs of transformers (FineGrainedFP8Config, FbgemmFp8Config,
+// CompressedTensorsConfig, QuarkConfig, TorchAoConfig), compressed-tensors (QuantizationConfig),
+// NVIDIA's ModelOpt and vLLM, and from published releases.
 var describing = []string{
 	"quant_method", "quant_algo", "quant_type", "quant_mode", "fmt", "format", "activation_scheme", "activation_scale_ub", "weight_block_size", "block_structure", "group_size",
 	"modules_to_not_convert", "modules_to_convert", "ignored_layers", "ignore", "exclude", "exclude_modules", "quantized_layers", "packed_modules_mapping", "targets",
@@ -22,14 +23,15 @@ var describing = []string{
 	"input_activations", "output_activations", "include_input_output_embeddings", "untie_embedding_weights", "quant_type_kwargs", "load_in_8bit", "load_in_4bit",
 }
 
-// ofWeights are the keys of what compressed-tensors calls QuantizationArgs that only describe; see weightSettings for
-// the rest.
+// ofWeights are the keys of compressed-tensors' QuantizationArgs that only describe; weightSettings
+// has the rest.
 var ofWeights = []string{
 	"num_bits", "type", "strategy", "group_size", "block_structure", "dynamic", "observer", "observer_kwargs", "scale_dtype", "zp_dtype", "symmetric", "targets",
 }
 
-// checkQuantization refuses settings that change what the stored weights mean, or may: those that it does not know and
-// that are switched on. What a conversion deletes with quantization_config must not have mattered.
+// checkQuantization refuses settings that change what the stored weights mean, or may: those that
+// are unknown and switched on. What a conversion deletes with quantization_config must not have
+// mattered.
 func checkQuantization(c *checkpoint.Config) error {
 	if c.Get("quantization").IsObject() {
 		return nil // MLX's own, whose keys are modules
@@ -73,7 +75,7 @@ func checkKeys(where string, q gjson.Result) (err error) {
 	return err
 }
 
-// weightSettings looks at how the weights of a group are quantized.
+// weightSettings checks how the weights of a group are quantized.
 func weightSettings(where string, w gjson.Result) (err error) {
 	if s := w.Get("symmetric"); s.Exists() && s.Type == gjson.False {
 		return meaning(where+".symmetric", "is false: weights with a zero point are not converted")
@@ -87,7 +89,7 @@ func weightSettings(where string, w gjson.Result) (err error) {
 	return err
 }
 
-// off reports that a setting is null, false or empty.
+// off reports whether a setting is null, false or empty.
 func off(v gjson.Result) bool {
 	switch v.Type {
 	case gjson.Null, gjson.False:
@@ -100,7 +102,7 @@ func off(v gjson.Result) bool {
 	return false
 }
 
-// compact is a setting's text on one line.
+// compact returns a setting's text on one line.
 func compact(v gjson.Result) string { return v.Get("@ugly").Raw }
 
 func meaning(key, what string) error {

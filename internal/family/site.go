@@ -17,10 +17,10 @@ type Role uint8
 
 // The roles.
 const (
-	Move   Role = iota + 1 // passes as it is, or cast
+	Move   Role = iota + 1 // copied or cast
 	Weight                 // FP8 with a scale: dequantized
 	Expert                 // one expert's projection, FP8 or not
-	Scale                  // the companion of an FP8 weight, used up with it
+	Scale                  // the companion of an FP8 weight, consumed with it
 	Drop                   // not in the output, for Reason
 )
 
@@ -33,16 +33,16 @@ type Site struct {
 	Group  string  // of an Expert: everything before the expert's index, "model.layers.3.mlp.experts."
 	Index  int     // of an Expert
 	Reason string  // of a Drop
-	Stray  bool    // of a Move: a scale that no table knows, for which runtimes have no place
+	Stray  bool    // of a Move: a scale that no table lists, for which runtimes have no place
 }
 
-// Options are the choices that roles depend on.
+// Options are what roles depend on.
 type Options struct {
 	KeepMTP     bool // keeps the multi-token prediction head
-	TrustScales bool // reads scales whose meaning is in doubt as plain rows of blocks
+	TrustScales bool // reads scales with a doubtful meaning as plain rows of blocks
 }
 
-// Sites gives every tensor its role, in the inventory's order.
+// Sites returns every tensor with its role, in the inventory's order.
 func (f *Family) Sites(v *checkpoint.Inventory, o Options) ([]Site, error) {
 	sizes, err := v.Config.BlockSizes()
 	if err != nil {
@@ -77,7 +77,8 @@ func (f *Family) Sites(v *checkpoint.Inventory, o Options) ([]Site, error) {
 	return sites, nil
 }
 
-// checkSettings refuses numbers that count nothing: what a conversion of them to an integer gives differs between processors.
+// checkSettings refuses numbers that cannot be counts: converting them to an integer has different
+// results on different processors.
 func (f *Family) checkSettings(c *checkpoint.Config) error {
 	keys := []string{"num_hidden_layers", "num_layers", "num_attention_heads", "qk_nope_head_dim", "v_head_dim"}
 	if f.Experts != nil {
@@ -98,7 +99,7 @@ type classifier struct {
 	layers int      // the config's number of hidden layers
 	scales []found  // of each of the inventory's tensors
 	blocks []Block  // sizes that the config names, or 128x128
-	forms  []string // what they are called
+	forms  []string // their names
 	named  bool     // the config names them
 	fp8    bool     // there are FP8 weights
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// transformers is the third runtime whose behaviour docs/families.md and docs/compatibility.md record.
+// transformers is the third runtime whose behaviour docs/families.md and docs/compatibility.md
+// record.
 const transformers = "transformers 5.24 on a Mac"
 
 // Verdict is what a runtime does with a checkpoint.
@@ -53,8 +54,8 @@ func (f *Family) Verdicts(v *checkpoint.Inventory, sites []Site, form Form, reje
 	return list
 }
 
-// ForeignVerdicts names the runtime that loads weights in another format; of the others nothing has
-// been tried.
+// ForeignVerdicts names the runtime that loads weights in another format; nothing has been tried
+// for the others.
 func ForeignVerdicts(list []Foreign) []Verdict {
 	if len(list) == 1 && list[0].ReadBy != "" {
 		return []Verdict{{list[0].ReadBy, "loads it"}}
@@ -62,7 +63,8 @@ func ForeignVerdicts(list []Foreign) []Verdict {
 	return nil
 }
 
-// firstPartial finds a matrix whose last row of blocks is partial, which transformers divides evenly all the same, or, where it cannot, raises.
+// firstPartial finds a matrix whose last row of blocks is partial. transformers divides the rows
+// evenly all the same or, if it cannot, raises.
 func firstPartial(sites []Site, divides bool) *Site {
 	for i := range sites {
 		s := &sites[i]
@@ -76,7 +78,7 @@ func firstPartial(sites []Site, divides bool) *Site {
 	return nil
 }
 
-// SkipListNotes compares what the quantization says it left alone with what the tensors are.
+// SkipListNotes compares what the quantization claims to have skipped with what the tensors are.
 func SkipListNotes(v *checkpoint.Inventory) (notes []string) {
 	q := v.Config.Quantization()
 	modules := map[string]bool{} // every module's name, and those above it
@@ -84,7 +86,7 @@ func SkipListNotes(v *checkpoint.Inventory) (notes []string) {
 	for i := range v.Tensors {
 		t := &v.Tensors[i]
 		name := t.Name
-		for range 64 { // parts, of which no model has as many
+		for range 64 { // parts; no model has as many
 			at := strings.LastIndexByte(name, '.')
 			if at < 0 {
 				break

@@ -11,7 +11,8 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// mlxLMDoes says what mlx-lm does with a checkpoint of a known family, of which it has no place for rejects tensors.
+// mlxLMDoes says what mlx-lm does with a checkpoint of a known family; rejects is how many tensors
+// it has no place for.
 func mlxLMDoes(f *Family, v *checkpoint.Inventory, sites []Site, form Form, rejects int) string {
 	q := v.Config.Quantization()
 	switch method := q.Get("quant_method").String(); {
@@ -36,7 +37,7 @@ func mlxLMDoes(f *Family, v *checkpoint.Inventory, sites []Site, form Form, reje
 	case read && slices.ContainsFunc(sites, func(s Site) bool { return readByMLXLM(f, &s) && s.Scales.Type == dtype.F8E8M0 }):
 		return "loads it without an error and WRONG: it multiplies by the exponents' bytes"
 	case read:
-		return f.Raw.MLXLM
+		return f.Unconverted.MLXLM
 	}
 	return "loads it"
 }
@@ -47,14 +48,15 @@ func rejectsIt(n int) string {
 
 // readByMLXLM reports whether mlx-lm's loader takes the scales of a weight for its own.
 func readByMLXLM(f *Family, s *Site) bool {
-	return s.Scales != nil && f.Raw.MLXLM != "" && strings.HasSuffix(s.Scales.Tensor.Name, "_scale_inv")
+	return s.Scales != nil && f.Unconverted.MLXLM != "" && strings.HasSuffix(s.Scales.Tensor.Name, "_scale_inv")
 }
 
-// unreadable finds a weight whose scales mlx-lm's loader takes and cannot spread over it, nil where there is none.
+// unreadable finds a weight whose scales mlx-lm's loader takes and cannot spread over it; nil if
+// there is none.
 func unreadable(f *Family, sites []Site) *Site {
 	for i := range sites {
 		s := &sites[i]
-		if readByMLXLM(f, s) && !slices.ContainsFunc(f.Raw.Reads, func(g Grid) bool { return spreads(g, s) }) {
+		if readByMLXLM(f, s) && !slices.ContainsFunc(f.Unconverted.Reads, func(g Grid) bool { return spreads(g, s) }) {
 			return s
 		}
 	}
@@ -82,8 +84,9 @@ func spreads(g Grid, s *Site) bool {
 	return true
 }
 
-// MLXRejects counts what mlx-lm has no place for: scales that it does not read, experts in a form that is not its own,
-// and a multi-token prediction head where it does not drop it. It drops vision tensors itself.
+// MLXRejects counts what mlx-lm has no place for: scales that it does not read, experts in a form
+// that is not its own, and a multi-token prediction head that it does not drop. It drops vision
+// tensors itself.
 func (f *Family) MLXRejects(v *checkpoint.Inventory, sites []Site) (n int) {
 	layers := Layers(v.Config)
 	for i := range sites {
@@ -92,7 +95,7 @@ func (f *Family) MLXRejects(v *checkpoint.Inventory, sites []Site) (n int) {
 		switch {
 		case f.IsVision(name), f.IsMTP(name, layers) && f.DropsMTP(layers), ignored(f, name):
 		case s.Role == Scale, s.Role == Drop, s.Stray,
-			s.Role == Expert && f.Auto == Stacked && !f.TakesApart,
+			s.Role == Expert && f.Auto == Stacked && !f.LoadsSeparate,
 			f.Experts != nil && f.Auto == PerExpert && f.Experts.GateUpName != "" && f.IsStack(s):
 			n++
 		}
@@ -100,16 +103,18 @@ func (f *Family) MLXRejects(v *checkpoint.Inventory, sites []Site) (n int) {
 	return n
 }
 
-// ignored reports whether mlx-lm's loader uses up a tensor that is no parameter, or leaves it out.
+// ignored reports whether mlx-lm's loader consumes a tensor that is not a parameter, or leaves it
+// out.
 func ignored(f *Family, name string) bool {
-	return f.Raw.MLXLM != "" && strings.HasSuffix(name, "_scale_inv") ||
-		slices.ContainsFunc(f.Raw.Ignores, func(ending string) bool { return strings.HasSuffix(name, ending) })
+	return f.Unconverted.MLXLM != "" && strings.HasSuffix(name, "_scale_inv") ||
+		slices.ContainsFunc(f.Unconverted.Ignores, func(ending string) bool { return strings.HasSuffix(name, ending) })
 }
 
-// mlxVLMDoes says what mlx-vlm does with FP8 weights of a known family, "" where that has not been tried. It takes a family that
-// it has no model of its own for from mlx-lm, after it has made something of the weights by the quantization_config.
+// mlxVLMDoes says what mlx-vlm does with FP8 weights of a known family, "" if that has not been
+// tried. If it has no model of its own for a family it takes that of mlx-lm, after it has
+// transformed the weights by the quantization_config.
 func mlxVLMDoes(f *Family, v *checkpoint.Inventory, sites []Site) string {
-	if !f.LoadsInMLX(v.Config) && !f.Raw.Flat || f.Raw.Untried {
+	if !f.LoadsInMLX(v.Config) && !f.Unconverted.Flat || f.Unconverted.Untried {
 		return ""
 	}
 	q := v.Config.Quantization()
@@ -147,15 +152,15 @@ func fineGrainedInVLM(f *Family, v *checkpoint.Inventory, sites []Site) string {
 			return fmt.Sprintf("fails: the %d columns of %s are not a multiple of 32, MXFP8's group", cols, s.Tensor.Name)
 		}
 	}
-	if read && f.Raw.MLXVLM == SplitsMXFP8 {
-		return f.Raw.MLXVLM
+	if read && f.Unconverted.MLXVLM == SplitsMXFP8 {
+		return f.Unconverted.MLXVLM
 	}
 	if f.Wrapper != "" {
 		if s := unbroadcast(sites, ".weight_scale_inv"); s != nil {
 			return cannotRead(s)
 		}
 	}
-	return orRejects(f, v, sites, append(vlmIgnores(f), ".weight_scale_inv"), true, f.Raw.MLXVLM)
+	return orRejects(f, v, sites, append(vlmIgnores(f), ".weight_scale_inv"), true, f.Unconverted.MLXVLM)
 }
 
 func compressedInVLM(f *Family, v *checkpoint.Inventory, sites []Site) string {
@@ -167,7 +172,8 @@ func compressedInVLM(f *Family, v *checkpoint.Inventory, sites []Site) string {
 	return orRejects(f, v, sites, []string{".weight_scale", ".input_scale", ".k_scale", ".v_scale"}, false, "dequantizes it while loading")
 }
 
-// otherFP8InVLM is of scales that are not 128x128 blocks, which only the models' own loaders know.
+// otherFP8InVLM is about scales that are not 128x128 blocks, which only the models' own loaders
+// know.
 func otherFP8InVLM(f *Family, v *checkpoint.Inventory, sites []Site) string {
 	does := ""
 	if f.Wrapper != "" {
@@ -185,7 +191,8 @@ func cannotRead(s *Site) string {
 	return fmt.Sprintf("fails: it does not read the scales of %s, %s", s.Tensor.Name, s.Scales.Form)
 }
 
-// unbroadcast finds a weight whose scales, called _scale_inv, a loader multiplies it with and cannot; those called except it does not see.
+// unbroadcast finds a weight whose scales, called _scale_inv, a loader multiplies it by and cannot;
+// it ignores those called except.
 func unbroadcast(sites []Site, except string) *Site {
 	for i := range sites {
 		s := &sites[i]
@@ -197,19 +204,20 @@ func unbroadcast(sites []Site, except string) *Site {
 	return nil
 }
 
-// vlmIgnores are the endings of names that the family's own loader uses up or leaves out in mlx-vlm: the Mistrals have one there, others are mlx-lm's.
+// vlmIgnores returns the endings of names that the family's own loader consumes or leaves out in
+// mlx-vlm: the Mistrals have one there, the others use mlx-lm's.
 func vlmIgnores(f *Family) []string {
 	switch {
 	case f.Wrapper != "":
 		return []string{"_scale_inv", "activation_scale"}
-	case f.Raw.MLXLM != "":
-		return append([]string{"_scale_inv"}, f.Raw.Ignores...)
+	case f.Unconverted.MLXLM != "":
+		return append([]string{"_scale_inv"}, f.Unconverted.Ignores...)
 	}
 	return nil
 }
 
-// orRejects is does, unless tensors are left for which mlx-vlm has no place. A prediction head that is not dropped keeps its
-// scales, in another form, where all FP8 becomes MXFP8.
+// orRejects returns does, unless there are tensors for which mlx-vlm has no place. If all FP8
+// becomes MXFP8, a prediction head that is not dropped keeps its scales, in another form.
 func orRejects(f *Family, v *checkpoint.Inventory, sites []Site, ignores []string, mxfp8 bool, does string) string {
 	layers, n := Layers(v.Config), 0
 	for i := range sites {

@@ -12,12 +12,15 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// CheckWhole looks for tensors that a model lacks inside its layers, by two rules: layers of one kind have the same modules, and some modules never go without each other. A family
-// that is listed has no such gaps, so a gap is an error; in other models, and in those that vary their layers on purpose, it is a warning.
+// CheckWhole finds tensors that a model lacks inside its layers, by two rules: layers of one kind
+// have the same modules, and some modules always come together. A listed family has no such gaps,
+// so a gap is an error; in other models, and in those that vary their layers on purpose, it is a
+// warning.
 func (f *Family) CheckWhole(v *checkpoint.Inventory, sites []Site) (warnings []string, err error) {
 	towers, order := f.towers(v, sites)
 	strict := f.Known() && !variesLayers(v.Config)
-	mixed := v.Config.Get("quantization").IsObject() // in which modules may have formats of their own, or none
+	// In it, modules may have formats of their own, or none.
+	mixed := v.Config.Get("quantization").IsObject()
 	for _, stem := range order {
 		t := towers[stem]
 		gaps := append(f.widowed(v.Config, t), t.ends(v, stem)...)
@@ -36,32 +39,34 @@ func (f *Family) CheckWhole(v *checkpoint.Inventory, sites []Site) (warnings []s
 	return warnings, nil
 }
 
-// mostGaps bounds how many gaps are told; a model that varies its layers may have hundreds.
+// mostGaps bounds how many gaps are listed; a model that varies its layers may have hundreds.
 const mostGaps = 4
 
-// mostParts is how many points a name may have to be looked at part by part. No model's has a quarter as many, and a header
-// may hold one of a megabyte.
+// mostParts is how many dots a name may have to be examined part by part. No model's has a quarter
+// as many, and a header may contain one of a megabyte.
 const mostParts = 64
 
 // gap is a tensor that is missing.
 type gap struct{ where, tensor, why string }
 
-// node is a module of one layer and what is directly in it: modules, and tensors.
+// node is a module of one layer and what is directly in it: modules and tensors.
 type node struct {
 	layer    int
 	prefix   string   // "model.layers.3.self_attn."
-	children []string // sorted, each once
+	children []string // sorted, without repetitions
 }
 
 // tower is the layers under one stem, such as "model.layers.".
 type tower struct {
 	layers int
-	nodes  map[string][]*node // by the module's place in a layer, in which every number is *: "mlp.experts.*."
-	paths  []string           // the keys of nodes, sorted
-	kind   func(layer int) string
+	// By the module's place in a layer, in which every number is *: "mlp.experts.*.".
+	nodes map[string][]*node
+	paths []string // the keys of nodes, sorted
+	kind  func(layer int) string
 }
 
-// towers collects the modules of all layers. The experts of a listed family count as one: Groups has looked into them.
+// towers collects the modules of all layers. The experts of a listed family count as one: Groups
+// has checked them.
 func (f *Family) towers(v *checkpoint.Inventory, sites []Site) (map[string]*tower, []string) {
 	n := Layers(v.Config)
 	towers := map[string]*tower{}
@@ -139,8 +144,9 @@ func starred(path string) string {
 	return strings.Join(parts, ".")
 }
 
-// uneven finds modules that have less than the same module of another layer of the kind has. Neither of two modules that have something of their own is short of anything: an MLP and a
-// mixture of experts, two sorts of attention.
+// uneven finds modules that have less than the same module in another layer of the kind. If two
+// modules each have something of their own, neither lacks anything: an MLP and a mixture of
+// experts, two sorts of attention.
 func (t *tower) uneven() (gaps []gap) {
 	for _, path := range t.paths {
 		kinds := map[string]map[string][]*node{} // by the layer's kind and the children
@@ -171,8 +177,8 @@ func (t *tower) uneven() (gaps []gap) {
 	return slices.CompactFunc(gaps, func(a, b gap) bool { return a.tensor == b.tensor })
 }
 
-// mostForms is how many forms of a module are compared with each other; where there are more, which is in no model, each is
-// compared with the commonest alone.
+// mostForms is how many forms of a module are compared with each other; if there are more, as in no
+// model, each is compared only with the most frequent.
 const mostForms = 64
 
 func commonest(forms map[string][]*node) map[string][]*node {
@@ -197,7 +203,8 @@ func contains(list, some []string) bool {
 	return true
 }
 
-// anyLayer splits the name of a tensor in a numbered layer of whatever model, as layerOf does for those of listed families.
+// anyLayer splits the name of a tensor in a numbered layer of any model, as layerOf does for listed
+// families.
 func anyLayer(name string) (stem string, layer int, ok bool) {
 	if stem, layer, ok = layerOf(name); ok {
 		return stem, layer, true
@@ -216,11 +223,11 @@ func anyLayer(name string) (stem string, layer int, ok bool) {
 	}
 }
 
-// isLanguage reports whether a stem is where a language model's layers are.
+// isLanguage reports whether a stem contains a language model's layers.
 func isLanguage(stem string) bool { return slices.Contains(layerPrefixes, stem) }
 
-// layerKinds tells layers apart by what the config says of each: every list with an entry for each layer, every text with a letter for each, and the settings that
-// number layers.
+// layerKinds distinguishes layers by what the config says of each: every list with an entry for
+// each layer, every text with a letter for each, and the settings that number layers.
 func layerKinds(c *checkpoint.Config, n int) func(layer int) string {
 	text := c.Get("text_config")
 	if !text.IsObject() {
@@ -244,7 +251,8 @@ func layerKinds(c *checkpoint.Config, n int) func(layer int) string {
 		return true
 	})
 	period := int(c.TextSetting("layer_group_size").Int()) // of Bailing's linear models
-	share := int(c.TextSetting("cla_share_factor").Int())  // of Hunyuan, whose layers take keys and values from others
+	// Hunyuan, whose layers take keys and values from others.
+	share := int(c.TextSetting("cla_share_factor").Int())
 	shared := n - int(c.TextSetting("num_kv_shared_layers").Int())
 	kinds := make([]string, n)
 	for layer := range n {
@@ -261,7 +269,7 @@ func layerKinds(c *checkpoint.Config, n int) func(layer int) string {
 		kinds[layer] = b.String() + strconv.FormatBool(layer < shared)
 	}
 	return func(layer int) string {
-		if layer >= n { // where the config gives no number
+		if layer >= n { // if the config has no number
 			return ""
 		}
 		return kinds[layer]
@@ -282,7 +290,7 @@ func hasPart(name string, parts ...string) bool {
 	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(name, p) })
 }
 
-// pair is a module that goes with one of others.
+// pair is a module that comes together with one of others.
 type pair struct {
 	has   string
 	needs []string
@@ -306,14 +314,15 @@ var pairs = []pair{
 	{"input_layernorm", mixers}, {"post_attention_layernorm", forwards},
 }
 
-// The modules of which a layer has one: attention or what stands for it, and what feeds forward.
+// The modules of which a layer has one: attention or its replacement, and what feeds forward.
 var (
 	mixers   = []string{"self_attn", "linear_attn", "attention"}
 	forwards = []string{"mlp", "mlps", "block_sparse_moe", "moe", "feed_forward"}
 )
 
-// whole reports for each layer that it is one, by its norms, and not a few of its tensors such as tests are made of, of which nothing is demanded. Nemotron-H's
-// layers have one norm and one mixer.
+// whole reports for each layer whether it is a whole one, by its norms, rather than a few of its
+// tensors as in tests, of which nothing is demanded. Nemotron-H's layers have one norm and one
+// mixer.
 func (t *tower) whole() map[int]bool {
 	list := map[int]bool{}
 	for _, x := range t.nodes[""] {
@@ -322,7 +331,8 @@ func (t *tower) whole() map[int]bool {
 	return list
 }
 
-// ends finds what a language model lacks around its layers: embeddings, and the norm behind the last layer.
+// ends finds what a language model lacks around its layers: embeddings, and the norm after the last
+// layer.
 func (t *tower) ends(v *checkpoint.Inventory, stem string) (gaps []gap) {
 	root, ok := strings.CutSuffix(stem, "layers.")
 	whole := false
@@ -340,7 +350,7 @@ func (t *tower) ends(v *checkpoint.Inventory, stem string) (gaps []gap) {
 	return gaps
 }
 
-// widowed finds modules of a listed family that lack what they never go without.
+// widowed finds modules of a listed family that lack what they always come with.
 func (f *Family) widowed(c *checkpoint.Config, t *tower) (gaps []gap) {
 	if !f.Known() {
 		return nil

@@ -15,7 +15,8 @@ import (
 	"github.com/metalcast/metalcast/internal/needtest"
 )
 
-// Layers that take keys and values from others have queries alone, with their norm, in gemma4 as in Hunyuan.
+// Layers that take keys and values from others have queries alone, with their norm, in gemma4 as in
+// Hunyuan.
 func TestLayersThatShareKeysAreWhole(t *testing.T) {
 	queries := []string{"self_attn.q_proj", "self_attn.q_norm", "self_attn.o_proj"}
 	c := model(flatOf("qwen3", 4, `,"num_kv_shared_layers":2`), 4, func(layer int) []string {
@@ -42,7 +43,8 @@ func TestMixedFormatsOfMLXAreWhole(t *testing.T) {
 	assert.Empty(t, warnings)
 }
 
-// Names and forms that no model has take no time that grows with their square: without its bounds this test does not end.
+// Names and forms that no model has take no time that grows with their square: without its bounds
+// this test does not end.
 func TestWholeIsQuickWithWhatNoModelHas(t *testing.T) {
 	needtest.Alone(t)
 	var list []Tensor

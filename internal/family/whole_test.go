@@ -14,7 +14,8 @@ import (
 	"github.com/metalcast/metalcast/internal/fault"
 )
 
-// model is a checkpoint whose layers have these modules; a name that ends in .bias, .A_log or the like is a tensor's, any other a module's with a weight.
+// model is a checkpoint whose layers have these modules; a name that ends in .bias, .A_log or the
+// like is a tensor's, any other a module's with a weight.
 func model(config string, layers int, in func(layer int) []string, around ...string) *Checkpoint {
 	c := &Checkpoint{Files: map[string]string{"config.json": config}, Shards: map[string][]Tensor{}}
 	add := func(name string) {

@@ -82,7 +82,7 @@ func (b *builder) put(s *family.Site, place *family.Place) error {
 	if err != nil {
 		return err
 	}
-	if p := b.plan; p.Layout == family.MLX && p.Family.Native.IsLoose(place.Target) {
+	if p := b.plan; p.Layout == family.MLX && p.Family.Native.IsUncounted(place.Target) {
 		p.Tensors[target].Params = 0
 	}
 	return b.pieces(s, place, target)

@@ -269,7 +269,7 @@ func (p *Plan) MLXProblem() string {
 		return ""
 	case !f.LoadsInMLX(p.Source.Config):
 		return fmt.Sprintf("it knows model_type %q, not %q", f.Name(), t)
-	case f.Experts != nil && p.Layout != f.Auto && f.Auto == family.Stacked && !f.TakesApart:
+	case f.Experts != nil && p.Layout != f.Auto && f.Auto == family.Stacked && !f.LoadsSeparate:
 		return "it wants this family's experts stacked; convert without --layout"
 	case f.Experts != nil && p.Layout == family.Stacked && f.Auto == family.PerExpert:
 		return "it wants this family's experts one tensor each; convert without --layout"
