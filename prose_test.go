@@ -62,7 +62,6 @@ var retired = []*regexp.Regexp{
 var unchecked = []string{
 	"cgo", "cpufallback", "emulator", "metal", "shaders",
 	"internal/kernel",
-	"consumers/test_quantized_refusals.py", // the messages of the root package and of plan
 }
 
 // text is something that people read, and its line.
