@@ -7,9 +7,10 @@ import (
 	"github.com/metalcast/metalcast/internal/dtype"
 )
 
-// Check tells what is wrong with the batches of one Run, for slot memory of in and out bytes and the given number of tallies. Every
-// backend calls it first: a job that reached outside its slot would corrupt memory without a word on a GPU. It does not look for
-// jobs whose destinations overlap; their result is undefined.
+// Check returns what is wrong with the batches of one Run, given slot memory of in and out bytes
+// and the number of tallies. Every backend calls it first: on a GPU, a job that reached outside its
+// slot would silently corrupt memory. It does not look for jobs whose destinations overlap; their
+// result is undefined.
 func Check(in, out int, batches []Batch, tallies int) error {
 	n := 0
 	for i := range batches {
@@ -31,7 +32,7 @@ func Check(in, out int, batches []Batch, tallies int) error {
 }
 
 func (p *Params) check() error {
-	there := p.To.IsFloat() // a kernel of these parameters
+	there := p.To.IsFloat() // a kernel with these parameters exists
 	switch p.Op {
 	case Dequant:
 		there = there && p.From == dtype.F8E4M3 && isScale(p.ScaleType) && size(p.BlockRows) && size(p.BlockCols)
@@ -51,10 +52,10 @@ func (p *Params) check() error {
 
 func isScale(t dtype.DType) bool { return t.IsFloat() || t == dtype.F8E8M0 }
 
-// size tells a count of rows, columns or elements that 32-bit indices hold.
+// size reports whether 32-bit indices can hold a count of rows, columns or elements.
 func size(n int) bool { return n >= 1 && n <= math.MaxInt32 }
 
-// place tells an offset, stride or phase.
+// place reports whether n is valid as an offset, stride or phase.
 func place(n int) bool { return n >= 0 && n <= math.MaxInt32 }
 
 func (j *Job) check(p *Params, in, out int64) error {
@@ -92,7 +93,7 @@ func (j *Job) check(p *Params, in, out int64) error {
 	return j.checkScales(p, in)
 }
 
-// checkScales checks what the codes' scales need.
+// checkScales checks the scales of a job's codes.
 func (j *Job) checkScales(p *Params, in int64) error {
 	if j.RowPhase < 0 || j.RowPhase >= p.BlockRows || j.ColPhase < 0 || j.ColPhase >= p.BlockCols {
 		return fmt.Errorf("phase (%d, %d) outside a block of %dx%d", j.RowPhase, j.ColPhase, p.BlockRows, p.BlockCols)
@@ -104,7 +105,8 @@ func (j *Job) checkScales(p *Params, in int64) error {
 	return inside("scales", j.Scale, down, j.ScaleStride, across, p.ScaleType, in, "input")
 }
 
-// inside checks the end of a strided matrix, in elements: times their size the product could overflow.
+// inside checks the end of a strided matrix. It counts in elements, because their number times
+// their size could overflow.
 func inside(what string, at, rows, stride, cols int, t dtype.DType, limit int64, where string) error {
 	last := int64(rows-1)*int64(stride) + int64(cols)
 	if room := (limit - int64(at)) / t.Size(); int64(at) > limit || last > room {
@@ -113,7 +115,7 @@ func inside(what string, at, rows, stride, cols int, t dtype.DType, limit int64,
 	return nil
 }
 
-// Blocks is how many scale blocks a job touches, down and across.
+// Blocks returns how many scale blocks a job touches, down and across.
 func (p *Params) Blocks(j *Job) (down, across int) {
 	return (j.RowPhase+j.Rows-1)/p.BlockRows + 1, (j.ColPhase+j.Cols-1)/p.BlockCols + 1
 }

@@ -13,7 +13,7 @@ import (
 func TestCheck(t *testing.T) {
 	dequant := kernel.Params{Op: kernel.Dequant, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32, BlockRows: 4, BlockCols: 8}
 	good := kernel.Job{Rows: 5, Cols: 10, Src: 3, SrcStride: 12, Dst: 2, DstStride: 11, Scale: 61, ScaleStride: 2}
-	in, out := 61+4*4, 2+2*(4*11+10) // the least that holds it
+	in, out := 61+4*4, 2+2*(4*11+10) // the smallest that holds it
 	check := func(p kernel.Params, j kernel.Job) error {
 		return kernel.Check(in, out, []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, 1)
 	}
@@ -65,7 +65,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckQuantize has a job whose codes, scales and biases lie one after the other, in the least slot that holds it.
+// TestCheckQuantize has a job whose codes, scales and biases follow one another in the smallest
+// slot that holds them.
 func TestCheckQuantize(t *testing.T) {
 	quantize := kernel.Params{Op: kernel.Quantize, From: dtype.F8E4M3, To: dtype.BF16, ScaleType: dtype.F32, BlockRows: 4, BlockCols: 8, Format: mlxquant.Affine.Default()}
 	good := kernel.Job{Rows: 5, Cols: 128, Src: 3, SrcStride: 130, Scale: 700, ScaleStride: 16, DstScale: 5 * 64, DstBias: 5*64 + 20}
@@ -74,7 +75,7 @@ func TestCheckQuantize(t *testing.T) {
 		return kernel.Check(in, out, []kernel.Batch{{Params: p, Jobs: []kernel.Job{j}}}, 1)
 	}
 	require.NoError(t, check(quantize, good))
-	turned := good // 5 groups down each of 128 columns do not
+	turned := good // 5 rows are not a whole group in each of 128 columns
 	p := quantize
 	p.Transposed = true
 	require.ErrorContains(t, check(p, turned), "not a multiple of the group size")
@@ -105,7 +106,7 @@ func TestCheckQuantize(t *testing.T) {
 	}
 }
 
-// TestParams goes through what kernels there are. The job fits whatever they are.
+// TestParams goes through the kernels that exist, and some that do not. The job fits all of them.
 func TestParams(t *testing.T) {
 	check := func(p kernel.Params) error {
 		j := kernel.Job{Rows: 2, Cols: 2, SrcStride: 2, DstStride: 2, ScaleStride: 2}
@@ -114,7 +115,7 @@ func TestParams(t *testing.T) {
 	floats := []dtype.DType{dtype.F16, dtype.BF16, dtype.F32}
 	for _, p := range []struct {
 		kernel.Params
-		name string // "" where there is no such kernel
+		name string // "" if there is no such kernel
 	}{
 		{kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16}, "cast F32 -> F16"},
 		{kernel.Params{Op: kernel.Cast, From: dtype.F32, To: dtype.F16, Transposed: true}, "cast F32 -> F16, transposed"},

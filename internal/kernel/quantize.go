@@ -7,14 +7,15 @@ import (
 	"github.com/metalcast/metalcast/internal/mlxquant"
 )
 
-// packed is a result of Quantize as a run of bytes in a slot's Out.
+// packed is one of the results of Quantize, a range of bytes in a slot's Out.
 type packed struct {
 	name        string
 	at          int
 	size, align int64
 }
 
-// Packed gives the rows and columns of a Quantize job's result, and the sizes in bytes of its codes, scales and biases.
+// Packed returns the rows and columns of a Quantize job's result, and the sizes in bytes of its
+// codes, scales and biases.
 func (p *Params) Packed(j *Job) (rows, cols int, codes, scales, biases int64) {
 	rows, cols = j.Rows, j.Cols
 	if p.Transposed {
